@@ -1,0 +1,28 @@
+# Two commands on a bare machine with Python 3.11 or newer: `make reproduce` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
+SCALE ?= mini
+
+.PHONY: reproduce test lint clean
+
+reproduce: $(VENV)/.ready
+	$(VENV)/bin/harness reproduce --scale $(SCALE) --cores $(CORES)
+
+test: $(VENV)/.ready lint
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/.ready
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+# One pip call for everything, so that no later call can move a version that another package needs.
+$(VENV)/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV)

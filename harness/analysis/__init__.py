@@ -1,0 +1,1 @@
+"""Analysis: distances, angles, linear interpolation, the tidy table."""

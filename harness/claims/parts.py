@@ -1,0 +1,185 @@
+"""Turns a part of a claim into numbers: its replicates' values from the table, and their interval."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from harness.claims.statistics import (
+    Floats,
+    Interval,
+    contrast,
+    onset_difference_bounds,
+    onset_positions,
+    sign_interval,
+    t_interval,
+    trend_weights,
+)
+from harness.claims.table import Group, Table, gather
+from harness.spec.claims import Cell, Part
+
+#: digits kept of a contrast relative to its terms, so that equal replicates are equal to the last bit
+_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class PartData:
+    """What a part's interval is computed from.
+
+    ``groups``: per experiment the replicates' contrasts (n_e,) on the analysed scale (logarithms if ``log``); for an
+    onset its lowest and highest possible values. ``values``: what the page draws, one number per replicate on the
+    reported scale. ``problem``: why there is nothing to compute, else empty.
+    """
+
+    onset: bool
+    log: bool
+    region: tuple[float, float]
+    groups: list[Floats] = field(default_factory=list)
+    steps: list[float] = field(default_factory=list)
+    estimate: float | None = None
+    replicates: int = 0
+    values: list[float] = field(default_factory=list)
+    runs: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    problem: str = ""
+
+    def shown(self, bounds: tuple[float, float]) -> tuple[float, float]:
+        """From the analysed to the reported scale."""
+        if not self.log:
+            return bounds
+        # a bound past the largest float is as good as none
+        low, high = (math.exp(b) if b < 700 else math.inf for b in bounds)
+        return (-math.inf if bounds[0] == -math.inf else low, high)
+
+
+def interval_of(data: PartData, level: float) -> Interval:
+    """The part's interval on the analysed scale."""
+    if not data.onset:
+        return t_interval(data.groups, level, data.steps)
+    found = sign_interval(data.groups[0], data.groups[1], level)
+    return found if data.estimate is None else found._replace(estimate=np.asarray(data.estimate))
+
+
+def weighted_cells(part: Part) -> list[tuple[float, Cell]]:
+    """Mean, difference, ratio, trend and contrast as one thing: weights on cells."""
+    if part.terms is not None:
+        return [(term.weight, term) for term in part.terms]
+    if part.statistic == "trend" and part.a is not None:
+        grid = grid_cells(part, part.a)
+        return list(zip(trend_weights(len(grid)).tolist(), grid, strict=True))
+    return [(sign, cell) for sign, cell in ((1.0, part.a), (-1.0, part.b)) if cell is not None]
+
+
+def grid_cells(part: Part, cell: Cell) -> list[Cell]:
+    """The cell at each point of ``over`` or ``over_density``."""
+    if part.over is not None:
+        return [cell.model_copy(update={"k": k}) for k in part.over]
+    return [cell.model_copy(update={"density": d}) for d in part.over_density or []]
+
+
+def read_part(part: Part, table: Table) -> PartData:
+    """Read a part's replicates; replicates without one of its cells are left out and named."""
+    return _read_onset(part, table) if part.statistic.startswith("onset") else _read_contrast(part, table)
+
+
+def _read_contrast(part: Part, table: Table) -> PartData:
+    by_experiment: dict[str, list[tuple[float, Cell]]] = {}
+    for weight, cell in weighted_cells(part):
+        by_experiment.setdefault(cell.experiment, []).append((weight, cell))
+    gathered = [
+        ([weight for weight, _ in cells], gather(table, experiment, [cell for _, cell in cells], part.measure))
+        for experiment, cells in by_experiment.items()
+    ]
+    low, high = part.bounds
+    region = (_log(low), _log(high)) if part.logarithmic else (low, high)
+    replicates = min(len(group.replicates) for _, group in gathered)
+    runs = sorted({run for _, group in gathered for run in group.runs})
+    dropped = [reason for _, group in gathered for reason in group.dropped]
+    if part.logarithmic and (bad := _not_positive(part, [group for _, group in gathered])):
+        return PartData(False, True, region, replicates=replicates, runs=runs, dropped=dropped, problem=bad)
+    groups = [_contrast(weights, group.cells, part.logarithmic) for weights, group in gathered]
+    steps = [
+        _step(weights, group, table.step(group.experiment, part.measure), part.logarithmic)
+        for weights, group in gathered
+    ]
+    return PartData(
+        onset=False,
+        log=part.logarithmic,
+        region=region,
+        groups=groups,
+        steps=steps,
+        replicates=replicates,
+        values=_shown_values(groups, part.logarithmic) if replicates else [],
+        runs=runs,
+        dropped=dropped,
+    )
+
+
+def _contrast(weights: list[float], cells: Floats, log: bool) -> Floats:
+    values = contrast(weights, cells, log)
+    size = np.max(np.abs(np.log(cells) if log else cells), initial=0.0) * max(abs(w) for w in weights)
+    if size == 0:
+        return values
+    decimals = _DIGITS - 1 - math.floor(math.log10(size))
+    return np.asarray(np.round(values, decimals))
+
+
+def _step(weights: list[float], group: Group, step: float, log: bool) -> float:
+    """Distance between neighbouring possible contrasts: one example more or less in the cell that weighs most."""
+    if step == 0 or not group.replicates:
+        return 0.0
+    sizes = group.cells.mean(-1) if log else np.ones(len(weights))
+    return float(np.max(np.abs(weights) * step / group.rows.min(-1) / sizes))
+
+
+def _shown_values(groups: list[Floats], log: bool) -> list[float]:
+    """One group: the replicates' contrasts. Several: the estimate plus each replicate's deviation in its experiment,
+    since replicates of different experiments do not pair."""
+    estimate = sum(float(g.mean()) for g in groups)
+    values = groups[0] if len(groups) == 1 else np.concatenate([estimate + g - g.mean() for g in groups])
+    return [float(v) for v in (np.exp(values) if log else values)]
+
+
+def _not_positive(part: Part, groups: list[Group]) -> str:
+    for group in groups:
+        for replicate, column in zip(group.replicates, group.cells.T, strict=True):
+            if np.any(column <= 0):
+                return (
+                    f"a ratio needs values above 0, and {part.measure} is {column.min():g} in replicate {replicate} "
+                    f"of {group.experiment}"
+                )
+    return ""
+
+
+def _log(bound: float) -> float:
+    return bound if math.isinf(bound) else math.log(bound) if bound > 0 else -math.inf
+
+
+def _read_onset(part: Part, table: Table) -> PartData:
+    cells = [cell for cell in (part.a, part.b) if cell is not None]
+    grid, threshold = part.over or [], part.threshold or 0.0
+    wanted = [point for cell in cells for point in grid_cells(part, cell)]
+    group = gather(table, cells[0].experiment, wanted, part.measure)
+    shaped = np.moveaxis(group.cells.reshape(len(cells), len(grid), len(group.replicates)), 1, -1)
+    positions = onset_positions(shaped, threshold)
+    if part.statistic == "onset":
+        # never settling on the grid is an onset past every k
+        low = high = np.asarray([*map(float, grid), math.inf])[positions[0]]
+        values, estimate = low, None
+    else:
+        low, high = onset_difference_bounds(positions[0], positions[1], len(grid))
+        values = (positions[0] - positions[1]).astype(np.float64)
+        estimate = float(np.median(values)) if values.size else None
+    return PartData(
+        onset=True,
+        log=False,
+        region=part.bounds,
+        groups=[low, high],
+        estimate=estimate,
+        replicates=len(group.replicates),
+        values=[float(v) for v in values],
+        runs=group.runs,
+        dropped=group.dropped,
+    )

@@ -1,0 +1,174 @@
+"""Reads the cells of a claim out of the tidy table: one value per replicate, and why a replicate has none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from harness.claims.statistics import Floats, grid_step
+from harness.spec.claims import Cell
+from harness.spec.measures import PAIR_MEASURES, PERCENT_MEASURES
+
+TEXT_COLUMNS = ("row", "experiment", "branch", "comparison", "run", "run_b", "status")
+NUMBER_COLUMNS = ("replicate", "k", "level", "density", "data_order")
+#: a density of a claim is rounded as the paper prints it
+DENSITY_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class CellValues:
+    """``values`` and ``rows``: mean and row count of each usable replicate; ``missing``: the reason of each other."""
+
+    values: dict[int, float]
+    rows: dict[int, int]
+    runs: dict[int, list[str]]
+    missing: dict[int, str] = field(default_factory=dict)
+    known_experiment: bool = True
+
+
+def check_columns(table: pd.DataFrame, measures: Iterable[str]) -> None:
+    """Raise ValueError naming the column that the table lacks or that holds the wrong kind of value."""
+    measures = sorted(set(measures))
+    for column in (*TEXT_COLUMNS, *NUMBER_COLUMNS, *measures):
+        if column not in table.columns:
+            raise ValueError(
+                f"the table has no column {column!r}: it has {', '.join(map(str, table.columns)) or 'none'}; "
+                "collect the results again"
+            )
+    for column in (*NUMBER_COLUMNS, *measures):
+        if len(table) and not pd.api.types.is_numeric_dtype(table[column]):
+            raise ValueError(
+                f"the table's column {column!r} holds {table[column].dtype}, not numbers: collect the results again"
+            )
+    if table["replicate"].isna().any():
+        raise ValueError("the table's column 'replicate' has gaps: collect the results again")
+
+
+Columns = dict[str, NDArray[Any]]
+
+
+class Table:
+    """The tidy table split by experiment into plain arrays, with what is asked of it more than once kept."""
+
+    def __init__(self, table: pd.DataFrame, measures: Iterable[str]) -> None:
+        measures = sorted(set(measures))
+        check_columns(table, measures)
+        columns: Columns = {c: table[c].astype(object).to_numpy() for c in TEXT_COLUMNS}
+        columns |= {c: table[c].to_numpy(dtype=np.float64, na_value=np.nan) for c in (*NUMBER_COLUMNS, *measures)}
+        names, where = np.unique(columns["experiment"].astype(str), return_inverse=True)
+        order = np.argsort(where, kind="stable")
+        groups = np.split(order, np.searchsorted(where[order], np.arange(1, len(names))))
+        self._parts = {
+            str(name): {c: v[rows] for c, v in columns.items()} for name, rows in zip(names, groups, strict=False)
+        }
+        self._empty: Columns = {c: v[:0] for c, v in columns.items()}
+        self._cells: dict[tuple[Cell, str], CellValues] = {}
+        self._steps: dict[tuple[str, str], float] = {}
+
+    def cell(self, cell: Cell, measure: str) -> CellValues:
+        """The cell's mean of the measure in each replicate of its experiment."""
+        key = (cell, measure)
+        if key not in self._cells:
+            self._cells[key] = _read_cell(self._columns(cell.experiment), cell, measure)
+        return self._cells[key]
+
+    def step(self, experiment: str, measure: str) -> float:
+        """Distance between neighbouring possible values of a measure in percent, 0.0 for a continuous one."""
+        if measure not in PERCENT_MEASURES:
+            return 0.0
+        if (experiment, measure) not in self._steps:
+            self._steps[experiment, measure] = grid_step(self._columns(experiment)[measure])
+        return self._steps[experiment, measure]
+
+    def _columns(self, experiment: str) -> Columns:
+        return self._parts.get(experiment, self._empty)
+
+
+def _read_cell(table: Columns, cell: Cell, measure: str) -> CellValues:
+    kind = "pair" if measure in PAIR_MEASURES else "network"
+    mask = (table["row"] == kind) & (table["branch"] == cell.branch)
+    if cell.branch == "dense":
+        mask = mask & (table["level"] == 0)
+    elif cell.density is not None:
+        mask = mask & (np.abs(table["density"] / cell.density - 1) <= DENSITY_TOLERANCE)
+    for column, wanted in (("k", cell.k), ("comparison", cell.comparison), ("data_order", cell.data_order)):
+        if wanted is not None:
+            mask = mask & (table[column] == wanted)
+    matching = np.flatnonzero(mask)
+    values = table[measure]
+    result = CellValues({}, {}, {}, {}, known_experiment=len(values) > 0)
+    for replicate in np.unique(table["replicate"]):
+        own = matching[table["replicate"][matching] == replicate]
+        ok = own[table["status"][own] == "ok"]
+        good = ok[np.isfinite(values[ok])]
+        if len(good):
+            # fsum: the order of the rows must not change the last digit
+            result.values[int(replicate)] = math.fsum(values[good]) / len(good)
+            result.rows[int(replicate)] = len(good)
+            result.runs[int(replicate)] = _runs(table, good)
+        else:
+            result.missing[int(replicate)] = _why(table["status"][own], len(ok), measure)
+    return result
+
+
+def _why(statuses: NDArray[Any], usable: int, measure: str) -> str:
+    if not len(statuses):
+        return "no row"
+    if usable:
+        return f"no {measure} recorded"
+    words = {"diverged": "diverged", "ancestor_diverged": "a run it starts from diverged"}
+    return ", ".join(sorted({words.get(str(s), f"status {s}") for s in statuses}))
+
+
+def _runs(table: Columns, rows: NDArray[Any]) -> list[str]:
+    ids = {run for column in ("run", "run_b") for run in table[column][rows] if isinstance(run, str) and run}
+    return sorted(ids)
+
+
+@dataclass(frozen=True)
+class Group:
+    """The cells of one experiment over the replicates that have all of them: ``cells`` is (m cells, n replicates)."""
+
+    experiment: str
+    replicates: list[int]
+    cells: Floats
+    rows: Floats
+    runs: list[str]
+    dropped: list[str]
+
+
+def gather(table: Table, experiment: str, cells: list[Cell], measure: str) -> Group:
+    """Collect cells of one experiment; a replicate without one of them is dropped, with the reason in words."""
+    read = [table.cell(cell, measure) for cell in cells]
+    if not all(r.known_experiment for r in read):
+        return Group(experiment, [], *_no_values(len(cells)), [], [f"the table has no experiment {experiment}"])
+    everyone = sorted({r for values in read for r in (*values.values, *values.missing)})
+    complete = [r for r in everyone if all(r in values.values for values in read)]
+    dropped: dict[str, list[int]] = {}
+    for replicate in everyone:
+        for cell, values in zip(cells, read, strict=True):
+            if replicate in values.missing:
+                dropped.setdefault(f"{values.missing[replicate]} for {cell.describe()}", []).append(replicate)
+                break
+    reasons = [f"{_replicates(who)} dropped ({why})" for why, who in dropped.items()]
+    runs = sorted({run for values in read for r in complete for run in values.runs[r]})
+    shape = (len(cells), len(complete))
+    numbers = np.array([[v.values[r] for r in complete] for v in read], dtype=np.float64).reshape(shape)
+    counts = np.array([[v.rows[r] for r in complete] for v in read], dtype=np.float64).reshape(shape)
+    return Group(experiment, complete, numbers, counts, runs, reasons)
+
+
+def _no_values(cells: int) -> tuple[Floats, Floats]:
+    return np.empty((cells, 0)), np.empty((cells, 0))
+
+
+def _replicates(numbers: list[int]) -> str:
+    if len(numbers) == 1:
+        return f"replicate {numbers[0]}"
+    return f"{len(numbers)} replicates ({', '.join(map(str, numbers))})"

@@ -1,0 +1,26 @@
+"""LeNet-300-100: two hidden layers, fully connected (LTH; STAB Fig. 2: 266K parameters on MNIST)."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from harness.networks.layers import Linear
+
+
+class LeNet(nn.Module):
+    """R copies of inputs-300-100-classes with ReLU; [R, N, *S] -> [R, N, classes]."""
+
+    def __init__(self, replicates: int, input_shape: tuple[int, ...], classes: int):
+        super().__init__()
+        self.hidden1 = Linear(replicates, math.prod(input_shape), 300)
+        self.hidden2 = Linear(replicates, 300, 100)
+        self.output = Linear(replicates, 100, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.relu(self.hidden1(x.flatten(2)))
+        return self.output(torch.relu(self.hidden2(hidden)))
+
+    def prunable(self) -> list[str]:
+        """All three weight matrices: the paper's level of 10.7% is 0.8**10, a flat 20% of all weights a level."""
+        return ["hidden1.weight", "hidden2.weight", "output.weight"]

@@ -1,0 +1,22 @@
+"""Where things are: the checkout with papers/, and a run's folder below results/."""
+
+import os
+from pathlib import Path
+
+from harness.errors import HarnessError
+
+FIRST_PAPER = "stabilizing-lth"
+
+
+def checkout() -> Path:
+    """The folder that holds papers/: HARNESS_ROOT, the working directory, or the checkout this package lies in."""
+    places = [os.environ.get("HARNESS_ROOT"), Path.cwd(), Path(__file__).parent.parent]
+    for place in places:
+        if place and (Path(place) / "papers").is_dir():
+            return Path(place)
+    raise HarnessError("no folder papers/ here: run from a checkout of this project, or set HARNESS_ROOT to one")
+
+
+def results_folder(results: Path, paper: str, scale: str) -> Path:
+    """results/<scale> for the first paper, results/<paper>/<scale> for any other."""
+    return results / scale if paper == FIRST_PAPER else results / paper / scale

@@ -1,0 +1,190 @@
+"""What a scale runs: every training and every compared pair, grouped into stages. Pure data, nothing is run here."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from harness.errors import HarnessError
+from harness.spec import Spec
+from harness.spec.models import Branch, Setting
+
+
+@dataclass(frozen=True, order=True)
+class Run:
+    """One trained network.
+
+    The dense run is (k 0, level 0, dense, order 0); the dense network trained again from snapshot k with another data
+    order is (k, level 0, dense, order 1).
+    """
+
+    experiment: str
+    replicate: int
+    k: int
+    level: int
+    branch: Branch
+    data_order: int
+
+    @property
+    def id(self) -> str:
+        """Its name in tables and, with a suffix, its file below runs/."""
+        return f"{self.experiment}/r{self.replicate}/k{self.k}/L{self.level}-{self.branch}-o{self.data_order}"
+
+
+@dataclass(frozen=True, order=True)
+class Pair:
+    """Two trained networks of one replicate that are compared; `interpolated` pairs get the straight line too."""
+
+    run: Run
+    run_b: Run
+    comparison: str  # "data_order" or "pruning"
+    interpolated: bool
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One job of the workflow: stacks of replicates trained in turn, or pairs compared."""
+
+    kind: str  # dense, orders, levels, branches, stability
+    experiment: str
+    chunk: int
+    replicates: tuple[int, ...]
+    k: int | None = None
+    levels: tuple[int, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Its name below stages/: lenet/c0/dense, lenet/c0/k20-L1-5, lenet/c0/k20-branches."""
+        detail = {
+            "levels": f"k{self.k}-L{self.levels[0]}-{self.levels[-1]}" if self.levels else "",
+            "branches": f"k{self.k}-branches",
+        }.get(self.kind, self.kind)
+        return f"{self.experiment}/c{self.chunk}/{detail}"
+
+
+def dense_run(experiment: str, replicate: int) -> Run:
+    """The dense run of a replicate."""
+    return Run(experiment, replicate, 0, 0, "dense", 0)
+
+
+def stages(spec: Spec) -> list[Stage]:
+    """All stages of the scale that train or compare networks, parents before children."""
+    return [stage for name, setting in spec.scale.experiments.items() for stage in _stages(name, setting)]
+
+
+def _stages(name: str, setting: Setting) -> Iterator[Stage]:
+    size = setting.replicates_per_job
+    for chunk, first in enumerate(range(0, setting.replicates, size)):
+        replicates = tuple(range(first, min(first + size, setting.replicates)))
+        yield Stage("dense", name, chunk, replicates)
+        if setting.dense_orders:
+            yield Stage("orders", name, chunk, replicates)
+        for sweep in setting.sweeps:
+            for k in sweep.k:
+                for start in range(1, sweep.levels + 1, setting.levels_per_job):
+                    levels = tuple(range(start, min(start + setting.levels_per_job, sweep.levels + 1)))
+                    yield Stage("levels", name, chunk, replicates, k, levels)
+                if any(_branch_runs(name, 0, setting, k)):
+                    yield Stage("branches", name, chunk, replicates, k)
+        yield Stage("stability", name, chunk, replicates)
+
+
+def parents(spec: Spec, stage: Stage) -> list[Stage]:
+    """The stages whose results a stage reads."""
+    siblings = [
+        other
+        for other in _stages(stage.experiment, spec.scale.experiments[stage.experiment])
+        if other.chunk == stage.chunk
+    ]
+    if stage.kind == "dense":
+        return []
+    if stage.kind == "orders":
+        return [other for other in siblings if other.kind == "dense"]
+    if stage.kind == "levels":
+        before = [
+            other
+            for other in siblings
+            if other.kind == "levels" and other.k == stage.k and other.levels[-1] == stage.levels[0] - 1
+        ]
+        return before or [other for other in siblings if other.kind == "dense"]
+    if stage.kind == "branches":
+        return [other for other in siblings if other.kind == "levels" and other.k == stage.k]
+    return [other for other in siblings if other.kind != "stability"]
+
+
+def find_stage(spec: Spec, name: str) -> Stage:
+    """The stage of a name. Raises HarnessError when the scale has none of that name."""
+    for stage in stages(spec):
+        if stage.name == name:
+            return stage
+    raise HarnessError(f"stage {name!r}: not in scale {spec.scale_name}; `harness plan --stages` lists them")
+
+
+def stacks(spec: Spec, stage: Stage) -> list[list[Run]]:
+    """The stage's trainings in order, each a list with one run per replicate."""
+    setting = spec.scale.experiments[stage.experiment]
+    return [
+        list(runs) for runs in zip(*(_runs(stage, replicate, setting) for replicate in stage.replicates), strict=True)
+    ]
+
+
+def _runs(stage: Stage, replicate: int, setting: Setting) -> list[Run]:
+    name = stage.experiment
+    if stage.kind == "dense":
+        return [dense_run(name, replicate)]
+    if stage.kind == "orders":
+        return [Run(name, replicate, k, 0, "dense", 1) for k in setting.dense_orders]
+    if stage.kind == "levels" and stage.k is not None:
+        return [Run(name, replicate, stage.k, level, "imp", 0) for level in stage.levels]
+    if stage.kind == "branches" and stage.k is not None:
+        return list(_branch_runs(name, replicate, setting, stage.k))
+    return []
+
+
+def _branch_runs(name: str, replicate: int, setting: Setting, k: int) -> Iterator[Run]:
+    """Random baselines and further data orders at the levels that name them."""
+    for sweep in setting.sweeps:
+        if k not in sweep.k:
+            continue
+        for level, orders in sorted(sweep.at.items()):
+            for order in range(1, orders.imp):
+                yield Run(name, replicate, k, level, "imp", order)
+            for order in range(orders.random_prune):
+                yield Run(name, replicate, k, level, "random_prune", order)
+            for order in range(orders.random_reinit):
+                yield Run(name, replicate, k, level, "random_reinit", order)
+
+
+def all_runs(spec: Spec) -> list[Run]:
+    """Every network that the scale trains."""
+    return [run for stage in stages(spec) for stack in stacks(spec, stage) for run in stack]
+
+
+def pairs(spec: Spec, stage: Stage) -> list[list[Pair]]:
+    """The stability stage's pairs in order, each a list with one pair per replicate."""
+    setting = spec.scale.experiments[stage.experiment]
+    return [
+        list(group) for group in zip(*(_pairs(stage.experiment, r, setting) for r in stage.replicates), strict=True)
+    ]
+
+
+def _pairs(name: str, replicate: int, setting: Setting) -> list[Pair]:
+    dense = dense_run(name, replicate)
+    # the dense run itself is one of the two copies: from snapshot k on, it is a training with data order 0
+    found = [Pair(dense, Run(name, replicate, k, 0, "dense", 1), "data_order", True) for k in setting.dense_orders]
+    for sweep in setting.sweeps:
+        for k in sweep.k:
+            runs = [Run(name, replicate, k, level, "imp", 0) for level in range(1, sweep.levels + 1)]
+            runs += _branch_runs(name, replicate, setting, k)
+            for run in runs:
+                if run.data_order == 0 and run.branch in ("imp", "random_prune"):
+                    found.append(Pair(dense, run, "pruning", False))
+            for i, run in enumerate(runs):
+                for other in runs[i + 1 :]:
+                    same = (run.level, run.branch) == (other.level, other.branch)
+                    if same and run.branch in ("imp", "random_prune"):
+                        found.append(Pair(run, other, "data_order", True))
+    return found
+
+
+def steps_of(run: Run, steps: int) -> int:
+    """Steps that a run trains: the dense run all of them, any other from its rewind iteration on."""
+    return steps - run.k

@@ -1,0 +1,73 @@
+"""Pruning: masks by magnitude with exact counts, and the branches that make a subnetwork from a mask.
+
+Masks map the name of a prunable weight to a float tensor [R, ...] of ones (keep) and zeros (prune). Float, so that
+applying one is a multiplication; exact, because 0 and 1 are.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from harness.seeds import numpy_generator
+
+Masks = dict[str, Tensor]
+
+
+def keep_count(total: int, fraction: float, level: int) -> int:
+    """Weights that remain at a level: round(total * (1 - fraction) ** level).
+
+    Counted from the total, not level by level, so that rounding does not add up.
+    """
+    return round(total * (1.0 - fraction) ** level)
+
+
+def dense_masks(weights: dict[str, Tensor], prunable: Sequence[str]) -> Masks:
+    """Masks that keep everything."""
+    return {name: torch.ones_like(weights[name]) for name in prunable}
+
+
+def prune_by_magnitude(weights: dict[str, Tensor], masks: Masks, keep: int) -> Masks:
+    """Keep the `keep` largest of the surviving weights by magnitude, over all masked tensors together (global).
+
+    STAB Algorithm 1, step 4; LMC section 4.2 for "global". Exactly `keep` survive in each replicate: equal magnitudes
+    are ranked by position, the earlier one is kept. A weight pruned before never comes back.
+    Raises ValueError when fewer than `keep` survive already, or when a surviving weight is not finite.
+    """
+    names = list(masks)
+    magnitude = torch.cat([weights[name].abs().flatten(1) for name in names], 1)
+    alive = torch.cat([masks[name].flatten(1) for name in names], 1) != 0
+    if not torch.isfinite(magnitude[alive]).all():
+        raise ValueError("weights that are not finite can't be ranked by magnitude")
+    if keep > int(alive.sum(1).min()):
+        raise ValueError(f"can't keep {keep} weights: only {int(alive.sum(1).min())} survive")
+    ranked = torch.where(alive, magnitude, torch.full_like(magnitude, -1.0))
+    order = torch.argsort(ranked, dim=1, descending=True, stable=True)
+    kept = torch.zeros_like(magnitude).scatter_(1, order[:, :keep], 1.0)
+    return _split(kept, masks)
+
+
+def shuffled(masks: Masks, seeds: Sequence[tuple[str | int, ...]]) -> Masks:
+    """`random_prune`: each layer's mask with its positions shuffled, so every layer keeps its share (STAB section 3).
+
+    `seeds` has one name per replicate.
+    """
+    result = {}
+    for name, mask in masks.items():
+        rows = []
+        for row, seed in zip(mask.flatten(1), seeds, strict=True):
+            order = numpy_generator(*seed, name).permutation(row.numel())
+            rows.append(row[torch.from_numpy(order).to(row.device)])
+        result[name] = torch.stack(rows).view_as(mask)
+    return result
+
+
+def remaining(masks: Masks) -> list[int]:
+    """Weights that each replicate keeps."""
+    return [int(count) for count in sum(mask.flatten(1).sum(1, dtype=torch.float64) for mask in masks.values())]  # type: ignore[union-attr]
+
+
+def _split(rows: Tensor, like: Masks) -> Masks:
+    """[R, total] back into one tensor per name."""
+    pieces = rows.split([mask[0].numel() for mask in like.values()], dim=1)
+    return {name: piece.view_as(mask).contiguous() for (name, mask), piece in zip(like.items(), pieces, strict=True)}

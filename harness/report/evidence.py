@@ -1,0 +1,203 @@
+"""One claim's evidence: a forest figure of its parts, and a glyph of its deciding interval for the overview."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from textwrap import shorten, wrap
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from harness.report import formats, style
+
+FOREST_WIDTH = 9.6  # inches
+ROW = 0.34
+
+
+def replicate_numbers(part: Mapping[str, Any]) -> list[float | None]:
+    """A part's per-replicate values; None stands for an onset never reached (infinite)."""
+    values = part.get("values")
+    if not isinstance(values, Sequence) or isinstance(values, str):
+        return []
+    return [formats.finite(value) for value in values]
+
+
+def is_ratio(part: Mapping[str, Any]) -> bool:
+    return formats.unit(part) == "×"
+
+
+def _judged(part: Mapping[str, Any]) -> bool:
+    return formats.finite(part.get("estimate")) is not None or bool(formats.interval(part.get("interval")))
+
+
+def forest(claim: Mapping[str, Any]) -> Figure | None:
+    """Each part a row: replicates (open dots), estimate (diamond), 95% interval, region shaded; None without parts.
+
+    Parts of one unit share an axis; another unit starts another.
+    """
+    parts = [part for part in claim.get("parts") or [] if isinstance(part, Mapping) and _judged(part)]
+    if not parts:
+        return None
+    groups = [list(group) for _, group in groupby(parts, key=lambda part: (formats.unit(part), _scale(part)))]
+    tall = [len(group) * ROW for group in groups]
+    height = sum(tall) + 0.39 * len(groups) + 0.05
+    figure = Figure(figsize=(FOREST_WIDTH, height))
+    top = height - 0.05
+    for group, size in zip(groups, tall, strict=True):
+        ax = figure.add_axes((0.31, (top - size) / height, 0.55, size / height))
+        _draw_group(ax, group)
+        top -= size + 0.39
+    return figure
+
+
+def _scale(part: Mapping[str, Any]) -> int:
+    """Parts whose numbers differ by orders of magnitude do not share an axis: the power of thirty they belong to."""
+    if is_ratio(part):
+        return 0
+    sizes = [abs(v) for v in _numbers(part) if v]
+    return round(math.log(max(sizes), 30)) if sizes and max(sizes) > 0 else 0
+
+
+def _numbers(part: Mapping[str, Any]) -> list[float]:
+    found = [formats.finite(part.get("estimate")), *formats.bounds(part.get("interval"))]
+    found += [*formats.bounds(part.get("region")), *replicate_numbers(part)]
+    return [value for value in found if value is not None]
+
+
+def limits(parts: Sequence[Mapping[str, Any]], log: bool) -> tuple[float, float]:
+    """Axis limits that hold every finite number of the parts, and the value of no effect."""
+    values = [v for part in parts for v in _numbers(part) if not log or v > 0]
+    values.append(1.0 if log else 0.0)
+    if log:
+        low, high = math.log(min(values)), math.log(max(values))
+        pad = max(high - low, 0.1) * 0.1
+        return math.exp(low - pad), math.exp(high + pad)
+    pad = max(max(values) - min(values), 1e-9) * 0.1
+    return min(values) - pad, max(values) + pad
+
+
+def _draw_group(ax: Axes, parts: Sequence[Mapping[str, Any]]) -> None:
+    log = is_ratio(parts[0])
+    low, high = limits(parts, log)
+    if log:
+        ax.set_xscale("log")
+    ax.set_xlim(low, high)
+    ax.set_ylim(len(parts) - 0.5, -0.5)
+    ax.axvline(1.0 if log else 0.0, color="#9a9a96", lw=0.8, zorder=1)
+    for y, part in enumerate(parts):
+        _draw_part(ax, part, y, low, high)
+    ax.grid(axis="y", visible=False)
+    ax.set_yticks([])
+    ax.spines["left"].set_visible(False)
+    if log:
+        style.plain_ticks(ax.xaxis, _log_ticks(low, high))
+    else:
+        ax.locator_params(axis="x", nbins=6)
+        style.plain_ticks(ax.xaxis)
+    unit = formats.unit(parts[0])
+    ax.set_xlabel(
+        {"×": "ratio (log scale)", "L2": "distance (L2)", "°": "degrees", "%": "accuracy (%)"}.get(
+            unit, unit or "value"
+        ),
+        labelpad=1,
+    )
+    ax.xaxis.label.set_color(style.MUTED)
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Round numbers inside the limits: as fine as leaves at most seven."""
+    for steps in ((1, 1.2, 1.5, 2, 3, 5, 7), (1, 1.5, 2, 3, 5), (1, 2, 5), (1, 3), (1,)):
+        ticks = [s * 10.0**e for e in range(-6, 7) for s in steps if low <= s * 10.0**e <= high]
+        if len(ticks) <= 7:
+            return ticks
+    return [1.0]
+
+
+def _draw_part(ax: Axes, part: Mapping[str, Any], y: int, low: float, high: float) -> None:
+    verdict = formats.verdict_of(part)
+    colour = style.VERDICT_COLOURS[verdict]
+    bottom, top = formats.bounds(part.get("region"))
+    left, right = low if bottom is None else bottom, high if top is None else top
+    ax.fill_betweenx([y - 0.4, y + 0.4], left, right, color="#0072B2", alpha=0.13, lw=0, zorder=0)
+    for edge in (bottom, top):
+        if edge is not None:
+            ax.plot([edge, edge], [y - 0.4, y + 0.4], color="#0072B2", lw=1.0, zorder=1)
+    # an onset never reached is drawn at the right edge with an arrow
+    values = replicate_numbers(part)
+    spread = [0.17 * ((i % 3) - 1) for i in range(len(values))]
+    for value, shift in zip(values, spread, strict=True):
+        place, mark = (high, ">") if value is None else (value, "o")
+        ax.plot(place, y + shift, mark, ms=3.6, mfc="none", mec=style.MUTED, mew=0.8, zorder=3, clip_on=False)
+    centre = formats.finite(part.get("estimate"))
+    if formats.interval(part.get("interval")):
+        start, end = formats.bounds(part.get("interval"))
+        ax.plot(
+            [low if start is None else start, high if end is None else end],
+            [y, y],
+            color=colour,
+            lw=2.0,
+            zorder=4,
+            solid_capstyle="butt",
+        )
+        for value, edge, mark in ((start, low, "<"), (end, high, ">")):
+            if value is None:
+                ax.plot(edge, y, marker=mark, color=colour, ms=5, zorder=5, clip_on=False)
+    ax.plot(
+        high if centre is None else centre,
+        y,
+        marker="D",
+        color=colour,
+        ms=5,
+        mec=style.PAPER,
+        mew=0.7,
+        zorder=6,
+        clip_on=False,
+    )
+    name = "\n".join(wrap(shorten(formats.clean(part.get("name")), 96, placeholder=" …"), 52)[:2])
+    ax.text(-0.02, y, name, transform=ax.get_yaxis_transform(), ha="right", va="center", fontsize=7.6, linespacing=1.05)
+    ax.text(
+        1.02,
+        y,
+        f"{formats.SYMBOLS[verdict]} {verdict}",
+        transform=ax.get_yaxis_transform(),
+        va="center",
+        fontsize=7.8,
+        color=colour,
+        fontweight="bold",
+    )
+
+
+def glyph(claim: Mapping[str, Any], width: int = 120, height: int = 14) -> str:
+    """The deciding interval against its region as a small inline SVG (numbers only; classes carry the colours)."""
+    if formats.verdict_of(claim) == "not tested" or not formats.interval(claim.get("interval")):
+        return ""
+    part = {
+        **formats.deciding_part(claim),
+        **{k: claim.get(k) for k in ("estimate", "interval", "region")},
+        "values": [],
+    }
+    log = is_ratio(part)
+    low, high = limits([part], log)
+
+    def x(value: float) -> float:
+        if log:
+            return width * math.log(max(value, low) / low) / math.log(high / low)
+        return width * (value - low) / (high - low)
+
+    bottom, top = formats.bounds(part["region"])
+    left, right = 0.0 if bottom is None else x(bottom), float(width) if top is None else x(top)
+    start, end = formats.bounds(part["interval"])
+    centre = formats.finite(part["estimate"])
+    first, last = 0.0 if start is None else x(start), float(width) if end is None else x(end)
+    middle = width if centre is None else x(centre)
+    kind = formats.verdict_of(claim).replace(" ", "-")
+    half = height / 2
+    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+    return (
+        f'<svg class="glyph {kind}" {size} aria-hidden="true">'
+        f'<rect class="region" x="{left:.1f}" y="0" width="{max(right - left, 1):.1f}" height="{height}"/>'
+        f'<line class="zero" x1="{x(1.0 if log else 0.0):.1f}" x2="{x(1.0 if log else 0.0):.1f}" y1="0" y2="{height}"/>'
+        f'<line class="span" x1="{first:.1f}" x2="{last:.1f}" y1="{half:g}" y2="{half:g}"/>'
+        f'<circle cx="{middle:.1f}" cy="{half:g}" r="3.2"/></svg>'
+    )

@@ -1,0 +1,222 @@
+"""The paper's figures from the tidy table: each function takes data frames and returns a Figure, or None without data.
+
+Every measured point is a replicate (small dot), every line a mean over replicates, every bar its 95% t interval.
+Published numbers are drawn only in panels of their own, tinted and named as such.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from textwrap import wrap
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from harness.report import estimates, formats, style
+
+WIDTH = 10.4  # inches: the page's column
+BRANCHES = ("imp", "random_prune", "random_reinit")
+STABLE_BELOW = 2.0  # points; Linear Mode Connectivity's definition of stable
+
+
+@dataclass(frozen=True)
+class Data:
+    """What every figure draws from. `experiments` is the scale's dict of experiments (for titles and order)."""
+
+    table: pd.DataFrame
+    curves: pd.DataFrame
+    published: pd.DataFrame
+    experiments: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def of(
+        cls,
+        table: pd.DataFrame | None,
+        curves: pd.DataFrame | None = None,
+        published: pd.DataFrame | None = None,
+        experiments: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> "Data":
+        return cls(
+            estimates.complete(table, estimates.COLUMNS),
+            estimates.complete(curves, estimates.CURVE_COLUMNS),
+            estimates.complete(published, estimates.PUBLISHED_COLUMNS),
+            experiments or {},
+        )
+
+    def names(self) -> list[str]:
+        return estimates.experiments(self.table, list(self.experiments))
+
+    def title(self, experiment: str, width: int = 30) -> str:
+        """An experiment's title, wrapped into at most two lines of `width` characters."""
+        text = formats.clean(self.experiments.get(experiment, {}).get("title") or experiment)
+        return "\n".join(wrap(text, width, max_lines=2, placeholder=" …"))
+
+    def grid(self, experiment: str | None = None) -> list[int]:
+        """All rewind iterations in the table (of one experiment)."""
+        rows = self.table if experiment is None else self.table[self.table["experiment"] == experiment]
+        return sorted({int(k) for k in rows["k"]})
+
+
+def draw_series(
+    ax: Axes,
+    values: pd.DataFrame,
+    x: np.ndarray,
+    key: str,
+    at: Sequence[Any],
+    *,
+    colour: str,
+    mark: str = "o",
+    label: str = "",
+    dots: bool = True,
+) -> None:
+    """Replicate dots, interval bars and the mean's line. `at[i]` is the cell drawn at position `x[i]`."""
+    summary = estimates.summarise(values, [key]).set_index(key)
+    present = [i for i, cell in enumerate(at) if cell in summary.index]
+    if not present:
+        return
+    where = np.asarray(x, dtype=float)[present]
+    rows = summary.loc[[at[i] for i in present]]
+    if dots:
+        place = dict(zip((at[i] for i in present), where, strict=True))
+        shown = values[values[key].isin(place)]
+        ax.scatter(shown[key].map(place), shown["value"], s=6, color=colour, alpha=0.4, linewidths=0, zorder=2)
+    ax.vlines(where, rows["low"], rows["high"], color=colour, lw=1.0, alpha=0.8, zorder=3)
+    ax.plot(where, rows["mean"], color=colour, marker=mark, mec=style.PAPER, mew=0.5, label=label, zorder=4)
+
+
+def dense_band(ax: Axes, data: Data, experiment: str, measure: str = "test_accuracy") -> None:
+    """The dense network's mean as a line, its interval as a band."""
+    rows = estimates.select(data.table, experiment=experiment, row="network", level=0)
+    values = estimates.replicate_values(rows.assign(cell=0), ["cell"], measure)["value"].to_numpy()
+    mean, low, high = estimates.t_interval(values)
+    if np.isfinite(mean):
+        if np.isfinite(low):
+            ax.axhspan(low, high, color=style.COLOURS["dense"], alpha=0.12, lw=0, zorder=0)
+        ax.axhline(mean, color=style.COLOURS["dense"], lw=1.2, ls=(0, (5, 2)), label="dense", zorder=1)
+
+
+def panels(n: int, columns: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
+    """A figure with n panels in rows of `columns`."""
+    columns = max(1, min(n, columns))
+    rows = -(-n // columns)
+    wide = WIDTH if n > 2 else WIDTH * (0.4 if n == 1 else 0.66)
+    figure = Figure(figsize=(wide, rows * height + 0.35), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False, **options).flat)
+    for ax in axes[n:]:
+        ax.remove()
+    return figure, axes[:n]
+
+
+def columns_for(n: int, choices: Sequence[int] = (3, 4)) -> int:
+    """The number of columns that leaves the fewest empty places; the larger of equals."""
+    return min(choices, key=lambda c: (-(-n // c) * c, -c))
+
+
+def density_axis(ax: Axes, densities: Sequence[float]) -> None:
+    """Weights remaining in percent on a log axis that falls from left to right, ticks at the levels."""
+    shown = sorted({round(float(d), 6) for d in densities} | {1.0}, reverse=True)
+    step = -(-len(shown) // 7)
+    ax.set_xscale("log")
+    style.plain_ticks(ax.xaxis, [])
+    ax.set_xticks([d * 100 for d in shown[::step]], [f"{d * 100:.3g}" for d in shown[::step]])
+    ax.set_xlim(100 * 1.12, min(shown) * 100 / 1.18)
+    ax.set_xlabel("weights remaining (%, log scale)")
+
+
+def shown_grid(grid: Sequence[int], limit: int = 3) -> list[int]:
+    """At most `limit` of the rewind iterations, first and last always among them."""
+    if len(grid) <= limit:
+        return list(grid)
+    return sorted({grid[round(i)] for i in np.linspace(0, len(grid) - 1, limit)})
+
+
+def accuracy_density(data: Data) -> Figure | None:
+    """Accuracy against density, a panel per experiment (the paper's Figures 1 and 5)."""
+    measured = [e for e in data.names() if len(estimates.select(data.table, experiment=e, row="network"))]
+    tables = {e: _published_densities(data, e) for e in measured}
+    printed = [e for e in measured if len(tables[e])]
+    if not measured:
+        return None
+    n = len(measured) + len(printed)
+    figure, axes = panels(n, columns_for(n), 2.65)
+    for ax, experiment in zip(axes, measured, strict=False):
+        _measured_densities(ax, data, experiment)
+    for ax, experiment in zip(axes[len(measured) :], printed, strict=True):
+        _draw_published_densities(ax, tables[experiment])
+    for ax, experiment in zip(axes, measured + printed, strict=True):
+        ax.set_title(data.title(experiment, 38 if columns_for(n) == 3 else 30))
+    style.branch_legend(figure, ["dense", *(b for b in BRANCHES if b in set(data.table["branch"]))])
+    return figure
+
+
+def _measured_densities(ax: Axes, data: Data, experiment: str) -> None:
+    rows = estimates.select(data.table, experiment=experiment, row="network")
+    dense_band(ax, data, experiment)
+    rows = rows[rows["level"] > 0]
+    grid = sorted({int(k) for k in rows["k"]})
+    densities = rows.groupby("level")["density"].mean()
+    levels = [int(level) for level in densities.index]
+    shown = shown_grid(grid)
+    for branch in reversed(BRANCHES):
+        for i, k in enumerate(shown):
+            values = estimates.replicate_values(select_branch(rows, branch, k), ["level"], "test_accuracy")
+            # rewind iterations stand side by side, else their intervals cover each other
+            x = densities.to_numpy() * 100 * 1.022 ** ((len(shown) - 1) / 2 - i)
+            colour = style.shade(k, grid) if branch == "imp" else style.COLOURS[branch]
+            draw_series(
+                ax,
+                values,
+                x,
+                "level",
+                levels,
+                colour=colour,
+                mark=style.marker(k, data.grid()),
+                label=f"{branch} k={k}",
+            )
+    density_axis(ax, list(densities))
+    ax.set_ylabel("test accuracy (%)")
+    marks = [
+        Line2D([], [], color=style.shade(k, grid), marker=style.marker(k, data.grid()), ms=4, label=f"k = {k:,}")
+        for k in shown
+    ]
+    ax.legend(handles=marks, loc="lower left", handlelength=1.6, labelspacing=0.25, borderaxespad=0.2)
+
+
+def select_branch(rows: pd.DataFrame, branch: str, k: int) -> pd.DataFrame:
+    return rows[(rows["branch"] == branch) & (rows["k"] == k)]
+
+
+def spread(error: pd.Series) -> np.ndarray:
+    """Printed errors as bars: none where the paper prints none."""
+    return np.nan_to_num(error.abs().to_numpy(dtype=float))
+
+
+def _published_densities(data: Data, experiment: str) -> pd.DataFrame:
+    rows = data.published
+    rows = rows[(rows["experiment"] == experiment) & (rows["measure"] == "test_accuracy") & np.isfinite(rows["value"])]
+    return rows if rows.loc[np.isfinite(rows["density"]), "density"].nunique() > 2 else rows.iloc[:0]
+
+
+def _draw_published_densities(ax: Axes, rows: pd.DataFrame) -> None:
+    full = rows[rows["branch"] == "dense"]["value"]
+    if len(full):
+        ax.axhline(full.iloc[0], color=style.COLOURS["dense"], lw=1.2, ls=(0, (5, 2)))
+    grid = sorted({k for k in rows["k"] if np.isfinite(k)})
+    handles = {}
+    for _, group in rows[rows["branch"] != "dense"].groupby(["figure", "branch", "k"], dropna=False):
+        group = group.sort_values("density", ascending=False)
+        branch, k, step = group["branch"].iloc[0], group["k"].iloc[0], formats.clean(group["k_unit"].iloc[0])
+        colour = style.shade(k, grid) if branch == "imp" and k in grid else style.COLOURS.get(branch, style.MUTED)
+        x, bars = group["density"] * 100, spread(group["error"])
+        lines = ax.errorbar(x, group["value"], yerr=bars, color=colour, marker="o", ms=3, lw=1.2, elinewidth=0.8)
+        if branch == "imp":
+            handles[f"k = {formats.number(k)}{' epochs' if step == 'epoch' else ''}"] = lines[0]
+    density_axis(ax, [d for d in rows["density"] if 0 < d <= 1])
+    ax.set_ylabel("test accuracy (%)")
+    style.mark_published(ax)
+    ax.legend(
+        list(handles.values()), list(handles), loc="lower left", handlelength=1.6, labelspacing=0.25, borderaxespad=1.4
+    )

@@ -1,0 +1,198 @@
+"""`build_report`: one self-contained page (index.html) and its Markdown twin (report.md with figures/*.svg).
+
+Everything that comes from results is escaped: by Jinja's autoescape in HTML, by `formats.escape_markdown` for every
+expression in Markdown. The only markup passed through is the SVG that `style.to_svg` serialises and the glyphs.
+Dates come from the provenance record alone, so the same results give the same bytes.
+"""
+
+import os
+import re
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from harness.report import evidence, facts, formats, style, summary
+from harness.report.figures import Data, accuracy_density
+from harness.report.pairs import distance_experiments, interpolation
+from harness.report.rewinding import accuracy_k, angle_k, distance_k, instability_k
+
+_SAFE_URL = re.compile(r"https?://[A-Za-z0-9./_~%?=&#:-]+")
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+class Trusted(str):
+    """Markdown made here, which `_finish` leaves as it is."""
+
+
+Builder = Callable[[Data], Any]
+# key that claims name in `figure`, file name, title (what to look for), caption, how it is drawn
+FIGURES: tuple[tuple[str, str, str, str, Builder], ...] = (
+    (
+        "accuracy_density",
+        "accuracy-density",
+        "Accuracy against density: does the subnetwork stay on the dense network's band?",
+        "Dashed line and band: the dense network. A ticket that matches stays on the band to the right; random pruning "
+        "and random reinitialisation show what the density alone costs. At most three rewind iterations are drawn.",
+        accuracy_density,
+    ),
+    (
+        "accuracy_k",
+        "accuracy-k",
+        "Accuracy against k: how late must the weights be taken for IMP to match?",
+        "The rewind iterations stand at equal steps, with their share of training below. Experiments that were run at "
+        "one k only are left out.",
+        accuracy_k,
+    ),
+    (
+        "instability_k",
+        "instability-k",
+        "Instability against k: when do two data orders end in one linearly connected region?",
+        "Highest error on the straight line between two copies minus the mean of its ends. Shaded: stable, below 2 "
+        "points, as Linear Mode Connectivity defines it. The axis is linear up to 2 and logarithmic above.",
+        instability_k,
+    ),
+    (
+        "distance",
+        "distance",
+        "Distance at k = 0: is IMP's subnetwork more stable than a random one?",
+        "Data order: two data orders of one subnetwork. Pruning: the dense network against the subnetwork, same data "
+        "order, over the weights that the mask keeps. Right of each row: random over IMP. The ratio, not the distance, "
+        "can be held against the published one: distances depend on the network's size and the number of steps.",
+        distance_experiments,
+    ),
+    (
+        "distance",
+        "distance-k",
+        "Distance against k: do both fall, and IMP's faster?",
+        "Each experiment at the density where most branches were trained; smaller is more stable. Later k leaves fewer "
+        "steps in which to move apart.",
+        distance_k,
+    ),
+    (
+        "angle",
+        "angle",
+        "Angle at k = 0: the same comparison without the weights' scale",
+        "Angle between the masked final weights; 90° means that they have nothing in common.",
+        lambda data: distance_experiments(data, "angle"),
+    ),
+    ("angle", "angle-k", "Angle against k", "As the distances above, in degrees.", angle_k),
+    (
+        "interpolation",
+        "interpolation",
+        "Error along the straight line: a bump is a barrier",
+        "Test error between the final weights of two data orders. Thin lines: replicates; thick: their mean. Dotted: "
+        "the mean with BatchNorm statistics re-estimated at each point, where that differs.",
+        interpolation,
+    ),
+)
+
+
+def build_report(
+    paper: dict[str, Any],
+    scale: dict[str, Any],
+    claims: list[dict[str, Any]],
+    table: pd.DataFrame,
+    curves: pd.DataFrame,
+    published: pd.DataFrame,
+    provenance: dict[str, Any],
+    out: Path,
+) -> None:
+    """Write out/index.html, out/report.md and out/figures/*.svg.
+
+    `claims` are claims.json's objects, `table` and `curves` the tidy tables (densities as shares, accuracies and errors
+    in percent), `published` the papers/<paper>/published rows. Empty tables, missing optional keys and diverged
+    replicates give a page that says so. Raises OSError where `out` cannot be written.
+    """
+    data = Data.of(table, curves, published, scale.get("experiments"))
+    with style.look():
+        figures = _figures(data)
+        forests = {formats.clean(c.get("id")): _forest(c, i) for i, c in enumerate(formats.by_id(claims))}
+    context = facts.context(paper, scale, claims, data, provenance)
+    shown = {figure["key"] for figure in figures}
+    for i, claim in enumerate(context["claims"]):
+        claim["anchor"] = f"claim-{i + 1}"
+        claim["forest"] = forests[claim["id"]]
+        claim["glyph"] = Markup(evidence.glyph(claim["raw"]))
+        claim["figure_key"] = claim["figure"] if claim["figure"] in shown else None
+    context |= {
+        "figures": figures,
+        "verdicts": formats.VERDICTS,
+        "symbols": formats.SYMBOLS,
+        "counts": summary.counts(claims),
+    }
+    out = Path(out)
+    (out / "figures").mkdir(parents=True, exist_ok=True)
+    pictures = {f"{f['name']}.svg": f["svg"] for f in figures}
+    pictures |= {f"{c['forest']['name']}.svg": c["forest"]["svg"] for c in context["claims"] if c["forest"]}
+    for name, svg in pictures.items():
+        _write(out / "figures" / name, f"{svg}\n")
+    for stale in set((out / "figures").glob("*.svg")) - {out / "figures" / name for name in pictures}:
+        stale.unlink()
+    _write(out / "index.html", _html().get_template("page.html.j2").render(context))
+    _write(out / "report.md", _markdown().get_template("report.md.j2").render(context))
+
+
+def _figures(data: Data) -> list[dict[str, Any]]:
+    found = []
+    for key, name, title, caption, build in FIGURES:
+        figure = build(data)
+        if figure is not None:
+            svg = style.to_svg(figure, name, title, caption)
+            found.append({"key": key, "name": name, "title": title, "caption": caption, "svg": Markup(svg)})
+    return found
+
+
+def _forest(claim: Mapping[str, Any], place: int) -> dict[str, Any] | None:
+    figure = evidence.forest(claim)
+    if figure is None:
+        return None
+    parts = [p for p in claim.get("parts") or [] if isinstance(p, Mapping)]
+    alt = "; ".join(f"{formats.clean(p.get('name'))}: {formats.estimate(p)}, {formats.verdict_of(p)}" for p in parts)
+    name = f"claim-{place + 1:02d}"
+    title = f"Evidence for {formats.clean(claim.get('id'))}"
+    return {"name": name, "title": title, "svg": Markup(style.to_svg(figure, name, title, alt))}
+
+
+def _html() -> Environment:
+    escape = select_autoescape(enabled_extensions=("html", "html.j2"), default=True, default_for_string=True)
+    return _environment(autoescape=escape)
+
+
+def _markdown() -> Environment:
+    environment = _environment(autoescape=False, finalize=_finish)
+    environment.filters |= {
+        "trusted": Trusted,
+        "urlize_markdown": lambda url: Trusted(f"<{url}>") if _SAFE_URL.fullmatch(url) else url,
+    }
+    return environment
+
+
+def _finish(value: Any) -> str:
+    return value if isinstance(value, Trusted) else formats.escape_markdown(value)
+
+
+def _environment(**options: Any) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, **options
+    )
+    filters: Sequence[Callable[..., str]] = (formats.number, formats.percent, formats.duration, formats.region)
+    environment.filters |= {f.__name__: f for f in filters}
+    return environment
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all: a temporary name, then a rename."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

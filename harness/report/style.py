@@ -1,0 +1,179 @@
+"""How every figure looks, and how a Matplotlib figure becomes one clean, deterministic SVG element.
+
+Colours are Okabe and Ito's colour-blind safe set: one per branch, in every figure. A rewind iteration has one marker.
+"""
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+from xml.etree import ElementTree
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+
+from harness.report import formats
+
+COLOURS = {"dense": "#3c3c3c", "imp": "#0072B2", "random_prune": "#D55E00", "random_reinit": "#009E73"}
+VERDICT_COLOURS = {
+    "supported": "#00734f",
+    "contradicted": "#b3420a",
+    "inconclusive": "#8a6400",
+    "not tested": "#6b6b6b",
+}
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
+PAPER = "#fdfdfb"  # the fixed light panel behind every figure, in both colour schemes
+PUBLISHED_FACE = "#f6efdf"  # marks a panel of published numbers
+INK, MUTED, GRID = "#222222", "#666666", "#e2e2de"
+_FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
+_SVG = "http://www.w3.org/2000/svg"
+_XLINK = "{http://www.w3.org/1999/xlink}href"
+
+_RC: dict[str, Any] = {
+    "figure.facecolor": PAPER,
+    "axes.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
+    "font.family": ["sans-serif"],
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 8.0,
+    "text.parse_math": False,  # labels come from data: a dollar sign is a dollar sign
+    "text.color": INK,
+    "axes.edgecolor": "#9a9a96",
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.7,
+    "axes.titlesize": 8.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 8.0,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "xtick.color": "#9a9a96",
+    "ytick.color": "#9a9a96",
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4.2,
+    "legend.frameon": False,
+    "legend.fontsize": 7.5,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "harness.report",
+    "figure.constrained_layout.h_pad": 0.05,
+    "figure.constrained_layout.w_pad": 0.05,
+}
+
+
+@contextmanager
+def look() -> Iterator[None]:
+    """Matplotlib settings of the report, for building and for saving a figure. Reset afterwards."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        cast(dict[str, Any], matplotlib.rcParams).update(_RC)
+        yield
+
+
+def marker(k: int, grid: Sequence[int]) -> str:
+    """The marker of rewind iteration k among all iterations of the table: the same in every figure."""
+    return MARKERS[sorted(grid).index(k) % len(MARKERS)] if k in grid else "o"
+
+
+def shade(k: int, grid: Sequence[int]) -> str:
+    """IMP's blue, lighter for an early k and darker for a late one."""
+    stops = [to_rgb(c) for c in ("#6FBFEA", COLOURS["imp"], "#003B63")]
+    place = 1.0 if len(grid) < 2 else 2 * sorted(grid).index(k) / (len(grid) - 1)
+    first = int(min(place, 1))
+    red, green, blue = (a + (b - a) * (place - first) for a, b in zip(stops[first], stops[first + 1], strict=True))
+    return to_hex((red, green, blue))
+
+
+def plain_ticks(axis: matplotlib.axis.Axis, ticks: Sequence[float] | None = None) -> None:
+    """Plain numbers on an axis (log axes otherwise write powers in mathtext), and no minor ticks."""
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+    if ticks is not None:
+        axis.set_ticks(list(ticks))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
+
+
+def branch_legend(figure: Figure, branches: Sequence[str], extra: Sequence[Line2D] = ()) -> None:
+    """One legend above the panels: a colour for each branch."""
+    handles = [
+        Line2D([], [], color=COLOURS.get(b, MUTED), lw=2.6, label=formats.BRANCHES.get(b, formats.clean(b)))
+        for b in branches
+    ]
+    handles += list(extra)
+    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), handlelength=1.8, columnspacing=1.6)
+
+
+def mark_published(ax: Axes) -> None:
+    """The tint and the words that keep a published panel from being read as a measured one."""
+    ax.set_facecolor(PUBLISHED_FACE)
+    ax.text(
+        0.99,
+        0.02,
+        "published (paper's setting)",
+        transform=ax.transAxes,
+        ha="right",
+        va="bottom",
+        fontsize=7,
+        color="#7a5a10",
+        style="italic",
+    )
+
+
+def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
+    """The figure as one `<svg>` element: a title and description for screen readers, ids unique to `name`, no metadata.
+
+    The text of labels passes through an XML parser and serialiser, so it cannot become markup.
+    """
+    buffer = io.BytesIO()
+    metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(buffer, format="svg", metadata=metadata)
+    root = ElementTree.fromstring(buffer.getvalue())
+    wanted = set(re.findall(r"url\(#([^)]+)\)", buffer.getvalue().decode()))
+    wanted |= {element.get(_XLINK, "#")[1:] for element in root.iter() if element.get(_XLINK)}
+    short = {old: f"{name}-{place}" for place, old in enumerate(sorted(wanted))}
+    for element in root.iter():
+        element.tag = element.tag.split("}")[-1]
+        for key, value in list(element.attrib.items()):
+            if key == "id":
+                del element.attrib[key]
+                if value in short:
+                    element.set("id", short[value])
+            elif key == _XLINK:
+                del element.attrib[key]
+                element.set("href", f"#{short[value[1:]]}")
+            elif key in ("style", "clip-path", "fill"):
+                value = re.sub(r"url\(#([^)]+)\)", lambda m: f"url(#{short[m[1]]})", value)
+                element.set(key, value.replace("'DejaVu Sans'", _FONTS))
+    for child in [c for c in root if c.tag == "metadata"]:
+        root.remove(child)
+    _, _, width, height = (float(v) for v in root.attrib["viewBox"].split())
+    root.attrib.clear()
+    root.attrib.update(
+        {
+            "xmlns": _SVG,
+            "viewBox": f"0 0 {width:g} {height:g}",
+            "width": f"{width * 4 / 3:.0f}",
+            "height": f"{height * 4 / 3:.0f}",
+            "role": "img",
+            "aria-labelledby": f"{name}-title {name}-desc",
+        }
+    )
+    for place, (tag, text) in enumerate((("title", title), ("desc", description))):
+        element = ElementTree.Element(tag, {"id": f"{name}-{tag}"})
+        element.text = formats.clean(text)
+        root.insert(place, element)
+    return ElementTree.tostring(root, encoding="unicode")

@@ -1,0 +1,189 @@
+"""Reads papers/<paper>/ and checks every cross-reference: the only reader of that YAML."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from harness.errors import HarnessError
+from harness.spec.claims import Cell, Claim, expand_parts
+from harness.spec.models import Experiment, Paper, Recipe, Scale, Setting
+
+DENSITY_TOLERANCE = 0.02  # relative: a claim may write 0.107 for 0.8 ** 10
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A paper at a scale: everything that a run needs to know."""
+
+    folder: Path
+    paper: Paper
+    experiments: dict[str, Experiment]
+    claims: list[Claim]
+    scale_name: str
+    scale: Scale
+
+    def recipe(self, experiment: str) -> Recipe:
+        """The recipe of an experiment at this scale: the paper's, with the setting's changes."""
+        return changed_recipe(self.paper, self.experiments[experiment], self.scale.experiments[experiment])
+
+
+def changed_recipe(paper: Paper, experiment: Experiment, setting: Setting) -> Recipe:
+    """The paper's recipe of a network with a setting's changes. Raises ValidationError for a bad change."""
+    return Recipe.model_validate({**paper.networks[experiment.network].recipe.model_dump(), **setting.change})
+
+
+def load_spec(root: Path, paper: str, scale: str) -> Spec:
+    """Load and check papers/<paper>/ at a scale. Raises HarnessError naming file, field, value and fix."""
+    papers = root / "papers"
+    folder = papers / paper
+    if not (folder / "paper.yaml").is_file():
+        known = sorted(path.parent.name for path in papers.glob("*/paper.yaml"))
+        raise HarnessError(f"{folder}: no such paper; choose one of {', '.join(known) or '(none in papers/)'}")
+    scale_file = folder / "scales" / f"{scale}.yaml"
+    if not scale_file.is_file():
+        known = sorted(path.stem for path in (folder / "scales").glob("*.yaml"))
+        raise HarnessError(f"{scale_file}: no such scale; choose one of {', '.join(known)}")
+    spec = Spec(
+        folder=folder,
+        paper=_read(folder / "paper.yaml", Paper),
+        experiments=_read(folder / "experiments.yaml", dict[str, Experiment]),
+        claims=_read(folder / "claims.yaml", list[Claim]),
+        scale_name=scale,
+        scale=_read(scale_file, Scale),
+    )
+    _check_experiments(spec)
+    _check_settings(spec, scale_file)
+    _check_claims(spec)
+    return spec
+
+
+def read_yaml(path: Path) -> Any:
+    """Parse a YAML file with the safe loader. Raises HarnessError naming the file and the line."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise HarnessError(f"{path}: missing; restore it from the repository") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise HarnessError(f"{path}:{where} is not valid YAML: {getattr(error, 'problem', error)}") from None
+    except UnicodeDecodeError as error:
+        raise HarnessError(f"{path}: is not UTF-8 text ({error}); save it as UTF-8") from None
+
+
+def _read(path: Path, kind: Any) -> Any:
+    """Parse and validate one file."""
+    try:
+        return TypeAdapter(kind).validate_python(read_yaml(path))
+    except ValidationError as error:
+        raise HarnessError(f"{path}: {describe(error, kind)}") from None
+
+
+def describe(error: ValidationError, kind: Any) -> str:
+    """The first fault of a validation as one line: field, value, what is wrong, and the fields there are."""
+    fault = error.errors()[0]
+    field = ".".join(str(part) for part in fault["loc"]) or "the whole file"
+    message = fault["msg"].removeprefix("Value error, ")
+    value = repr(fault["input"])
+    shown = f" (found {value if len(value) < 60 else value[:57] + '...'})"
+    if fault["type"] == "extra_forbidden":
+        message, shown = "unknown field; remove it or correct its name", ""
+    elif fault["type"] == "missing":
+        message, shown = "this field is missing; add it", ""
+    elif fault["type"] == "value_error":
+        shown = ""
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{field}: {message}{shown}{more}"
+
+
+def _check_experiments(spec: Spec) -> None:
+    for name, experiment in spec.experiments.items():
+        if experiment.network not in spec.paper.networks and not experiment.untested:
+            raise HarnessError(
+                f"{spec.folder / 'experiments.yaml'}: {name}.network: {experiment.network!r} is not in paper.yaml's "
+                f"networks; choose one of {', '.join(spec.paper.networks)}, or say in `untested` why it isn't there"
+            )
+
+
+def _check_settings(spec: Spec, file: Path) -> None:
+    for name, setting in spec.scale.experiments.items():
+        where = f"{file}: experiments.{name}"
+        if name not in spec.experiments:
+            raise HarnessError(f"{where}: not in experiments.yaml; choose one of {', '.join(spec.experiments)}")
+        if spec.experiments[name].untested:
+            raise HarnessError(f"{where}: experiments.yaml says it can't be run ({spec.experiments[name].untested})")
+        try:
+            recipe = changed_recipe(spec.paper, spec.experiments[name], setting)
+        except ValidationError as error:
+            raise HarnessError(f"{where}.change.{describe(error, Recipe)}") from None
+        for k in setting.snapshot_steps():
+            if k >= recipe.steps:
+                raise HarnessError(
+                    f"{where}: rewind iteration k = {k} is past the end of training ({recipe.steps} steps); "
+                    f"give a k below {recipe.steps}"
+                )
+
+
+def _check_claims(spec: Spec) -> None:
+    """Every cell of a claim at the loaded scale names an experiment, a k and a density that exist there."""
+    file = spec.folder / "claims.yaml"
+    seen: set[str] = set()
+    for claim in spec.claims:
+        if claim.id in seen:
+            raise HarnessError(f"{file}: {claim.id}: stands twice; ids are unique")
+        seen.add(claim.id)
+        for name in claim.figure_experiments:
+            if name not in spec.experiments:
+                raise HarnessError(f"{file}: {claim.id}.figure_experiments: {name!r} is not in experiments.yaml")
+        entry = claim.scales.get(spec.scale_name)
+        if entry is None:
+            continue
+        for part in expand_parts(entry):
+            for cell, k_values, densities in part.cells_and_grids():
+                _check_cell(
+                    spec, f"{file}: {claim.id}.scales.{spec.scale_name}, part {part.name!r}", cell, k_values, densities
+                )
+
+
+def _check_cell(spec: Spec, where: str, cell: Cell, k_values: list[int], densities: list[float]) -> None:
+    if cell.experiment not in spec.experiments:
+        raise HarnessError(
+            f"{where}: experiment {cell.experiment!r} is not in experiments.yaml; "
+            f"choose one of {', '.join(spec.experiments)}"
+        )
+    setting = spec.scale.experiments.get(cell.experiment)
+    if setting is None:
+        raise HarnessError(
+            f"{where}: experiment {cell.experiment!r} has no setting at scale {spec.scale_name}; "
+            f"add it to scales/{spec.scale_name}.yaml or drop the claim's entry for this scale"
+        )
+    grid = [*setting.dense_orders, 0] if cell.branch == "dense" else setting.rewind_grid()
+    for k in k_values:
+        if k not in grid:
+            raise HarnessError(
+                f"{where}: k = {k} is not run for {cell.experiment}, branch {cell.branch}; "
+                f"choose one of {sorted(set(grid))}"
+            )
+    if cell.branch == "dense":
+        return
+    levels = {
+        level
+        for sweep in setting.sweeps
+        if not k_values or set(k_values) & set(sweep.k)
+        for level in range(1, sweep.levels + 1)
+    }
+    reached = [setting.pruning.density(level) for level in sorted(levels)]
+    for density in densities:
+        if not any(abs(density - value) <= DENSITY_TOLERANCE * value for value in reached):
+            raise HarnessError(
+                f"{where}: no level of {cell.experiment} reaches density {density}; "
+                f"levels reach {', '.join(f'{value:.3f}' for value in reached)}"
+            )
+
+
+def dump(model: BaseModel) -> dict[str, Any]:
+    """A model as plain JSON values."""
+    return model.model_dump(mode="json")

@@ -1,0 +1,70 @@
+"""Minibatches of a stack: the data set in memory, one named data order per replicate, no state but the step.
+
+A batch depends on (data order, step) alone: a run continued from a snapshot sees what the uninterrupted run saw.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from harness.seeds import numpy_generator
+
+PAD = 4  # pixels of zero padding around an image before a crop of the original size (LTH)
+
+
+class Batches:
+    """Batch `step` of each replicate, sampled without replacement within an epoch (STAB section 3).
+
+    An epoch has floor(samples / batch_size) steps; the order and the augmentation are drawn anew for each.
+    """
+
+    def __init__(self, x: Tensor, y: Tensor, batch_size: int, orders: list[tuple[str | int, ...]], augmentation: str):
+        if batch_size > len(y):
+            raise ValueError(f"batch_size {batch_size} is larger than the {len(y)} training samples")
+        self.x, self.y, self.batch_size, self.orders, self.augmentation = x, y, batch_size, orders, augmentation
+        self.steps_per_epoch = len(y) // batch_size
+        self._epoch = -1
+        self._index = torch.empty(0)
+        self._flip = self._shift = torch.empty(0)
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """x [R, batch, C, *S] and y [R, batch] of a training step."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            self._plan(epoch)
+        here = slice(position * self.batch_size, (position + 1) * self.batch_size)
+        index = self._index[:, here]
+        x, y = self.x[index], self.y[index]
+        if self.augmentation == "flip_crop":
+            x = flip_and_crop(x.flatten(0, 1), self._flip[:, here].flatten(), self._shift[:, here].flatten(0, 1))
+            x = x.unflatten(0, tuple(index.shape))
+        return x, y
+
+    def _plan(self, epoch: int) -> None:
+        """Draw an epoch's order, flips and shifts for every replicate."""
+        count = len(self.y)
+        orders, flips, shifts = [], [], []
+        for name in self.orders:
+            generator = numpy_generator(*name, "epoch", epoch)
+            orders.append(generator.permutation(count))
+            if self.augmentation == "flip_crop":
+                flips.append(generator.random(count) < 0.5)
+                shifts.append(generator.integers(0, 2 * PAD + 1, (count, 2)))
+        device = self.x.device
+        self._index = torch.from_numpy(np.stack(orders)).to(device)
+        if flips:
+            self._flip = torch.from_numpy(np.stack(flips)).to(device)
+            self._shift = torch.from_numpy(np.stack(shifts)).to(device)
+        self._epoch = epoch
+
+
+def flip_and_crop(x: Tensor, flip: Tensor, shift: Tensor) -> Tensor:
+    """Mirror images [N, C, H, W] where flip [N] says so, pad by PAD zeros, cut H x W at shift [N, 2] (row, column)."""
+    height, width = x.shape[-2:]
+    mirrored = torch.where(flip[:, None, None, None], x.flip(-1), x)
+    padded = F.pad(mirrored, (PAD, PAD, PAD, PAD))
+    rows = shift[:, 0, None] + torch.arange(height, device=x.device)
+    columns = shift[:, 1, None] + torch.arange(width, device=x.device)
+    sample = torch.arange(len(x), device=x.device)
+    return padded[sample[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

@@ -1,0 +1,134 @@
+"""The training loop: one stack of replicates from a state to the end of its recipe."""
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from harness.spec.models import Recipe
+from harness.training.batches import Batches
+from harness.training.recipe import learning_rate, make_optimizer, optimizer_tensors, set_optimizer
+from harness.training.state import State, read_network, write_network
+
+CHECK_EVERY = 100  # steps between looks at the loss: each look waits for the device
+
+Masks = dict[str, Tensor]  # prunable weight -> keep-mask [R, ...], 1 keeps, 0 prunes
+
+
+@dataclass
+class Trained:
+    """What a training leaves: the final state, the snapshots asked for, and who diverged when."""
+
+    final: State
+    snapshots: dict[int, State] = field(default_factory=dict)
+    diverged: dict[int, int] = field(default_factory=dict)  # position in the stack -> step at which it was seen
+    seconds: float = 0.0
+
+
+def use_threads(threads: int) -> None:
+    """Fix the number of threads and ask for deterministic kernels: small steps lose 15-fold on oversubscribed cores."""
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+
+
+def apply_masks(network: nn.Module, masks: Masks) -> None:
+    """Set pruned weights to exactly zero."""
+    if masks:
+        named = dict(network.named_parameters())
+        with torch.no_grad():
+            for name, mask in masks.items():
+                named[name].mul_(mask)
+
+
+def train(
+    network: nn.Module,
+    recipe: Recipe,
+    batches: Batches,
+    start: State,
+    masks: Masks | None = None,
+    *,
+    snapshot_steps: Collection[int] = (),
+    each_check: Callable[[int, Tensor], None] | None = None,
+    keep_state: Callable[[State, Trained], None] | None = None,
+    keep_every_seconds: float = 120.0,
+    earlier: Trained | None = None,
+) -> Trained:
+    """Train `network` from `start` to `recipe.steps` and leave it there.
+
+    The schedule and the place within the epoch follow `start.step`; the optimizer continues if the state has its
+    memory, else it is fresh. Pruned weights are exactly zero before the first and after every step. `each_check` gets
+    the step and the losses [R] every CHECK_EVERY steps; `keep_state` gets the state and what there is so far every
+    `keep_every_seconds`, and `earlier` is that of a run cut off. A replicate whose loss stops being finite is noted
+    in `diverged`; the others go on, for no operation mixes replicates.
+    """
+    write_network(network, start)
+    network.train()
+    named = dict(network.named_parameters())
+    masks = masks or {}
+    apply_masks(network, masks)
+    optimizer = make_optimizer(recipe, list(named.values()))
+    set_optimizer(recipe, optimizer, named, start.optimizer, start.optimizer_steps)
+    trained = earlier or Trained(start)
+    first = start.step
+
+    def state(step: int) -> State:
+        now = read_network(network, step)
+        now.optimizer = optimizer_tensors(recipe, optimizer, named)
+        now.optimizer_steps = start.optimizer_steps + step - first
+        return now
+
+    last_kept = time.perf_counter()
+    began = last_kept - trained.seconds
+    for step in range(first, recipe.steps):
+        if step in snapshot_steps:
+            trained.snapshots[step] = state(step)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, step)
+        x, y = batches.batch(step)
+        losses = F.cross_entropy(network(x).transpose(1, 2), y, reduction="none").mean(1)
+        optimizer.zero_grad()
+        losses.sum().backward()
+        optimizer.step()
+        apply_masks(network, masks)
+        if (step + 1) % CHECK_EVERY == 0 or step + 1 == recipe.steps:
+            seen = losses.detach()
+            for position in torch.nonzero(~torch.isfinite(seen)).flatten().tolist():
+                trained.diverged.setdefault(position, step)
+            if each_check:
+                each_check(step + 1, seen)
+            if keep_state and step + 1 < recipe.steps and time.perf_counter() - last_kept > keep_every_seconds:
+                last_kept = time.perf_counter()
+                trained.seconds = last_kept - began
+                keep_state(state(step + 1), trained)
+    trained.final = read_network(network, recipe.steps)
+    trained.seconds = time.perf_counter() - began
+    for position in _not_finite(trained.final):
+        trained.diverged.setdefault(position, recipe.steps)
+    return trained
+
+
+def _not_finite(state: State) -> list[int]:
+    """Positions in the stack that hold a NaN or an infinity (a last step can break what a finite loss hid)."""
+    bad: set[int] = set()
+    for value in state.weights.values():
+        bad.update(torch.nonzero(~torch.isfinite(value.flatten(1)).all(1)).flatten().tolist())
+    return sorted(bad)
+
+
+@torch.no_grad()
+def evaluate(network: nn.Module, x: Tensor, y: Tensor, batch_size: int = 500) -> tuple[Tensor, Tensor]:
+    """Accuracy in percent [R] and mean cross-entropy [R] of each replicate, with BatchNorm's stored statistics."""
+    network.eval()
+    replicates = next(network.parameters()).shape[0]
+    right = torch.zeros(replicates, dtype=torch.float64)
+    loss = torch.zeros(replicates, dtype=torch.float64)
+    for start in range(0, len(y), batch_size):
+        part_x, part_y = x[start : start + batch_size], y[start : start + batch_size]
+        logits = network(part_x.expand(replicates, *part_x.shape))
+        right += (logits.argmax(-1) == part_y).sum(1).cpu()
+        repeated = part_y.expand(replicates, -1)
+        loss += F.cross_entropy(logits.transpose(1, 2), repeated, reduction="none").sum(1).double().cpu()
+    return 100 * right / len(y), loss / len(y)

@@ -1,0 +1,75 @@
+"""The training state of a stack, as plain tensors that can be saved, split by replicate and put together again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class State:
+    """Everything that training continues from, at a step.
+
+    `weights` and `buffers` map names to [R, ...]; `optimizer` maps "<slot>/<weight>" to [R, ...] and is empty when
+    the optimizer is fresh; `optimizer_steps` counts the steps that it has taken.
+    """
+
+    step: int
+    weights: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    optimizer: dict[str, Tensor] = field(default_factory=dict)
+    optimizer_steps: int = 0
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors under "weights/", "buffers/", "optimizer/"."""
+        groups = {"weights": self.weights, "buffers": self.buffers, "optimizer": self.optimizer}
+        return {f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()}
+
+    def select(self, replicates: Sequence[int]) -> "State":
+        """The state of some replicates of the stack, copied."""
+        index = torch.tensor(list(replicates))
+        return from_tensors(
+            {name: value[index] for name, value in self.tensors().items()}, self.step, self.optimizer_steps
+        )
+
+    def rewound(self) -> "State":
+        """The same weights and position with a fresh optimizer: what a subnetwork starts from after a rewind."""
+        return State(self.step, self.weights, self.buffers)
+
+
+def from_tensors(tensors: dict[str, Tensor], step: int, optimizer_steps: int = 0) -> State:
+    """The inverse of `State.tensors`."""
+    groups: dict[str, dict[str, Tensor]] = {"weights": {}, "buffers": {}, "optimizer": {}}
+    for name, value in tensors.items():
+        group, _, rest = name.partition("/")
+        groups[group][rest] = value
+    return State(step, **groups, optimizer_steps=optimizer_steps)
+
+
+def stacked(states: Sequence[State]) -> State:
+    """One stack from states of the same step, in their order; each has its own leading dimension."""
+    first = states[0]
+    if any((state.step, state.optimizer_steps) != (first.step, first.optimizer_steps) for state in states):
+        raise ValueError(f"states of different steps can't be stacked: {[state.step for state in states]}")
+    parts = [state.tensors() for state in states]
+    tensors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return from_tensors(tensors, first.step, first.optimizer_steps)
+
+
+def read_network(network: nn.Module, step: int) -> State:
+    """Copies of a network's weights and buffers."""
+    return State(
+        step,
+        {name: value.detach().clone() for name, value in network.named_parameters()},
+        {name: value.detach().clone() for name, value in network.named_buffers()},
+    )
+
+
+def write_network(network: nn.Module, state: State) -> None:
+    """Copy a state's weights and buffers into a network of the same shape."""
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            parameter.copy_(state.weights[name])
+        for name, buffer in network.named_buffers():
+            buffer.copy_(state.buffers[name])

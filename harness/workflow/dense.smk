@@ -1,0 +1,35 @@
+# Dense training with a snapshot at every rewind iteration, and further data orders from those snapshots.
+rule dense:
+    input:
+        lambda wildcards: RULES.data_record(wildcards.experiment),
+    output:
+        f"{BASE}/stages/{{experiment}}/c{{chunk}}/dense.json",
+    params:
+        name="{experiment}/c{chunk}/dense",
+        digest=lambda wildcards: RULES.stage_digest(f"{wildcards.experiment}/c{wildcards.chunk}/dense"),
+        run=RULES.arguments,
+    log:
+        f"{BASE}/logs/{{experiment}}/c{{chunk}}/dense.log",
+    threads: 1
+    resources:
+        mem_mb=2000,
+    shell:
+        "harness stage {params.name} {params.run} --threads {threads} > {log} 2>&1"
+
+
+rule orders:
+    input:
+        f"{BASE}/stages/{{experiment}}/c{{chunk}}/dense.json",
+    output:
+        f"{BASE}/stages/{{experiment}}/c{{chunk}}/orders.json",
+    params:
+        name="{experiment}/c{chunk}/orders",
+        digest=lambda wildcards: RULES.stage_digest(f"{wildcards.experiment}/c{wildcards.chunk}/orders"),
+        run=RULES.arguments,
+    log:
+        f"{BASE}/logs/{{experiment}}/c{{chunk}}/orders.log",
+    threads: 1
+    resources:
+        mem_mb=2000,
+    shell:
+        "harness stage {params.name} {params.run} --threads {threads} > {log} 2>&1"

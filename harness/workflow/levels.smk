@@ -1,0 +1,19 @@
+# Prune, rewind to snapshot k, retrain: a span of levels of one k. The scale says how many levels a job does.
+rule levels:
+    input:
+        lambda wildcards: RULES.parents(f"{wildcards.experiment}/c{wildcards.chunk}/k{wildcards.k}-L{wildcards.first}-{wildcards.last}"),
+    output:
+        f"{BASE}/stages/{{experiment}}/c{{chunk}}/k{{k}}-L{{first}}-{{last}}.json",
+    params:
+        name="{experiment}/c{chunk}/k{k}-L{first}-{last}",
+        digest=lambda wildcards: RULES.stage_digest(
+            f"{wildcards.experiment}/c{wildcards.chunk}/k{wildcards.k}-L{wildcards.first}-{wildcards.last}"
+        ),
+        run=RULES.arguments,
+    log:
+        f"{BASE}/logs/{{experiment}}/c{{chunk}}/k{{k}}-L{{first}}-{{last}}.log",
+    threads: 1
+    resources:
+        mem_mb=2000,
+    shell:
+        "harness stage {params.name} {params.run} --threads {threads} > {log} 2>&1"

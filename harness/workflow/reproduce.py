@@ -1,0 +1,150 @@
+"""`harness reproduce`: one run of the workflow, watched, and recovered from whatever ended the last one."""
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from harness.errors import HarnessError
+from harness.files import file_sha256, read_json
+from harness.plan import stages
+from harness.spec import Spec
+from harness.training.store import Store
+from harness.workflow.context import Folders
+from harness.workflow.progress import heartbeat_path
+from harness.workflow.rules import Rules, stage_digest
+
+HASHED_UP_TO = 16 * 2**20  # bytes; larger artefacts are hashed when they are read
+
+
+@contextlib.contextmanager
+def only_run(root: Path, results: Path) -> Iterator[None]:
+    """Hold the checkout's lock, and clear one that a killed workflow left. Raises HarnessError if a run is active."""
+    results.mkdir(parents=True, exist_ok=True)
+    with (results / ".lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise HarnessError(
+                f"another run is active here (process {lock.read().strip() or 'unknown'}): wait for it, or stop it"
+            ) from None
+        for process in psutil.process_iter(["cmdline", "cwd"]):
+            words = " ".join(process.info["cmdline"] or [])
+            mine = process.pid in (os.getpid(), os.getppid())
+            if not mine and "snakemake" in words and process.info["cwd"] == str(root.resolve()) and "python" in words:
+                raise HarnessError(f"another snakemake is active here (process {process.pid}): wait for it, or stop it")
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        shutil.rmtree(root / ".snakemake" / "locks", ignore_errors=True)
+        yield
+
+
+def forget_broken(spec: Spec, folders: Folders, rules: Rules) -> list[str]:
+    """Delete the records of stages whose settings changed or whose artefacts are missing or altered.
+
+    The workflow then runs them again; what they had finished is found in the store. Returns a line for each.
+    """
+    store = Store(folders.runs)
+    forgotten = []
+    names = {f"prepare/{setting.data}": "" for setting in spec.scale.experiments.values()}
+    names |= {stage.name: stage_digest(spec, folders, stage) for stage in stages(spec)}
+    for name, expected in names.items():
+        path = folders.stage(name)
+        if not path.exists():
+            continue
+        reason = _broken(path, expected, name, folders, store)
+        if reason:
+            forgotten.append(f"{name}: {reason}")
+            path.unlink()
+    return forgotten
+
+
+def _broken(path: Path, expected: str, name: str, folders: Folders, store: Store) -> str:
+    """Why a stage's record can't be relied on, or ""."""
+    try:
+        record = read_json(path)
+        outputs = record["outputs"].items()
+        if expected and record["digest"] != expected:
+            return "its settings or code changed"
+    except (HarnessError, KeyError, TypeError, AttributeError):
+        return "its record is broken"
+    for output, checksum in outputs:
+        if name.startswith("prepare/"):
+            facts = folders.data(name.removeprefix("prepare/"))
+            if not facts.exists() or file_sha256(facts) != checksum:
+                return f"{facts} is missing or altered"
+            file, checksum = facts.with_suffix(".safetensors"), read_json(facts)["sha256"]
+        elif name.endswith("/stability"):
+            file = path.with_name(output)
+        else:
+            file = store.tensors_path(output)
+            if not store.record_path(output).exists():
+                return f"{store.record_path(output)} is missing"
+        if not file.exists() or (file.stat().st_size <= HASHED_UP_TO and file_sha256(file) != checksum):
+            # without its record the store does not hold this run any more, and trains it anew
+            store.record_path(output).unlink(missing_ok=True)
+            return f"{file} is missing or altered"
+    return ""
+
+
+def clear_heartbeats(spec: Spec, folders: Folders) -> None:
+    """Forget the progress of an earlier run, so that the live view shows this one."""
+    for stage in stages(spec):
+        heartbeat_path(folders.progress, stage.name).unlink(missing_ok=True)
+
+
+def start_workflow(root: Path, rules: Rules, cores: int, log: Path, extra: list[str]) -> subprocess.Popen[bytes]:
+    """Start snakemake in its own process group, its output in `log`."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile"), "--cores", str(cores)]
+    command += ["--rerun-incomplete", "--keep-going", "--scheduler", "greedy", "--nocolor", *extra]
+    command += ["--config", f"paper={rules.paper}", f"scale={rules.scale}", f"results={rules.results}"]
+    with log.open("wb") as file:
+        return subprocess.Popen(
+            command,
+            cwd=root,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        )
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel to kill this process when the one that started it ends, however it ends (PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def stop_workflow(process: subprocess.Popen[bytes]) -> None:
+    """End the workflow and its jobs; finished stages and kept states stay."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGINT)
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def failures(folders: Folders, since: float) -> list[str]:
+    """The last line of each stage log that ends in an error and was written since a time."""
+    found = []
+    for path in sorted(folders.logs.rglob("*.log")):
+        if path.name == "workflow.log" or path.stat().st_mtime < since:
+            continue
+        lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        if lines and lines[-1].startswith("error: "):
+            found.append(lines[-1].removeprefix("error: "))
+        elif any(line.startswith("Traceback") for line in lines):
+            found.append(f"{lines[-1]} (a bug: the traceback is in {path})")
+    return found

@@ -1,0 +1,103 @@
+"""What the rule files ask: targets, inputs, and the digests on which each stage depends."""
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+
+from harness.data import DATA_SETS
+from harness.digest import cached_code_digest
+from harness.files import digest
+from harness.paths import checkout, results_folder
+from harness.plan import Stage, find_stage, pairs, parents, stacks, stages
+from harness.spec import Spec, load_spec
+from harness.spec.load import dump
+from harness.workflow.context import Context, Folders
+
+
+@dataclass(frozen=True)
+class Rules:
+    """A paper at a scale, as the workflow engine sees it."""
+
+    paper: str
+    scale: str
+    results: str
+
+    @cached_property
+    def spec(self) -> Spec:
+        return load_spec(checkout(), self.paper, self.scale)
+
+    @cached_property
+    def base(self) -> str:
+        """The run's folder, relative to the working directory when it lies below it."""
+        return results_folder(Path(self.results), self.paper, self.scale).as_posix()
+
+    @property
+    def arguments(self) -> str:
+        """The options that tell `harness stage` which run it belongs to."""
+        return f"--paper {self.paper} --scale {self.scale} --results {self.results}"
+
+    @cached_property
+    def _folders(self) -> Folders:
+        return Folders(Path(self.base))
+
+    def targets(self) -> list[str]:
+        """Everything that must exist at the end: an intermediate nobody lists would not be restored."""
+        names = (
+            "table.parquet",
+            "curves.parquet",
+            "provenance.json",
+            "claims.json",
+            "report/index.html",
+            "report/report.md",
+        )
+        return [*self.stage_records(), *(f"{self.base}/{name}" for name in names)]
+
+    def stage_records(self) -> list[str]:
+        """Records of all stages that prepare, train or compare."""
+        data = sorted({setting.data for setting in self.spec.scale.experiments.values()})
+        return [self._record(f"prepare/{name}") for name in data] + [
+            self._record(stage.name) for stage in stages(self.spec)
+        ]
+
+    def data_record(self, experiment: str) -> str:
+        """The record of an experiment's data set."""
+        return self._record(f"prepare/{self.spec.scale.experiments[experiment].data}")
+
+    def parents(self, name: str) -> list[str]:
+        """Records of the stages that a stage reads."""
+        return [self._record(stage.name) for stage in parents(self.spec, find_stage(self.spec, name))]
+
+    def _record(self, name: str) -> str:
+        return self._folders.stage(name).as_posix()
+
+    def data_digest(self, name: str) -> str:
+        """What can change a data set: its code and its pinned checksum (none for a set without a loader)."""
+        return digest([cached_code_digest("data"), DATA_SETS[name][1] if name in DATA_SETS else ""])[:16]
+
+    @cache  # noqa: B019  the object lives as long as the workflow
+    def stage_digest(self, name: str) -> str:
+        """What can change a stage's numbers: the keys of its runs; for pairs also the code that compares them."""
+        return stage_digest(self.spec, self._folders, find_stage(self.spec, name))[:16]
+
+    def part_digest(self, part: str) -> str:
+        """What can change the table, the verdicts or the page, besides their inputs."""
+        settings: object = [run for stage in stages(self.spec) for run in [stage.name]]
+        if part in ("claims", "report"):
+            bands = {name: setting.calibration for name, setting in self.spec.scale.experiments.items()}
+            settings = [[dump(claim) for claim in self.spec.claims], bands]
+        if part == "report":
+            settings = [settings, dump(self.spec.paper), dump(self.spec.scale)]
+        return digest([cached_code_digest(part), settings])[:16]
+
+
+def stage_digest(spec: Spec, folders: Folders, stage: Stage) -> str:
+    """Digest of a training or stability stage."""
+    context = Context(spec, folders, stage.experiment)
+    if stage.kind != "stability":
+        return digest([context.key(run) for stack in stacks(spec, stage) for run in stack])
+    compared = [
+        [context.key(pair.run), context.key(pair.run_b), pair.comparison, pair.interpolated]
+        for group in pairs(spec, stage)
+        for pair in group
+    ]
+    return digest([cached_code_digest("analysis"), dump(context.setting.line), compared])

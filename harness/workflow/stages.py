@@ -1,0 +1,173 @@
+"""What `harness stage` does: one stage by name, timed and recorded. The workflow's rules call nothing else."""
+
+import contextlib
+import os
+import resource
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+
+from harness.errors import HarnessError
+from harness.files import file_sha256, read_json, write_json
+from harness.plan import find_stage, parents, stacks
+from harness.spec import Spec
+from harness.spec.load import dump
+from harness.workflow.context import Context, Folders
+
+
+def run_stage(spec: Spec, folders: Folders, name: str, threads: int) -> None:
+    """Run one stage: prepare/<data set>, collect, claims, report, or one of `harness.plan.stages`."""
+    whole: dict[str, Callable[[Spec, Folders], None]] = {
+        "collect": collect,
+        "claims": claims_stage,
+        "report": report_stage,
+    }
+    if name in whole:
+        whole[name](spec, folders)
+        return
+    started = time.time()
+    facts = _prepare(folders, name) if name.startswith("prepare/") else _experiment_stage(spec, folders, name, threads)
+    finished = time.time()
+    record = {
+        "stage": name,
+        **facts,
+        "started": started,
+        "finished": finished,
+        "seconds": finished - started,
+        "threads": threads,
+        "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
+    write_json(folders.stage(name), record)
+
+
+def _prepare(folders: Folders, name: str) -> dict[str, Any]:
+    """Make a data set. Returns the facts for the stage's record."""
+    from harness import data
+
+    set_name = name.removeprefix("prepare/")
+    data.prepare(set_name, folders.data(set_name))
+    outputs = {"data": file_sha256(folders.data(set_name))}
+    nothing = {"training_seconds": 0.0, "steps": 0, "experiment": "", "digest": "", "inputs": {}}
+    return {"kind": "prepare", "outputs": outputs, **nothing}
+
+
+def _experiment_stage(spec: Spec, folders: Folders, name: str, threads: int) -> dict[str, Any]:
+    """Train or compare. Returns the facts for the stage's record: what it read, what it wrote, by checksum."""
+    from harness.workflow.compare import compare_stage
+    from harness.workflow.progress import Heartbeat, heartbeat_path
+    from harness.workflow.rules import stage_digest
+    from harness.workflow.train import train_stage
+
+    stage = find_stage(spec, name)
+    context = Context(spec, folders, stage.experiment)
+    facts: dict[str, Any] = {
+        "kind": stage.kind,
+        "experiment": stage.experiment,
+        "digest": stage_digest(spec, folders, stage),
+        "inputs": {parent.name: file_sha256(folders.stage(parent.name)) for parent in parents(spec, stage)},
+    }
+    if stage.kind == "stability":
+        compared = compare_stage(context, stage, threads)
+        written = (folders.pairs(name), folders.curves(name))
+        outputs = {path.name: file_sha256(path) for path in written}
+        return {**facts, "training_seconds": 0.0, "steps": 0, **compared, "outputs": outputs}
+    networks = sum(len(stack) for stack in stacks(spec, stage))
+    heartbeat = Heartbeat(heartbeat_path(folders.progress, name), name, networks)
+    done = train_stage(context, stage, threads, heartbeat)
+    return {**facts, **done, "outputs": {run: context.store.read(run)["sha256"] for run in done["runs"]}}
+
+
+def collect(spec: Spec, folders: Folders) -> None:
+    """Put the tidy table together."""
+    from harness.workflow.collect import collect_stage
+
+    collect_stage(spec, folders)
+
+
+def claims_stage(spec: Spec, folders: Folders) -> None:
+    """Judge the claims on the table."""
+    from harness.claims.judge import judge, write_claims
+
+    bands = {name: setting.calibration for name, setting in spec.scale.experiments.items() if setting.calibration}
+    write_claims(folders.claims, judge(spec.claims, spec.scale_name, read_table(folders.table), bands))
+
+
+def report_stage(spec: Spec, folders: Folders) -> None:
+    """Build the page."""
+    from harness.claims.judge import read_claims
+    from harness.report import build_report
+
+    files = sorted((spec.folder / "published").glob("*.csv"))
+    published = pd.concat([pd.read_csv(file) for file in files], ignore_index=True) if files else pd.DataFrame()
+
+    build_report(
+        dump(spec.paper),
+        scale_facts(spec),
+        read_claims(folders.claims),
+        read_table(folders.table),
+        read_table(folders.all_curves),
+        published,
+        read_json(folders.provenance),
+        folders.report,
+    )
+
+
+def scale_facts(spec: Spec) -> dict[str, Any]:
+    """The scale as the page shows it."""
+    experiments = {}
+    for name, setting in spec.scale.experiments.items():
+        levels = max((sweep.levels for sweep in setting.sweeps), default=0)
+        experiments[name] = {
+            "title": spec.experiments[name].title,
+            "asks": spec.experiments[name].asks,
+            "data": setting.data,
+            "network": setting.network,
+            "recipe": dump(spec.recipe(name)),
+            "rewind": sorted(setting.rewind_grid()),
+            "densities": [setting.pruning.density(level) for level in range(levels + 1)],
+            "replicates": setting.replicates,
+            "calibration": list(setting.calibration) if setting.calibration else None,
+        }
+    return {
+        "name": spec.scale_name,
+        "description": spec.scale.description,
+        "judges_claims": spec.scale.judges_claims,
+        "experiments": experiments,
+    }
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a Parquet table. Raises HarnessError for a missing or broken one."""
+    try:
+        return pd.read_parquet(path)
+    except FileNotFoundError:
+        raise HarnessError(f"{path}: missing. Run `harness reproduce` first.") from None
+    except (OSError, ValueError) as error:
+        raise HarnessError(f"{path}: can't be read ({error}). Delete it and run `harness reproduce` again.") from None
+
+
+def end_with_parent() -> None:
+    """End this process when the workflow engine that started it is gone (kill -9 leaves its jobs running)."""
+    pid, _, host = os.environ.get("HARNESS_PARENT", "").partition("@")
+    if not pid or host != socket.gethostname():
+        return
+    try:
+        parent = psutil.Process(int(pid))
+    except (psutil.NoSuchProcess, ValueError):
+        return
+
+    def watch() -> None:
+        while True:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE:
+                    time.sleep(0.5)
+                    continue
+            os._exit(70)
+
+    threading.Thread(target=watch, daemon=True).start()

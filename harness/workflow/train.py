@@ -1,0 +1,254 @@
+"""The training stages: what each run starts from, and how a stack is trained, recorded and found again."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from harness.files import digest, write_atomically
+from harness.networks import build, initialise, prunable_names
+from harness.plan import Run, Stage, dense_run, stacks, steps_of
+from harness.pruning import Masks, dense_masks, keep_count, prune_by_magnitude, shuffled
+from harness.training.batches import Batches
+from harness.training.loop import Trained, evaluate, train, use_threads
+from harness.training.state import State, from_tensors, read_network, stacked
+from harness.training.store import final_tensors, snapshot_tensors, state_of
+from harness.workflow.context import Context
+from harness.workflow.progress import Heartbeat
+
+TRAIN_SAMPLES = 5000  # of the training split, on which the training accuracy is measured
+KEEP_STATE_SECONDS = float(os.environ.get("HARNESS_KEEP_STATE_SECONDS", "120"))
+
+
+def train_stage(context: Context, stage: Stage, threads: int, heartbeat: Heartbeat) -> dict[str, Any]:
+    """Train what the stage's stacks lack. Returns what was trained: runs, steps, seconds."""
+    use_threads(threads)
+    seconds, steps = 0.0, 0
+    runs: list[str] = []
+    for stack in stacks(context.spec, stage):
+        runs += [run.id for run in stack]
+        found = [context.store.find(run.id, context.key(run)) for run in stack]
+        if any(record is None for record in found):
+            records = train_stack(context, stack, heartbeat)
+            seconds += max((record["stack_seconds"] for record in records), default=0.0)
+            steps += sum(record["steps"] for record in records)
+        else:
+            records = [record for record in found if record is not None]
+        heartbeat.done += len(stack)
+        accuracies = [record["test_accuracy"] for record in records if record["test_accuracy"] is not None]
+        heartbeat.accuracy = sum(accuracies) / len(accuracies) if accuracies else heartbeat.accuracy
+        heartbeat.beat(now=True)
+    return {"runs": runs, "training_seconds": seconds, "steps": steps}
+
+
+def train_stack(context: Context, stack: list[Run], heartbeat: Heartbeat) -> list[dict[str, Any]]:
+    """Train one run per replicate side by side and store them. Replicates whose ancestors diverged are left out."""
+    healthy = [run for run in stack if not _ancestor_diverged(context, run)]
+    records = [_record_skipped(context, run) for run in stack if run not in healthy]
+    if not healthy:
+        return records
+    first = healthy[0]
+    data, setting = context.data, context.setting
+    network = build(setting.network, len(healthy), data.input_shape, data.classes)
+    start, masks = starting_point(context, healthy, network)
+    orders: list[tuple[str | int, ...]] = [
+        (run.experiment, run.replicate, "data order", run.data_order) for run in healthy
+    ]
+    batches = Batches(data.x["train"], data.y["train"], context.recipe.batch_size, orders, context.recipe.augmentation)
+    partial = context.folders.state / f"{digest([context.key(run) for run in healthy])[:32]}.safetensors"
+    kept = _read_partial(partial)
+    earlier = None
+    if kept:
+        start, earlier = kept
+    heartbeat.running = f"{first.id} and {len(healthy) - 1} more" if len(healthy) > 1 else first.id
+    before, begin = heartbeat.steps, start.step
+
+    def each_check(step: int, losses: Tensor) -> None:
+        heartbeat.steps = before + (step - begin) * len(healthy)
+        heartbeat.beat()
+
+    trained = train(
+        network,
+        context.recipe,
+        batches,
+        start,
+        masks,
+        snapshot_steps=setting.snapshot_steps() if first == dense_run(first.experiment, first.replicate) else (),
+        each_check=each_check,
+        keep_state=lambda state, trained: _write_partial(partial, state, trained),
+        keep_every_seconds=KEEP_STATE_SECONDS,
+        earlier=earlier,
+    )
+    records += _store(context, healthy, network, masks, trained)
+    partial.unlink(missing_ok=True)
+    return records
+
+
+def starting_point(context: Context, stack: list[Run], network: nn.Module) -> tuple[State, Masks]:
+    """The state and masks that a stack trains from, by branch (STAB section 3; DESIGN's branches)."""
+    first = stack[0]
+    if first.branch == "dense" and first.data_order == 0:
+        initialise(network, [(run.experiment, run.replicate, "initialisation") for run in stack])
+        return read_network(network, 0), {}
+    snapshots = stacked([_snapshot(context, run) for run in stack])
+    if first.branch == "dense":  # a copy of the dense run from k on: the whole state, another data order
+        return snapshots, {}
+    masks = _imp_masks(context, stack, network) if _makes_mask(first) else _stored_masks(context, stack)
+    if first.branch == "random_prune":
+        masks = shuffled(masks, [(run.experiment, run.replicate, "random prune", run.k, run.level) for run in stack])
+    if first.branch == "random_reinit":
+        initialise(network, [(run.experiment, run.replicate, "reinitialisation", run.k, run.level) for run in stack])
+        return read_network(network, first.k), masks
+    return snapshots.rewound(), masks
+
+
+def _makes_mask(run: Run) -> bool:
+    """Whether a run prunes; other branches and data orders of its level take the mask that it stored."""
+    return run.branch == "imp" and run.data_order == 0
+
+
+def _imp_masks(context: Context, stack: list[Run], network: nn.Module) -> Masks:
+    """Prune the parents' final weights to the level's exact count."""
+    pruning = context.setting.pruning
+    finals, parent_masks = [], []
+    names = prunable_names(network)
+    for run in stack:
+        tensors = context.store.load(_parent(context, run).id)
+        finals.append({name: tensors[f"final/weights/{name}"] for name in names})
+        parent_masks.append({name: tensors[f"mask/{name}"].float() for name in names if f"mask/{name}" in tensors})
+    weights = {name: torch.stack([final[name] for final in finals]) for name in names}
+    masks = dense_masks(weights, names)
+    if all(parent_masks):
+        masks = {name: torch.stack([mask[name] for mask in parent_masks]) for name in names}
+    total = sum(mask[0].numel() for mask in masks.values())
+    return prune_by_magnitude(weights, masks, keep_count(total, pruning.fraction, stack[0].level))
+
+
+def _stored_masks(context: Context, stack: list[Run]) -> Masks:
+    """The masks of the level's IMP runs."""
+    parts = [context.store.load_part(_parent(context, run).id, "mask/") for run in stack]
+    return {name: torch.stack([part[name].float() for part in parts]) for name in parts[0]}
+
+
+def _parent(context: Context, run: Run) -> Run:
+    """The run whose final weights or mask a run starts from."""
+    dense = dense_run(run.experiment, run.replicate)
+    if run.branch == "dense":
+        return dense
+    if not _makes_mask(run):
+        return Run(run.experiment, run.replicate, run.k, run.level, "imp", 0)
+    if run.level == 1 or context.setting.pruning.style == "one_shot":
+        return dense
+    return Run(run.experiment, run.replicate, run.k, run.level - 1, "imp", 0)
+
+
+def _snapshot(context: Context, run: Run) -> State:
+    tensors = context.store.load_part(f"{dense_run(run.experiment, run.replicate).id}.snapshots", f"k{run.k}/")
+    return state_of(tensors, run.k, optimizer_steps=run.k)
+
+
+def _ancestor_diverged(context: Context, run: Run) -> bool:
+    if run == dense_run(run.experiment, run.replicate):
+        return False
+    return bool(context.store.read(_parent(context, run).id)["status"] != "ok")
+
+
+def _store(
+    context: Context, stack: list[Run], network: nn.Module, masks: Masks, trained: Trained
+) -> list[dict[str, Any]]:
+    """Evaluate and store each replicate of a trained stack."""
+    data = context.data
+    scores = {
+        split: evaluate(network, data.x[split][:most], data.y[split][:most])
+        for split, most in (("train", TRAIN_SAMPLES), ("validation", None), ("test", None))
+    }
+    records = []
+    for position, run in enumerate(stack):
+        diverged_at = trained.diverged.get(position)
+        record = {
+            **_record(context, run),
+            "status": "ok" if diverged_at is None else "diverged",
+            "diverged_at": diverged_at,
+        }
+        for split, (accuracy, loss) in scores.items():
+            record[f"{split}_accuracy"] = float(accuracy[position]) if diverged_at is None else None
+            record[f"{split}_loss"] = float(loss[position]) if diverged_at is None else None
+        if masks:
+            kept = sum(float(mask[position].sum(dtype=torch.float64)) for mask in masks.values())
+            total = sum(mask[position].numel() for mask in masks.values())
+            record |= {"remaining": int(kept), "prunable": total, "density": kept / total}
+        record |= {"seconds": trained.seconds / len(stack), "stack_seconds": trained.seconds}
+        if trained.snapshots:
+            snapshots = f"{run.id}.snapshots"
+            context.store.write(
+                snapshots, {"id": snapshots, "key": record["key"]}, snapshot_tensors(trained.snapshots, position)
+            )
+        context.store.write(run.id, record, final_tensors(trained.final, masks, position))
+        records.append(record)
+    return records
+
+
+def _record(context: Context, run: Run) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "key": context.key(run),
+        "experiment": run.experiment,
+        "replicate": run.replicate,
+        "k": run.k,
+        "level": run.level,
+        "branch": run.branch,
+        "data_order": run.data_order,
+        "density": 1.0,
+        "steps": steps_of(run, context.recipe.steps),
+    }
+
+
+def _record_skipped(context: Context, run: Run) -> dict[str, Any]:
+    """The record of a run that can't be trained, because what it starts from diverged."""
+    record = {**_record(context, run), "status": "ancestor_diverged", "diverged_at": None, "density": None}
+    record |= {
+        f"{split}_{measure}": None for split in ("train", "validation", "test") for measure in ("accuracy", "loss")
+    }
+    record |= {"seconds": 0.0, "stack_seconds": 0.0}
+    context.store.write(run.id, record, {})
+    return record
+
+
+def _write_partial(path: Path, state: State, trained: Trained) -> None:
+    """Keep the state of a training that goes on, to continue from if it is cut off."""
+    tensors = {f"now/{name}": value for name, value in state.tensors().items()}
+    for step, snapshot in trained.snapshots.items():
+        tensors |= {f"k{step}/{name}": value for name, value in snapshot.tensors().items()}
+    facts = {
+        "step": state.step,
+        "optimizer_steps": state.optimizer_steps,
+        "snapshots": sorted(trained.snapshots),
+        "diverged": sorted(trained.diverged.items()),
+        "seconds": trained.seconds,
+    }
+    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata={"facts": json.dumps(facts)}))
+
+
+def _read_partial(path: Path) -> tuple[State, Trained] | None:
+    """The kept state of a training that was cut off; a broken one is as good as none."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads(file.metadata()["facts"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError):
+        return None
+
+    def part(prefix: str, step: int, optimizer_steps: int) -> State:
+        own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        return from_tensors(own, step, optimizer_steps)
+
+    state = part("now/", facts["step"], facts["optimizer_steps"])
+    snapshots = {step: part(f"k{step}/", step, step) for step in facts["snapshots"]}
+    return state, Trained(state, snapshots, dict(map(tuple, facts["diverged"])), facts["seconds"])

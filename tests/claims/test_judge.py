@@ -1,0 +1,331 @@
+"""Verdicts on small tables: each rule, each reason, and what judging must not depend on."""
+
+from __future__ import annotations
+
+import re
+from math import exp, log
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from harness.claims import chance_flips, read_claims, write_claims
+from harness.errors import HarnessError
+from tests.claims.tables import (
+    DENSE,
+    DIFFERENCE,
+    GOOD,
+    IMP,
+    ONSET,
+    RATIO,
+    TREND,
+    accuracies,
+    curves,
+    distances,
+    network,
+    pair,
+    table,
+    verdict,
+)
+
+KEYS = [
+    "id",
+    "title",
+    "statement",
+    "source",
+    "verdict",
+    "reason",
+    "estimate",
+    "interval",
+    "region",
+    "replicates",
+    "published",
+    "runs",
+    "parts",
+    "note",
+    "figure",
+    "figure_experiments",
+    "prediction",
+]
+PART_KEYS = [
+    "name",
+    "statistic",
+    "measure",
+    "verdict",
+    "reason",
+    "estimate",
+    "interval",
+    "region",
+    "replicates",
+    "values",
+    "runs",
+]
+
+
+def test_a_difference_is_scipys_paired_interval() -> None:
+    found = verdict(GOOD, DIFFERENCE)
+    values = np.array([98.31, 98.12, 98.24]) - np.array([98.03, 98.05, 98.11])
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert found["verdict"] == "supported"
+    assert found["estimate"] == pytest.approx(values.mean())
+    assert found["interval"] == pytest.approx([expected.low, expected.high])
+    assert found["region"] == [-0.5, None]
+    assert found["parts"][0]["values"] == pytest.approx(values)
+    assert found["replicates"] == 3
+    assert len(found["runs"]) == 6
+    assert "95% interval" in found["reason"]
+    assert "inside the region (at least -0.5)" in found["reason"]
+
+
+def test_the_object_has_the_contracts_keys() -> None:
+    found = verdict(
+        GOOD, DIFFERENCE, note="a note", published=[{"quantity": "q", "value": 98.3, "obtained": "printed"}]
+    )
+    assert list(found) == KEYS
+    assert list(found["parts"][0]) == PART_KEYS
+    assert found["source"] == {"where": "Fig. 2", "obtained": "printed"}
+    assert found["published"][0]["value"] == 98.3
+
+
+@pytest.mark.parametrize(
+    ("region", "expected", "words"),
+    [
+        ([-0.5, None], "supported", "lies inside"),
+        ([None, -0.5], "contradicted", "lies wholly outside"),
+        ([0.1, None], "inconclusive", "reaches below its lower edge 0.1"),
+        ([None, 0.2], "inconclusive", "reaches above its upper edge 0.2"),
+        ([0.15, 0.17], "inconclusive", "reaches below its lower edge 0.15 and reaches above its upper edge 0.17"),
+    ],
+)
+def test_verdicts_follow_the_interval(region: list[float | None], expected: str, words: str) -> None:
+    found = verdict(GOOD, DIFFERENCE | {"region": region})
+    assert found["verdict"] == expected
+    assert words in found["reason"]
+
+
+def test_a_ratio_is_analysed_as_logarithms_and_shown_as_a_ratio() -> None:
+    imp, random = [0.56, 0.61, 0.52], [8.0, 7.1, 8.4]
+    found = verdict(distances(imp, random), RATIO)
+    logs = np.log(random) - np.log(imp)
+    expected = stats.ttest_1samp(logs, 0).confidence_interval(0.95)
+    assert found["estimate"] == pytest.approx(exp(logs.mean()))
+    assert found["interval"] == pytest.approx([exp(expected.low), exp(expected.high)])
+    assert found["parts"][0]["values"] == pytest.approx(np.exp(logs))
+    assert "lenet/r0/k0/L5/imp/o1" in found["runs"]
+
+
+def test_a_ratio_of_zero_is_not_tested_rather_than_left_out() -> None:
+    found = verdict(distances([0.5, 0.0, 0.6], [8.0, 7.0, 8.0]), RATIO)
+    assert found["verdict"] == "not tested"
+    assert "a ratio needs values above 0, and distance is 0 in replicate 1 of lenet" in found["reason"]
+
+
+@pytest.mark.parametrize("logarithms", [False, True])
+def test_a_trend_is_the_fitted_change(logarithms: bool) -> None:
+    rng = np.random.default_rng(1)
+    drawn = np.exp(rng.normal(2, 0.1, (3, 4))) * np.array([[3.0], [2.0], [1.0]])
+    rows = [pair("imp", r, k=k, distance=drawn[i, r]) for i, k in enumerate((0, 20, 100)) for r in range(4)]
+    found = verdict(table(*rows), TREND | {"log": logarithms, "region": [None, 0.9 if logarithms else 0]})
+    slopes = 2 * np.polyfit([0, 1, 2], np.log(drawn) if logarithms else drawn, 1)[0]
+    expected = stats.ttest_1samp(slopes, 0).confidence_interval(0.95)
+    shown = np.exp if logarithms else np.asarray
+    assert found["interval"] == pytest.approx(shown([expected.low, expected.high]))
+    assert found["estimate"] == pytest.approx(shown(slopes.mean()))
+
+
+def test_experiments_are_compared_by_welch() -> None:
+    a, b = [90.11, 90.52, 89.93], [86.74, 87.01, 86.22, 86.93, 87.14]
+    low = IMP | {"experiment": "low"}
+    rows = pd.concat([accuracies(a, a), accuracies(b, b, "low")])
+    found = verdict(rows, DIFFERENCE | {"b": low, "region": [0, None]})
+    expected = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    assert found["interval"] == pytest.approx([expected.low, expected.high])
+    assert found["replicates"] == 3
+    values = found["parts"][0]["values"]
+    assert len(values) == 8
+    assert np.mean(values) == pytest.approx(found["estimate"])
+    terms = [{"weight": 1} | IMP, {"weight": -1} | low]
+    contrast = {"statistic": "contrast", "measure": "test_accuracy", "terms": terms, "region": [0, None]}
+    assert verdict(rows, contrast)["interval"] == pytest.approx(found["interval"])
+
+
+def test_an_onset_is_the_sign_tests() -> None:
+    rows = table(*curves([9, 1, 1], [9, 1, 0.5], [9, 1, 1], [8, 1.9, 1], [1, 1, 1]))
+    found = verdict(rows, ONSET, replicates=5)
+    assert (found["verdict"], found["estimate"], found["interval"]) == ("supported", 20, [0, 20])
+    assert found["parts"][0]["values"] == [20, 20, 20, 20, 0]
+
+
+def test_an_onset_that_never_comes_is_infinite_and_null_in_json() -> None:
+    rows = table(*curves([9, 1, 1], [9, 1, 9], [9, 1, 1], [9, 9, 1], [9, 1, 1]))
+    found = verdict(rows, ONSET, replicates=5)
+    assert (found["verdict"], found["estimate"], found["interval"]) == ("inconclusive", 20, [20, None])
+    assert found["parts"][0]["values"] == [20, None, 20, 100, 20]
+    late = verdict(table(*curves(*[[9, 9, 9]] * 5)), ONSET, replicates=5)
+    assert (late["verdict"], late["estimate"], late["interval"]) == ("contradicted", None, [None, None])
+
+
+def test_an_onset_difference_counts_grid_positions() -> None:
+    rows = curves(*[[9, 1, 1]] * 6, branch="imp") + curves(*[[9, 9, 1]] * 5, [9, 9, 9])
+    part = ONSET | {"statistic": "onset_difference", "a": IMP | {"comparison": "data_order"}, "b": ONSET["a"]}
+    found = verdict(table(*rows), part | {"region": [None, 0]}, replicates=5)
+    assert (found["verdict"], found["estimate"], found["interval"]) == ("supported", -1, [None, -1])
+    assert found["parts"][0]["values"] == [-1, -1, -1, -1, -1, -2]
+
+
+def test_all_needs_every_part_and_any_needs_one() -> None:
+    miss = DIFFERENCE | {"region": [None, -0.5]}
+    every = verdict(GOOD, DIFFERENCE, miss)
+    assert every["verdict"] == "contradicted"
+    assert every["region"] == [None, -0.5]
+    assert "all parts must hold, and this one fails: 'part 1'" in every["reason"]
+    assert "of 2 parts 1 supported, 1 contradicted" in every["reason"]
+    one = verdict(GOOD, miss, DIFFERENCE, combine="any")
+    assert (one["verdict"], one["region"]) == ("supported", [-0.5, None])
+    none = verdict(GOOD, miss, DIFFERENCE | {"region": [None, -0.4]}, combine="any")
+    assert none["verdict"] == "contradicted"
+
+
+def test_refuting_one_of_many_parts_is_corrected_and_so_is_supporting_any() -> None:
+    # interval of the difference at 95%: -0.10 to 0.42; at 98.75%: -0.38 to 0.69
+    outside = DIFFERENCE | {"region": [None, -0.2]}
+    alone = verdict(GOOD, outside)
+    assert alone["verdict"] == "contradicted"
+    many = verdict(GOOD, *[outside] * 4)
+    assert many["verdict"] == "inconclusive"
+    assert "outside the region (at most -0.2), but not when corrected for the claim's 4 parts" in many["reason"]
+    inside = DIFFERENCE | {"region": [-0.2, None]}
+    assert verdict(GOOD, *[inside] * 4)["verdict"] == "supported"
+    assert verdict(GOOD, *[inside] * 4, combine="any")["verdict"] == "inconclusive"
+
+
+def test_the_deciding_part_is_the_supported_one_nearest_to_its_edge() -> None:
+    parts = [DIFFERENCE | {"region": [low, None]} for low in (-5, -0.5, -1)]
+    assert verdict(GOOD, *parts)["region"] == [-0.5, None]
+
+
+def test_densities_match_a_level_within_two_percent() -> None:
+    rows = GOOD.copy()
+    for density, expected in ((0.64**5, "supported"), (0.8**10, "supported"), (0.11, "not tested")):
+        rows.loc[rows["branch"] == "imp", "density"] = density
+        assert verdict(rows, DIFFERENCE)["verdict"] == expected
+
+
+def test_replicates_and_rows_in_any_order_judge_alike() -> None:
+    rng = np.random.default_rng(0)
+    rows = pd.concat([GOOD, distances([0.56, 0.61, 0.52], [8.0, 7.1, 8.4])], ignore_index=True)
+    base = verdict(rows, DIFFERENCE, RATIO)
+    shuffled = rows.iloc[rng.permutation(len(rows))]
+    renamed = rows.assign(replicate=rows["replicate"].map({0: 7, 1: 0, 2: 3}))
+    for changed in (shuffled, renamed):
+        found = verdict(changed, DIFFERENCE, RATIO)
+        assert found["verdict"] == base["verdict"]
+        assert found["interval"] == pytest.approx(base["interval"])
+        assert [p["estimate"] for p in found["parts"]] == pytest.approx([p["estimate"] for p in base["parts"]])
+
+
+def test_more_pairs_of_one_replicate_do_not_narrow_the_interval() -> None:
+    rows = distances([0.56, 0.61, 0.52], [8.0, 7.1, 8.4])
+    base = verdict(rows, RATIO)
+    everywhere = verdict(pd.concat([rows] * 50), RATIO)
+    first = verdict(pd.concat([rows, *[rows[rows["replicate"] == 0]] * 50]), RATIO)
+    for found in (everywhere, first):
+        assert found["interval"] == pytest.approx(base["interval"])
+        assert found["replicates"] == 3
+
+
+def test_widening_the_region_never_takes_support_away() -> None:
+    rng = np.random.default_rng(3)
+    order = ["contradicted", "inconclusive", "supported"]
+    for _ in range(60):
+        rows = accuracies(rng.normal(98, 0.3, 3).tolist(), rng.normal(98, 0.3, 3).tolist())
+        centre, steps = rng.normal(0, 0.6), np.cumsum(rng.exponential(0.4, (4, 2)), axis=0)
+        regions = [[centre - low, centre + high] for low, high in steps]
+        found = [order.index(verdict(rows, DIFFERENCE | {"region": region})["verdict"]) for region in regions]
+        assert found == sorted(found)
+
+
+def test_replicates_that_agree_exactly_are_not_certain() -> None:
+    # a continuous measure that agrees to the last digit says that something is wrong with the replicates
+    same = verdict(distances([0.5] * 3, [8.0] * 3), RATIO)
+    assert (same["verdict"], same["interval"]) == ("inconclusive", [None, None])
+    assert same["estimate"] == pytest.approx(16)
+    assert "all replicates gave the same value" in same["reason"]
+    # three equal counts on 540 images: a step of 0.185 points could still hide in most replicates
+    step = 100 / 540
+    tied = accuracies([530 * step, 529 * step, 531 * step], [530 * step, 529 * step, 531 * step])
+    found = verdict(tied, DIFFERENCE | {"region": [-0.1, 0.1]})
+    assert found["verdict"] == "inconclusive"
+    assert found["interval"] == pytest.approx([-step * (1 - 0.025 ** (1 / 3)), step * (1 - 0.025 ** (1 / 3))], rel=1e-4)
+    assert verdict(tied, DIFFERENCE)["verdict"] == "supported"
+
+
+def test_support_comes_from_data_alone() -> None:
+    """Each part that is supported by one table is contradicted by another."""
+    ups = [9.0, 9.4, 8.8, 9.1, 9.3]
+    downs = [0.50, 0.52, 0.47, 0.51, 0.49]
+
+    def falling(drops: tuple[int, int, int]) -> pd.DataFrame:
+        points = [(r, k, v * (1 + d)) for r, v in enumerate(downs) for k, d in zip((0, 20, 100), drops, strict=True)]
+        return table(*(pair("imp", r, k=k, distance=v) for r, k, v in points))
+
+    dense = [98.0, 98.1, 98.05]
+    cases: list[tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]] = [
+        (DIFFERENCE, accuracies([98.3, 98.1, 98.2], dense), accuracies([90.3, 90.1, 90.2], dense)),
+        (RATIO, distances(downs, ups), distances(ups, downs)),
+        (TREND, falling((3, 1, 0)), falling((0, 1, 3))),
+        (ONSET, table(*curves(*[[9, 1, 1]] * 5)), table(*curves(*[[9, 9, 1]] * 5))),
+    ]
+    for part, holding, failing in cases:
+        replicates = 5 if part is ONSET else 3
+        assert verdict(holding, part, replicates=replicates)["verdict"] == "supported"
+        assert verdict(failing, part, replicates=replicates)["verdict"] == "contradicted"
+        assert verdict(table(), part, replicates=replicates)["verdict"] == "not tested"
+
+
+def test_chance_flips_counts_judged_parts() -> None:
+    onset = verdict(table(*curves(*[[9, 1, 1]] * 5)), ONSET, replicates=5)
+    two = verdict(GOOD, DIFFERENCE, DIFFERENCE | {"region": [None, 0]})
+    missing = verdict(table(), DIFFERENCE)
+    assert chance_flips([]) == 0
+    assert chance_flips([missing]) == 0
+    assert chance_flips([two, missing, onset]) == pytest.approx(2 * 0.025 + 1 / 32)
+
+
+def test_claims_are_written_whole_and_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "mini" / "claims.json"
+    found = [verdict(GOOD, DIFFERENCE)]
+    write_claims(path, found)
+    assert read_claims(path) == found
+    with pytest.raises(ValueError, match="JSON"):
+        write_claims(path, [{"estimate": float("nan")}])
+    assert read_claims(path) == found
+    assert [p.name for p in path.parent.iterdir()] == ["claims.json"]
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"id": 1}', "[1]", '[{"id": "C1", "verdict": "maybe", "parts": []}]'])
+def test_a_damaged_claims_file_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "claims.json"
+    path.write_text(text)
+    with pytest.raises(HarnessError, match=re.escape(str(path))):
+        read_claims(path)
+    with pytest.raises(HarnessError, match="missing"):
+        read_claims(tmp_path / "none.json")
+
+
+def test_logarithmic_regions_keep_their_edges() -> None:
+    rows = distances([1.0, 1.1, 0.9], [2.0, 2.3, 1.9])
+    found = verdict(rows, RATIO | {"region": [None, 3]})
+    assert found["region"] == [None, 3]
+    assert log(found["interval"][1]) < log(3)
+    assert found["verdict"] == "supported"
+
+
+def test_a_dense_cell_without_k_takes_every_dense_network() -> None:
+    extra = table(*(network("dense", r, k=20, data_order=1, test_accuracy=97.0) for r in range(3)))
+    found = verdict(pd.concat([GOOD, extra]), DIFFERENCE | {"b": DENSE | {"k": 0}})
+    assert found["estimate"] == pytest.approx(verdict(GOOD, DIFFERENCE)["estimate"])
+    assert verdict(pd.concat([GOOD, extra]), DIFFERENCE)["estimate"] > found["estimate"]

@@ -1,0 +1,92 @@
+"""Simulation: with the truth exactly at a region's edge, at most 5% of tables give a (wrong) ``supported``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from harness.claims import judge
+from harness.claims.simulation import NOISES, SETTINGS, bootstrap_interval, wrong_support
+from harness.spec.claims import Claim
+from tests.claims.tables import DENSE, DIFFERENCE, IMP, ONSET, RATIO, claim, network, pair, table
+
+TABLES = 4000
+CELLS = [
+    (setting, noise, n)
+    for setting, (_, fewest) in SETTINGS.items()
+    for noise in (NOISES if not setting.startswith(("onset", "a step")) else ("normal",))
+    for n in (3, 5, 9)
+    if n >= fewest
+]
+
+
+@pytest.mark.parametrize(("setting", "noise", "n"), CELLS)
+def test_wrong_support_stays_below_five_percent(
+    setting: str, noise: str, n: int, record_property: Callable[[str, object], None]
+) -> None:
+    rate = wrong_support(SETTINGS[setting][0], n, NOISES[noise], TABLES)
+    record_property("wrong_support", rate)
+    assert rate <= 0.05
+
+
+@pytest.mark.parametrize("n", [3, 5, 9])
+@pytest.mark.parametrize("setting", ["mean", "difference", "ratio, lognormal", "trend over 4 k"])
+def test_near_normal_values_have_the_nominal_level(setting: str, n: int) -> None:
+    """Not only below 5%: an interval that never supported anything would pass that."""
+    low, high = stats.binom.interval(0.9999, TABLES, 0.025)
+    assert low <= TABLES * wrong_support(SETTINGS[setting][0], n, NOISES["normal"], TABLES) <= high
+
+
+def test_a_percentile_bootstrap_of_three_replicates_is_too_narrow() -> None:
+    assert wrong_support(SETTINGS["difference"][0], 3, NOISES["normal"], TABLES, method=bootstrap_interval) > 0.1
+
+
+def drawn(kind: str, name: str, n: int, rng: np.random.Generator) -> tuple[pd.DataFrame, Claim]:
+    """One table of experiment ``name`` with its truth at the edge, and the claim about it."""
+    here = {"experiment": name}
+    shared = 3 * rng.standard_normal(n)
+    if kind == "ratio":
+        a, b = 2 * np.exp(0.1 * rng.standard_normal(n)), np.exp(0.1 * rng.standard_normal(n))
+        pairs = [pair("random_prune", r, name, distance=v) for r, v in enumerate(a)]
+        pairs += [pair("imp", r, name, distance=v) for r, v in enumerate(b)]
+        return table(*pairs), claim(RATIO | {"a": RATIO["a"] | here, "b": RATIO["b"] | here}, id=name)
+    if kind == "onset":
+        late = rng.random(n) < 0.5
+        curves = {0: np.full(n, 20.0), 20: np.where(late, 20.0, 0.5), 100: np.full(n, 0.5)}
+        pairs = [pair("dense", r, name, k=k, instability_test=v) for k, vs in curves.items() for r, v in enumerate(vs)]
+        return table(*pairs), claim(ONSET | {"a": ONSET["a"] | here}, id=name, replicates=n)
+    grid = (0, 20, 100) if kind == "any" else (0,)
+    rows = [network("dense", r, name, test_accuracy=90 + v) for r, v in enumerate(shared + rng.standard_normal(n))]
+    for k in grid:
+        values = 89.5 + shared + rng.standard_normal(n)
+        rows += [network("imp", r, name, k=k, test_accuracy=v) for r, v in enumerate(values)]
+    parts = [DIFFERENCE | {"a": IMP | here | {"k": k}, "b": DENSE | here} for k in grid]
+    return table(*rows), claim(*parts, id=name, combine="any" if kind == "any" else "all")
+
+
+def whole_judge(kind: str, n: int, tables: int) -> float:
+    """The rate through tables and claims: each simulated table is one experiment of a large one."""
+    rng = np.random.default_rng(n)
+    simulated = [drawn(kind, f"e{i}", n, rng) for i in range(tables)]
+    found = judge([c for _, c in simulated], "mini", pd.concat([t for t, _ in simulated], ignore_index=True), {})
+    assert all(f["verdict"] != "not tested" and f["replicates"] == n for f in found)
+    return float(np.mean([f["verdict"] == "supported" for f in found]))
+
+
+WHOLE = [("difference", 3), ("ratio", 3), ("any", 3), ("onset", 5)]
+
+
+@pytest.mark.parametrize(("kind", "n"), WHOLE)
+def test_the_whole_judge_keeps_the_level(kind: str, n: int) -> None:
+    # in 100 tables at 2.5% more than 8 wrong ones have a chance of 1 in 900
+    assert whole_judge(kind, n, 100) <= 0.08
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "n"), [*WHOLE, ("difference", 5), ("ratio", 9), ("any", 9), ("onset", 9)])
+def test_the_whole_judge_keeps_the_level_in_many_tables(kind: str, n: int) -> None:
+    assert whole_judge(kind, n, 1500) <= 0.05

@@ -1,0 +1,207 @@
+"""The page: every claim with its verdict, nothing fetched, nothing injected, the same bytes twice."""
+
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from harness.report import build_report, formats
+from tests.report import synthetic
+
+EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)> $\\frac{1}{0}$ | `a` **b** \x00\x1b[31m'
+
+
+def build(out: Path, **changes: Any) -> tuple[str, str]:
+    table, curves = synthetic.make()
+    given: dict[str, Any] = {
+        "paper": synthetic.paper(),
+        "scale": synthetic.scale(),
+        "claims": synthetic.claims(table),
+        "table": table,
+        "curves": curves,
+        "published": synthetic.published(),
+        "provenance": synthetic.provenance(),
+    }
+    build_report(**{**given, **changes}, out=out)
+    return (out / "index.html").read_text(), (out / "report.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, Path]:
+    out = tmp_path_factory.mktemp("report")
+    return *build(out), out
+
+
+class Tags(HTMLParser):
+    """All start tags with their attributes, and the text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    def values(self, *names: str) -> Iterator[str]:
+        return (v for _, attributes in self.tags for k, v in attributes.items() if k in names and v)
+
+
+def test_every_claim_stands_with_its_verdict(built: tuple[str, str, Path]) -> None:
+    page, markdown, _ = built
+    for claim in synthetic.claims(synthetic.make()[0]):
+        article = re.search(rf"<h3><span>{claim['id']}</span>.*?</article>", page, re.S)
+        assert article
+        assert claim["verdict"] in article[0].split("</header>")[0]
+        assert claim["title"].replace("'", "&#39;") in article[0]
+        row = next(line for line in markdown.splitlines() if line.startswith(f"| {claim['id']} |"))
+        assert f"{formats.SYMBOLS[claim['verdict']]} {claim['verdict']} |" in row
+    assert "5 supported, 1 contradicted, 3 inconclusive, 24 not tested" in markdown
+    assert "Of 33 claims, 9 could be judged at the mini scale" in page
+
+
+def test_nothing_is_fetched_and_nothing_runs(built: tuple[str, str, Path]) -> None:
+    page, _, _ = built
+    tags = Tags(page)
+    names = {tag for tag, _ in tags.tags}
+    assert not names & {"script", "link", "iframe", "object", "embed", "img", "image", "foreignobject"}
+    assert not list(tags.values("src", "srcset", "data", "xlink:href", "action", "poster"))
+    assert not [k for _, attributes in tags.tags for k in attributes if k.startswith("on")]
+    outside = [href for href in tags.values("href") if not href.startswith("#")]
+    assert outside == ["https://arxiv.org/abs/1903.01611"]
+    assert "@import" not in page
+    assert not re.findall(r"url\((?!#)", page)
+
+
+def test_ids_are_unique_and_links_lead_somewhere(built: tuple[str, str, Path]) -> None:
+    tags = Tags(built[0])
+    ids = list(tags.values("id"))
+    assert len(ids) == len(set(ids))
+    targets = {href[1:] for href in tags.values("href") if href.startswith("#")}
+    targets |= {name for value in tags.values("aria-labelledby") for name in value.split()}
+    targets |= {m for value in tags.values("style", "clip-path") for m in re.findall(r"url\(#([^)]+)\)", value)}
+    assert targets <= set(ids)
+
+
+def test_figures_are_named_for_screen_readers(built: tuple[str, str, Path]) -> None:
+    pictures = [a for tag, a in Tags(built[0]).tags if tag == "svg" and a.get("aria-hidden") != "true"]
+    assert len(pictures) == 8 + 9  # the paper's figures, and one for each judged claim
+    assert all(a.get("role") == "img" and a.get("aria-labelledby") for a in pictures)
+
+
+def test_markdown_shows_the_figures_it_names(built: tuple[str, str, Path]) -> None:
+    _, markdown, out = built
+    files = re.findall(r"\]\((figures/[^)]+)\)", markdown)
+    assert len(files) == 17
+    assert {out / name for name in files} == set((out / "figures").glob("*"))
+
+
+def test_published_values_are_marked(built: tuple[str, str, Path]) -> None:
+    page, markdown, _ = built
+    assert "Published (paper's setting)" in page
+    assert "published (paper's setting)</text>" in page
+    assert "published (paper's setting)" in markdown
+
+
+def test_two_builds_are_equal(built: tuple[str, str, Path], tmp_path: Path) -> None:
+    page, markdown, out = built
+    assert build(tmp_path) == (page, markdown)
+    for path in (out / "figures").glob("*.svg"):
+        assert path.read_bytes() == (tmp_path / "figures" / path.name).read_bytes()
+
+
+def test_text_from_results_is_escaped(tmp_path: Path) -> None:
+    table, curves = synthetic.make(replicates=2)
+    claims = synthetic.claims(table)[:1]
+    for key in ("id", "title", "statement", "reason", "note", "prediction"):
+        claims[0][key] = EVIL
+    claims[0]["runs"] = [EVIL]
+    claims[0]["parts"][0] |= {"name": EVIL, "reason": EVIL}
+    claims[0]["published"][0] |= {"quantity": EVIL, "unit": EVIL}
+    scale = synthetic.scale()
+    scale["experiments"]["lenet"] |= {"title": EVIL, "data": EVIL, "recipe": {EVIL: EVIL}}
+    table.loc[table.index[0], ["status", "run"]] = ["diverged", EVIL]
+    table["experiment"] = table["experiment"].replace("resnet20-low", EVIL)
+    paper = synthetic.paper() | {"title": EVIL, "authors": EVIL, "url": "javascript:alert(1)"}
+    published = synthetic.published().assign(note=EVIL, figure=EVIL, k_unit=EVIL)
+    provenance = synthetic.provenance() | {"packages": {EVIL: EVIL}, "hardware": {"cpu": EVIL}}
+    changes = {"claims": claims, "scale": scale, "table": table, "paper": paper, "published": published}
+    page, markdown = build(tmp_path, **changes, curves=curves, provenance=provenance)
+    tags = Tags(page)
+    assert not {tag for tag, _ in tags.tags} & {"script", "img"}
+    assert not [k for _, attributes in tags.tags for k in attributes if k.startswith("on")]
+    assert '<script>alert("x")' in "".join(tags.text)  # shown as written
+    assert "$\\frac{1}{0}$" in page  # a dollar sign is not mathematics
+    assert "javascript:" not in page.replace("<style>", "")
+    assert "\x00" not in page + markdown
+    assert "\x1b" not in page + markdown
+    assert "<script" not in markdown
+    assert "<img" not in markdown
+    for line in markdown.splitlines():  # a cell cannot add a column
+        if line.startswith("| ") and "alert" in line:
+            assert "alert(1)&gt; |" not in line.replace("\\|", "")
+    for picture in (tmp_path / "figures").glob("*.svg"):
+        assert "<script" not in picture.read_text()
+
+
+def test_an_empty_run(tmp_path: Path) -> None:
+    empty = pd.DataFrame()
+    page, markdown = build(
+        tmp_path, table=empty, curves=empty, published=empty, claims=[], provenance={}, paper={}, scale={}
+    )
+    assert "nothing to draw" in page
+    assert "no claims to show" in page
+    assert "nothing to draw" in markdown
+
+
+def test_a_scale_that_judges_nothing(tmp_path: Path) -> None:
+    table, curves = synthetic.make(replicates=1)
+    claims: list[dict[str, Any]] = [
+        {"id": f"C{i}", "title": f"claim {i}", "verdict": "not tested", "estimate": None, "interval": None, "parts": []}
+        for i in (10, 2, 1)
+    ]
+    for name in table.columns:
+        if str(name).startswith(("instability", "distance", "angle")):
+            table[name] = float("nan")
+    changes = {"claims": claims, "scale": synthetic.scale(judges=False), "table": table}
+    page, markdown = build(tmp_path, **changes, curves=curves.iloc[:0])
+    assert "only shows that the pipeline works; no claim is judged" in page
+    assert "0 supported, 0 contradicted, 0 inconclusive, 3 not tested" in markdown
+    assert re.findall(r"<h3><span>(C\d+)</span>", page) == ["C1", "C2", "C10"]
+    assert 'id="figure-accuracy_density"' in page
+    assert 'id="figure-distance"' not in page
+
+
+def test_lost_networks_are_named_and_left_out(built: tuple[str, str, Path]) -> None:
+    page, markdown, _ = built
+    assert "1 network did not finish" in page
+    assert "resnet20-standard/r1/k50/L4/random_reinit/o0</code> (diverged)" in page
+    assert "(diverged)" in markdown
+
+
+def test_all_replicates_lost(tmp_path: Path) -> None:
+    table, curves = synthetic.make(replicates=1)
+    page, _ = build(tmp_path, table=table.assign(status="ancestor_diverged"), curves=curves, claims=[])
+    assert "ancestor diverged" in page
+
+
+def test_stale_figures_go(tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "claim-99.svg").write_text("<svg/>")
+    build(tmp_path, claims=[])
+    assert not (tmp_path / "figures" / "claim-99.svg").exists()
+    assert not [p for p in tmp_path.rglob("*") if p.name.startswith(".")]
+
+
+def test_nothing_half_written_where_the_folder_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    with pytest.raises(OSError, match="out"):
+        build(tmp_path / "out", claims=[], table=pd.DataFrame(), curves=pd.DataFrame())
