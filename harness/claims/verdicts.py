@@ -37,6 +37,7 @@ class PartResult:
     values: list[float] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
     margin: float = math.inf
+    log: bool = False  # whether the logarithm was analysed, so that estimate and interval are factors
 
     def to_json(self) -> dict[str, Any]:
         """The part as an object of claims.json; infinite numbers are null."""
@@ -44,6 +45,7 @@ class PartResult:
             "name": self.name,
             "statistic": self.statistic,
             "measure": self.measure,
+            "log": self.log,
             "verdict": self.verdict,
             "reason": self.reason,
             "estimate": finite(self.estimate),

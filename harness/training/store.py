@@ -19,6 +19,7 @@ from harness.training.state import State, from_tensors
 
 RECORD = ".json"
 TENSORS = ".safetensors"
+SNAPSHOTS = ".snapshots"  # after the id of a dense run: its snapshots, stored beside it
 
 
 @dataclass(frozen=True)

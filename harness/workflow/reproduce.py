@@ -17,7 +17,7 @@ from harness.errors import HarnessError
 from harness.files import file_sha256, read_json
 from harness.plan import stages
 from harness.spec import Spec
-from harness.training.store import Store
+from harness.training.store import RECORD, SNAPSHOTS, Store
 from harness.workflow.context import Folders
 from harness.workflow.progress import heartbeat_path
 from harness.workflow.rules import Rules, stage_digest
@@ -88,13 +88,25 @@ def _broken(path: Path, expected: str, name: str, folders: Folders, store: Store
             file = path.with_name(output)
         else:
             file = store.tensors_path(output)
-            if not store.record_path(output).exists():
-                return f"{store.record_path(output)} is missing"
-        if not file.exists() or (file.stat().st_size <= HASHED_UP_TO and file_sha256(file) != checksum):
+            if not _record_holds(store, output, checksum):
+                file = store.record_path(output)
+        if not file.exists() or file.suffix == RECORD or _altered(file, checksum):
             # without its record the store does not hold this run any more, and trains it anew
-            store.record_path(output).unlink(missing_ok=True)
+            store.record_path(output.removesuffix(SNAPSHOTS)).unlink(missing_ok=True)
             return f"{file} is missing or altered"
     return ""
+
+
+def _altered(file: Path, checksum: str) -> bool:
+    return file.stat().st_size <= HASHED_UP_TO and file_sha256(file) != checksum
+
+
+def _record_holds(store: Store, run: str, checksum: str) -> bool:
+    """Whether a run's record can be read and names these tensors."""
+    try:
+        return bool(store.read(run)["sha256"] == checksum)
+    except HarnessError:
+        return False
 
 
 def clear_heartbeats(spec: Spec, folders: Folders) -> None:

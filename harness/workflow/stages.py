@@ -59,11 +59,16 @@ def _prepare(folders: Folders, name: str) -> dict[str, Any]:
 
 def _experiment_stage(spec: Spec, folders: Folders, name: str, threads: int) -> dict[str, Any]:
     """Train or compare. Returns the facts for the stage's record: what it read, what it wrote, by checksum."""
+    import torch
+
+    from harness.training.store import SNAPSHOTS
     from harness.workflow.compare import compare_stage
     from harness.workflow.progress import Heartbeat, heartbeat_path
     from harness.workflow.rules import stage_digest
     from harness.workflow.train import train_stage
 
+    # deterministic mode fills new memory before it is written: a tenth of a step, and it changes no number
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     stage = find_stage(spec, name)
     context = Context(spec, folders, stage.experiment)
     facts: dict[str, Any] = {
@@ -80,7 +85,10 @@ def _experiment_stage(spec: Spec, folders: Folders, name: str, threads: int) -> 
     networks = sum(len(stack) for stack in stacks(spec, stage))
     heartbeat = Heartbeat(heartbeat_path(folders.progress, name), name, networks)
     done = train_stage(context, stage, threads, heartbeat)
-    return {**facts, **done, "outputs": {run: context.store.read(run)["sha256"] for run in done["runs"]}}
+    stored = done.pop("runs")
+    if stage.kind == "dense":
+        stored += [f"{run}{SNAPSHOTS}" for run in stored if context.store.read(run)["status"] == "ok"]
+    return {**facts, **done, "outputs": {name: context.store.read(name)["sha256"] for name in stored}}
 
 
 def collect(spec: Spec, folders: Folders) -> None:

@@ -54,6 +54,7 @@ PART_KEYS = [
     "name",
     "statistic",
     "measure",
+    "log",
     "verdict",
     "reason",
     "estimate",

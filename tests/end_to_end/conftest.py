@@ -1,0 +1,86 @@
+"""A checkout with a scale that runs in seconds, and the `harness` command run in it as a user would."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness.files import read_json
+from harness.paths import checkout
+
+TINY = {
+    "description": "one experiment, in seconds",
+    "judges_claims": False,
+    "hardware": "any",
+    "experiments": {
+        "lenet": {
+            "network": "lenet-300-100",
+            "data": "digits",
+            "change": {"steps": 400},
+            "pruning": {"fraction": 0.36},
+            "replicates": 2,
+            "replicates_per_job": 2,
+            "levels_per_job": 2,
+            "dense_orders": [0],
+            "sweeps": [{"k": [40], "levels": 2, "at": {2: {"imp": 2, "random_prune": 2, "random_reinit": 1}}}],
+            "line": {"points": 3, "train_samples": 100, "test_samples": 100},
+        }
+    },
+}
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of the project's data and workflow, with results of its own."""
+
+    root: Path
+
+    @property
+    def results(self) -> Path:
+        return self.root / "results" / "tiny"
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Start `harness ...` here."""
+        command = [sys.executable, "-m", "harness.cli", *arguments]
+        variables = {**os.environ, "HARNESS_ROOT": str(self.root), **environment}
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, cwd=self.root, env=variables, stdout=pipe, stderr=pipe, text=True)
+
+    def run(self, *arguments: str, **environment: str) -> tuple[int, str, str]:
+        """Run `harness ...` here to its end: status, stdout, stderr."""
+        process = self.start(*arguments, **environment)
+        out, err = process.communicate(timeout=400)
+        return process.returncode, out, err
+
+    def reproduce(self, **environment: str) -> tuple[int, str, str]:
+        return self.run("reproduce", "--scale", "tiny", "--cores", "2", **environment)
+
+    def checksums(self) -> dict[str, str]:
+        """Checksum of every run's tensors, by run."""
+        runs = self.results / "runs"
+        return {path.relative_to(runs).as_posix(): read_json(path)["sha256"] for path in sorted(runs.rglob("*.json"))}
+
+
+def make_checkout(root: Path) -> Checkout:
+    source = checkout()
+    root.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(source / "papers", root / "papers")
+    shutil.copy(source / "Snakefile", root / "Snakefile")
+    (root / "harness").symlink_to(Path(__file__).parents[2] / "harness")
+    scale = root / "papers" / "stabilizing-lth" / "scales" / "tiny.yaml"
+    scale.write_text(yaml.safe_dump(TINY))
+    return Checkout(root)
+
+
+@pytest.fixture(scope="session")
+def finished_checkout(tmp_path_factory) -> Checkout:
+    """A finished run; tests that alter it mend it."""
+    made = make_checkout(tmp_path_factory.mktemp("finished") / "checkout")
+    status, out, err = made.reproduce()
+    assert status == 0, out + err
+    return made

@@ -1,0 +1,142 @@
+"""papers/ as data: what ships is valid at every scale, and every kind of mistake is one line with a fix."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness.errors import HarnessError
+from harness.networks import NETWORKS
+from harness.paths import checkout
+from harness.spec import load_spec
+
+PAPER = "stabilizing-lth"
+SCALES = ("smoke", "mini", "paper")
+
+
+@pytest.fixture
+def papers(tmp_path):
+    shutil.copytree(checkout() / "papers", tmp_path / "papers")
+    return tmp_path
+
+
+def edit(root: Path, file: str, change):
+    path = root / "papers" / PAPER / file
+    content = yaml.safe_load(path.read_text())
+    change(content)
+    path.write_text(yaml.safe_dump(content))
+
+
+def failure(root: Path, scale: str = "mini") -> str:
+    with pytest.raises(HarnessError) as caught:
+        load_spec(root, PAPER, scale)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_what_ships_is_valid(scale):
+    spec = load_spec(checkout(), PAPER, scale)
+    assert [claim.id for claim in spec.claims] == [f"C{number}" for number in range(1, 34)]
+    for name, setting in spec.scale.experiments.items():
+        assert setting.network in NETWORKS
+        assert spec.recipe(name).steps > max(setting.snapshot_steps())
+
+
+def test_at_least_twelve_claims_can_be_judged_at_the_mini_scale():
+    spec = load_spec(checkout(), PAPER, "mini")
+    assert sum("mini" in claim.scales for claim in spec.claims) >= 12
+    assert not any("smoke" in claim.scales for claim in spec.claims)
+
+
+def test_every_claim_says_where_it_is_from_and_how_its_numbers_were_had():
+    for claim in load_spec(checkout(), PAPER, "mini").claims:
+        assert claim.source.where
+        assert claim.scales or claim.not_tested
+        for value in claim.published:
+            assert value.obtained in ("printed", "digitised", "derived", "text", "remembered")
+
+
+def test_recipes_are_the_papers():
+    """STAB Fig. 2, with the learning-rate drops of LTH: the printed columns are swapped."""
+    spec = load_spec(checkout(), PAPER, "paper")
+    rows = {
+        name: (recipe.optimizer, recipe.learning_rate, recipe.batch_size, recipe.steps, recipe.warmup, recipe.drops)
+        for name in spec.scale.experiments
+        for recipe in [spec.recipe(name)]
+    }
+    resnet, vgg = (20000, 25000), (56000, 84000)
+    assert rows == {
+        "lenet": ("adam", 0.0012, 60, 50000, 0, ()),
+        "resnet20-standard": ("momentum", 0.1, 128, 30000, 0, resnet),
+        "resnet20-low": ("momentum", 0.01, 128, 30000, 0, resnet),
+        "resnet20-warmup": ("momentum", 0.03, 128, 30000, 20000, resnet),
+        "vgg19-standard": ("momentum", 0.1, 64, 112000, 0, vgg),
+        "vgg19-low": ("momentum", 0.01, 64, 112000, 0, vgg),
+        "vgg19-warmup": ("momentum", 0.1, 64, 112000, 10000, vgg),
+    }
+
+
+def test_an_unknown_field(papers):
+    edit(papers, "scales/mini.yaml", lambda scale: scale["experiments"]["lenet"].update(replicate=3))
+    assert "mini.yaml: experiments.lenet.replicate: unknown field; remove it" in failure(papers)
+
+
+def test_an_unknown_field_of_a_changed_recipe(papers):
+    edit(papers, "scales/mini.yaml", lambda scale: scale["experiments"]["lenet"]["change"].update(batchsize=3))
+    assert "mini.yaml: experiments.lenet.change.batchsize: unknown field; remove it" in failure(papers)
+
+
+def test_a_claim_that_names_a_missing_experiment(papers):
+    edit(papers, "claims.yaml", lambda claims: claims[0]["scales"]["mini"]["parts"][0]["a"].update(experiment="lenett"))
+    message = failure(papers)
+    assert "claims.yaml: C1.scales.mini" in message
+    assert "experiment 'lenett' is not in experiments.yaml; choose one of lenet," in message
+
+
+def test_a_rewind_iteration_past_the_end_of_training(papers):
+    edit(papers, "scales/mini.yaml", lambda scale: scale["experiments"]["lenet"]["sweeps"][0].update(k=[0, 2000]))
+    assert "k = 2000 is past the end of training (2000 steps); give a k below 2000" in failure(papers)
+
+
+def test_a_density_that_no_level_reaches(papers):
+    edit(papers, "claims.yaml", lambda claims: claims[0]["scales"]["mini"]["parts"][0]["a"].update(density=0.2))
+    message = failure(papers)
+    assert "no level of lenet reaches density 0.2; levels reach 0.640, 0.410" in message
+
+
+def test_a_k_that_is_not_run(papers):
+    edit(papers, "claims.yaml", lambda claims: claims[0]["scales"]["mini"]["parts"][0]["a"].update(k=7))
+    assert "k = 7 is not run for lenet, branch imp; choose one of [0, 20, 100, 400, 1000]" in failure(papers)
+
+
+def test_a_drop_past_the_end_of_training(papers):
+    edit(papers, "scales/mini.yaml", lambda s: s["experiments"]["resnet20-low"]["change"].update(drops=[1500, 9000]))
+    assert "drops: 9000 is past the end of training (3000 steps)" in failure(papers)
+
+
+def test_malformed_yaml_is_named_with_its_line(papers):
+    path = papers / "papers" / PAPER / "paper.yaml"
+    path.write_text("id: x\ntitle: [unclosed\n")
+    assert "paper.yaml: line 3, column 1 is not valid YAML" in failure(papers)
+
+
+def test_yaml_that_would_build_objects_is_refused(papers):
+    path = papers / "papers" / PAPER / "paper.yaml"
+    path.write_text("!!python/object/apply:os.system ['true']\n")
+    assert "paper.yaml: line 1, column 1 is not valid YAML" in failure(papers)
+
+
+def test_a_file_of_the_wrong_kind(papers):
+    path = papers / "papers" / PAPER / "claims.yaml"
+    path.write_text("just text\n")
+    assert "claims.yaml: the whole file" in failure(papers)
+
+
+def test_unknown_papers_and_scales_list_what_there_is():
+    with pytest.raises(HarnessError, match="no such paper; choose one of stabilizing-lth"):
+        load_spec(checkout(), "nope", "mini")
+    with pytest.raises(HarnessError, match=r"nope\.yaml: no such scale; choose one of mini, paper, smoke"):
+        load_spec(checkout(), PAPER, "nope")

@@ -1,0 +1,78 @@
+"""The plan: nothing twice, everything a claim needs, parents before children."""
+
+from harness.paths import checkout
+from harness.plan import Run, all_runs, pairs, parents, stacks, stages
+from harness.spec import load_spec
+from harness.spec.claims import expand_parts
+
+from .conftest import tiny_spec
+
+
+def test_nothing_is_trained_twice():
+    for scale in ("smoke", "mini", "paper"):
+        runs = all_runs(load_spec(checkout(), "stabilizing-lth", scale))
+        assert len(runs) == len(set(runs))
+        assert len({run.id for run in runs}) == len(runs)
+
+
+def test_one_dense_run_serves_every_rewind_iteration():
+    runs = all_runs(tiny_spec())
+    assert [run for run in runs if run.level == 0 and run.data_order == 0] == [
+        Run("lenet", replicate, 0, 0, "dense", 0) for replicate in range(2)
+    ]
+
+
+def test_the_tiny_scales_runs_by_hand():
+    """Each replicate: dense, 2 further orders; for each of 2 k: 2 levels, 1 further order, 2 random, 1 fresh."""
+    assert len(all_runs(tiny_spec())) == 2 * (1 + 2 + 2 * (2 + 1 + 2 + 1))
+    stage = next(stage for stage in stages(tiny_spec()) if stage.kind == "stability")
+    # dense 2; for each k: pruning of imp L1, L2, random L2; data order of imp and random at L2
+    assert len(pairs(tiny_spec(), stage)) == 2 + 2 * (3 + 2)
+
+
+def test_parents_come_first_and_exist():
+    for scale in ("smoke", "mini", "paper"):
+        spec = load_spec(checkout(), "stabilizing-lth", scale)
+        seen = set()
+        for stage in stages(spec):
+            assert {parent.name for parent in parents(spec, stage)} <= seen
+            seen.add(stage.name)
+        assert len(seen) == len(stages(spec))
+
+
+def test_chunks_cover_every_replicate_once():
+    for size in (1, 2, 3, 5):
+        spec = tiny_spec(replicates=5, replicates_per_job=size)
+        assert sorted(run.id for run in all_runs(spec)) == sorted(run.id for run in all_runs(tiny_spec(replicates=5)))
+        for stage in stages(spec):
+            assert all(len(stack) == len(stage.replicates) <= size for stack in stacks(spec, stage))
+
+
+def test_every_cell_of_a_claim_has_rows_at_its_scale():
+    """A claim about rows that no stage makes would be `not tested` for ever."""
+    for scale in ("mini", "paper"):
+        spec = load_spec(checkout(), "stabilizing-lth", scale)
+        networks = set()
+        compared = set()
+        for stage in stages(spec):
+            if stage.kind == "stability":
+                for group in pairs(spec, stage):
+                    run = group[0].run_b
+                    compared.add((run.experiment, run.branch, run.level, run.k, group[0].comparison))
+            for stack in stacks(spec, stage):
+                networks.add((stack[0].experiment, stack[0].branch, stack[0].level, stack[0].k))
+        for claim in spec.claims:
+            for part in expand_parts(claim.scales[scale]) if scale in claim.scales else []:
+                for cell, k_values, densities in part.cells_and_grids():
+                    pruning = spec.scale.experiments[cell.experiment].pruning
+                    levels = [
+                        level
+                        for density in densities
+                        for level in range(1, 20)
+                        if abs(pruning.density(level) - density) < 0.02 * density
+                    ] or [0]
+                    for level in levels:
+                        for k in k_values or [0]:
+                            key = (cell.experiment, cell.branch, level, k)
+                            found = (*key, cell.comparison) in compared if cell.comparison else key in networks
+                            assert found or cell.branch == "dense", (claim.id, part.name, key)

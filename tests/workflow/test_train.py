@@ -1,0 +1,178 @@
+"""Training stages on a tiny run: what a branch starts from, what is stored, what is found again."""
+
+import json
+
+import pytest
+import torch
+
+from harness.errors import HarnessError
+from harness.networks import build
+from harness.plan import Run, dense_run, find_stage, stacks, stages
+from harness.workflow import train as train_module
+from harness.workflow.stages import run_stage
+from harness.workflow.train import starting_point, train_stack, train_stage
+
+from .conftest import heartbeat, tiny_context
+
+
+def load(context, run, prefix):
+    return context.store.load_part(run.id, prefix)
+
+
+def masks_of(context, run):
+    return load(context, run, "mask/")
+
+
+def test_final_tensors_have_the_mask_applied_and_the_exact_count(finished):
+    total = 50_200
+    for replicate in range(2):
+        for level, branch in ((1, "imp"), (2, "imp"), (2, "random_prune"), (2, "random_reinit")):
+            run = Run("lenet", replicate, 5, level, branch, 0)
+            record, masks = finished.store.read(run.id), masks_of(finished, run)
+            final = load(finished, run, "final/weights/")
+            kept = sum(int(mask.sum()) for mask in masks.values())
+            assert kept == record["remaining"] == round(total * 0.64**level)
+            assert record["density"] == kept / total
+            for name, mask in masks.items():
+                assert not final[name][mask == 0].any()
+
+
+def test_branches_start_where_the_design_says(finished):
+    network = build("lenet-300-100", 2, (1, 8, 8), 10)
+
+    def start(branch, order=0, k=5):
+        return starting_point(finished, [Run("lenet", r, k, 2, branch, order) for r in range(2)], network)
+
+    snapshot = [finished.store.load_part(f"{dense_run('lenet', r).id}.snapshots", "k5/weights/") for r in range(2)]
+    imp, masks = start("imp")
+    for r in range(2):
+        for name, value in snapshot[r].items():
+            assert torch.equal(imp.weights[name][r], value)
+    assert imp.step == 5
+    assert not imp.optimizer  # fresh after a rewind
+    other, same_masks = start("imp", order=1)
+    assert all(torch.equal(masks[name], same_masks[name]) for name in masks)
+    assert torch.equal(other.weights["output.weight"], imp.weights["output.weight"])
+    random, shuffled = start("random_prune")
+    assert torch.equal(random.weights["output.weight"], imp.weights["output.weight"])
+    for name, mask in masks.items():
+        assert torch.equal(shuffled[name].flatten(1).sum(1), mask.flatten(1).sum(1))
+        assert not torch.equal(shuffled[name], mask)
+    fresh, kept = start("random_reinit")
+    assert all(torch.equal(kept[name], masks[name]) for name in masks)
+    assert fresh.step == 5
+    assert not torch.equal(fresh.weights["output.weight"], imp.weights["output.weight"])
+    copy, none = starting_point(finished, [Run("lenet", r, 5, 0, "dense", 1) for r in range(2)], network)
+    assert not none
+    assert copy.optimizer  # the dense run's whole state, only its data order differs
+    assert copy.optimizer_steps == 5
+
+
+def test_the_mask_is_that_of_the_parents_largest_final_weights(finished):
+    run, parent = Run("lenet", 0, 5, 2, "imp", 0), Run("lenet", 0, 5, 1, "imp", 0)
+    final, masks = load(finished, parent, "final/weights/"), masks_of(finished, run)
+    magnitude = torch.cat([final[name].abs().flatten() for name in masks])
+    kept = torch.cat([mask.flatten() for mask in masks.values()]).bool()
+    assert magnitude[kept].min() >= magnitude[~kept].max()
+
+
+def test_a_second_data_order_differs_and_the_first_repeats_the_dense_one(finished):
+    a, b = (load(finished, Run("lenet", 0, 0, 2, "imp", order), "final/weights/") for order in (0, 1))
+    assert not torch.equal(a["output.weight"], b["output.weight"])
+
+
+def test_finished_runs_are_found_again_and_not_trained(finished, monkeypatch):
+    monkeypatch.setattr(train_module, "train_stack", lambda *_: pytest.fail("trained again"))
+    for stage in stages(finished.spec):
+        if stage.kind != "stability":
+            done = train_stage(finished, stage, 1, heartbeat(finished.folders.base))
+            assert done["steps"] == 0
+
+
+def test_a_run_made_with_other_settings_is_not_taken(finished):
+    run = dense_run("lenet", 0)
+    assert finished.store.find(run.id, finished.key(run)) is not None
+    assert finished.store.find(run.id, "another key") is None
+
+
+def test_a_stage_cut_off_ends_with_the_same_bits(finished, tmp_path, monkeypatch):
+    """Kill at a kept state in mid-training, and between two trainings; then run the stage again."""
+    context = tiny_context(tmp_path, change={"steps": 250})
+    reference = tiny_context(tmp_path / "reference", change={"steps": 250})
+    dense = find_stage(context.spec, "lenet/c0/dense")
+    run_stage(reference.spec, reference.folders, dense.name, 1)
+
+    class Killed(BaseException):
+        pass
+
+    real = train_module._write_partial
+
+    def write_and_die(*arguments):
+        real(*arguments)
+        raise Killed
+
+    monkeypatch.setattr(train_module, "KEEP_STATE_SECONDS", 0.0)
+    monkeypatch.setattr(train_module, "_write_partial", write_and_die)
+    with pytest.raises(Killed):
+        run_stage(context.spec, context.folders, dense.name, 1)
+    assert len(list(context.folders.state.iterdir())) == 1
+    assert not context.folders.stage(dense.name).exists()
+    monkeypatch.setattr(train_module, "_write_partial", real)
+    run_stage(context.spec, context.folders, dense.name, 1)
+    assert not list(context.folders.state.iterdir())
+    for replicate in range(2):
+        for suffix in ("", ".snapshots"):
+            name = dense_run("lenet", replicate).id + suffix
+            assert context.store.read(name)["sha256"] == reference.store.read(name)["sha256"]
+
+
+def test_a_broken_kept_state_is_as_good_as_none(tmp_path):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(b"\xff" * 100)
+    assert train_module._read_partial(path) is None
+
+
+def test_divergence_is_recorded_and_its_children_are_skipped(tmp_path):
+    context = tiny_context(tmp_path, change={"steps": 30, "learning_rate": 1e30}, replicates=1, replicates_per_job=1)
+    for stage in stages(context.spec):
+        run_stage(context.spec, context.folders, stage.name, 1)
+    dense = context.store.read(dense_run("lenet", 0).id)
+    assert dense["status"] == "diverged"
+    assert dense["test_accuracy"] is None
+    child = context.store.read(Run("lenet", 0, 0, 1, "imp", 0).id)
+    assert child["status"] == "ancestor_diverged"
+    run_stage(context.spec, context.folders, "collect", 1)
+    run_stage(context.spec, context.folders, "claims", 1)
+    verdicts = json.loads(context.folders.claims.read_text())
+    assert {verdict["verdict"] for verdict in verdicts} == {"not tested"}
+
+
+def test_one_diverged_replicate_does_not_stop_the_other(finished, tmp_path, monkeypatch):
+    context = tiny_context(tmp_path)
+    run_stage(context.spec, context.folders, "lenet/c0/dense", 1)
+    dense = dense_run("lenet", 0).id
+    record = context.store.read(dense)
+    context.store.write(dense, {**record, "status": "diverged"}, context.store.load(dense))
+    levels = find_stage(context.spec, "lenet/c0/k0-L1-2")
+    for stack in stacks(context.spec, levels):
+        statuses = [record["status"] for record in train_stack(context, stack, heartbeat(tmp_path))]
+        assert sorted(statuses) == ["ancestor_diverged", "ok"]
+    healthy = Run("lenet", 1, 0, 2, "imp", 0)
+    for name, value in load(context, healthy, "final/weights/").items():
+        torch.testing.assert_close(value, load(finished, healthy, "final/weights/")[name], rtol=1e-3, atol=1e-4)
+
+
+def test_altered_tensors_are_named_with_the_fix(tmp_path):
+    context = tiny_context(tmp_path)
+    run_stage(context.spec, context.folders, "lenet/c0/dense", 1)
+    path = context.store.tensors_path(dense_run("lenet", 1).id)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(HarnessError, match=r"L0-dense-o0\.safetensors: its checksum is not the one .* Delete .*\.json"):
+        run_stage(context.spec, context.folders, "lenet/c0/k0-L1-2", 1)
+
+
+def test_no_pickle_is_written(finished):
+    kinds = {path.suffix for path in finished.folders.base.rglob("*") if path.is_file()}
+    assert kinds <= {".safetensors", ".json", ".parquet"}
