@@ -57,6 +57,7 @@ def reproduce(
     """Run the paper's experiments at a scale and judge its claims. Run it again to go on from where it stopped."""
     spec = _spec(paper, scale)
     from harness.calibrate import costs
+    from harness.data import checksum
     from harness.workflow.live import Watcher, finished_line, watch
     from harness.workflow.reproduce import (
         clear_heartbeats,
@@ -68,6 +69,8 @@ def reproduce(
     )
     from harness.workflow.rules import Rules
 
+    for setting in spec.scale.experiments.values():
+        checksum(setting.data)  # refuses a set that can't be had before anything is run
     console, root = _console(), checkout()
     folders, rules = _folders(paper, scale, results), Rules(paper, scale, str(results))
     with only_run(root, root / results):

@@ -10,7 +10,7 @@ from harness.data import digits, mnist1d
 from harness.data.base import DataSet, load, store
 from harness.errors import HarnessError
 
-__all__ = ["DATA_SETS", "NOT_YET", "DataSet", "load", "prepare"]
+__all__ = ["DATA_SETS", "NOT_YET", "DataSet", "checksum", "load", "prepare"]
 
 DATA_SETS: dict[str, tuple[Callable[[], dict[str, np.ndarray]], str]] = {
     "digits": (digits.arrays, "67e7cf849a2d55113a73b44209de6a215661ec6f2ace4f0ede5dbb44e4bc5bdc"),
@@ -25,14 +25,19 @@ DATA_SETS: dict[str, tuple[Callable[[], dict[str, np.ndarray]], str]] = {
 NOT_YET: dict[str, tuple[int, ...]] = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 
 
-def prepare(name: str, record: Path) -> None:
-    """Make a data set and store it beside `record`.
-
-    Raises HarnessError for an unknown name, a set without a loader, or content that is not the pinned one.
-    """
+def checksum(name: str) -> str:
+    """The pinned checksum of a data set. Raises HarnessError for an unknown name or a set without a loader."""
     if name in NOT_YET:
         raise HarnessError(f"data set {name!r} has no loader in this version: only {', '.join(DATA_SETS)} can be run")
     if name not in DATA_SETS:
         raise HarnessError(f"data set {name!r} is unknown: choose one of {', '.join([*DATA_SETS, *NOT_YET])}")
-    make, checksum = DATA_SETS[name]
-    store(name, make(), checksum, record)
+    return DATA_SETS[name][1]
+
+
+def prepare(name: str, record: Path) -> None:
+    """Make a data set and store it beside `record`.
+
+    Raises HarnessError as `checksum` does, or for content that is not the pinned one.
+    """
+    expected = checksum(name)
+    store(name, DATA_SETS[name][0](), expected, record)

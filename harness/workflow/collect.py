@@ -56,9 +56,9 @@ def provenance(spec: Spec, folders: Folders) -> dict[str, Any]:
     records = [read_json(folders.stage(name)) for name in names]
     started = min(record["started"] for record in records)
     finished = max(record["finished"] for record in records)
-    wall = finished - started
-    # while at least one stage trains: stages run side by side, so their seconds don't add up to wall clock
-    busy = [(record["started"], record["finished"]) for record in records if record["training_seconds"] > 0]
+    # stages run side by side, and a run may have been stopped for a while: neither sums nor ends give wall clock
+    spans = [(record["started"], record["finished"]) for record in records]
+    training_spans = [span for span, record in zip(spans, records, strict=True) if record["training_seconds"] > 0]
     training = sum(record["training_seconds"] for record in records)
     seconds = sum(record["seconds"] for record in records)
     return {
@@ -67,8 +67,9 @@ def provenance(spec: Spec, folders: Folders) -> dict[str, Any]:
         "scale": spec.scale_name,
         "started": _iso(started),
         "finished": _iso(finished),
-        "wall_clock_seconds": wall,
-        "training_wall_clock_seconds": _union(busy),
+        "wall_clock_seconds": _union(spans),
+        "training_wall_clock_seconds": _union(training_spans),
+        "network_core_seconds": sum(record.get("network_seconds", record["training_seconds"]) for record in records),
         "training_share": training / seconds if seconds else 0.0,
         "stages": records,
     }

@@ -100,7 +100,7 @@ class Context:
         """Digest of everything that can change a run's numbers, and of nothing else."""
         settings = {
             "code": cached_code_digest("training"),
-            "data": data.DATA_SETS[self.setting.data][1],
+            "data": data.checksum(self.setting.data),
             "network": self.setting.network,
             "recipe": dump(self.recipe),
             "run": [run.experiment, run.replicate, run.k, run.level, run.branch, run.data_order],

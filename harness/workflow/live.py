@@ -127,8 +127,9 @@ def duration(seconds: float) -> str:
 
 
 def finished_line(folders: Folders) -> str:
-    """Where the page is and how long the run took, from its provenance."""
+    """How long the run took and how much of it was training, from its provenance."""
     facts: dict[str, Any] = read_json(folders.provenance)
-    wall = facts["wall_clock_seconds"]
-    share = facts["training_wall_clock_seconds"] / wall if wall else 0.0
-    return f"{duration(wall)} of wall clock, {share:.0%} of it with a training in progress"
+    return (
+        f"The stages took {duration(facts['wall_clock_seconds'])} of wall clock, {facts['training_share']:.0%} of their "
+        f"time in training; the networks took {duration(facts['network_core_seconds'])} of core time to train"
+    )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
-from harness.data import DATA_SETS
+from harness.data import checksum
 from harness.digest import cached_code_digest
 from harness.files import digest
 from harness.paths import checkout, results_folder
@@ -71,8 +71,8 @@ class Rules:
         return self._folders.stage(name).as_posix()
 
     def data_digest(self, name: str) -> str:
-        """What can change a data set: its code and its pinned checksum (none for a set without a loader)."""
-        return digest([cached_code_digest("data"), DATA_SETS[name][1] if name in DATA_SETS else ""])[:16]
+        """What can change a data set: its code and its pinned checksum."""
+        return digest([cached_code_digest("data"), checksum(name)])[:16]
 
     @cache  # noqa: B019  the object lives as long as the workflow
     def stage_digest(self, name: str) -> str:

@@ -59,16 +59,12 @@ def _prepare(folders: Folders, name: str) -> dict[str, Any]:
 
 def _experiment_stage(spec: Spec, folders: Folders, name: str, threads: int) -> dict[str, Any]:
     """Train or compare. Returns the facts for the stage's record: what it read, what it wrote, by checksum."""
-    import torch
-
     from harness.training.store import SNAPSHOTS
     from harness.workflow.compare import compare_stage
     from harness.workflow.progress import Heartbeat, heartbeat_path
     from harness.workflow.rules import stage_digest
     from harness.workflow.train import train_stage
 
-    # deterministic mode fills new memory before it is written: a tenth of a step, and it changes no number
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     stage = find_stage(spec, name)
     context = Context(spec, folders, stage.experiment)
     facts: dict[str, Any] = {

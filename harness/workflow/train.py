@@ -17,7 +17,7 @@ from harness.pruning import Masks, dense_masks, keep_count, prune_by_magnitude, 
 from harness.training.batches import Batches
 from harness.training.loop import Trained, evaluate, train, use_threads
 from harness.training.state import State, from_tensors, read_network, stacked
-from harness.training.store import final_tensors, snapshot_tensors, state_of
+from harness.training.store import SNAPSHOTS, final_tensors, snapshot_tensors, state_of
 from harness.workflow.context import Context
 from harness.workflow.progress import Heartbeat
 
@@ -26,9 +26,13 @@ KEEP_STATE_SECONDS = float(os.environ.get("HARNESS_KEEP_STATE_SECONDS", "120"))
 
 
 def train_stage(context: Context, stage: Stage, threads: int, heartbeat: Heartbeat) -> dict[str, Any]:
-    """Train what the stage's stacks lack. Returns what was trained: runs, steps, seconds."""
+    """Train what the stage's stacks lack.
+
+    Returns the stage's runs, the steps and seconds trained now, and the seconds that its networks took whenever they
+    were trained.
+    """
     use_threads(threads)
-    seconds, steps = 0.0, 0
+    seconds, network_seconds, steps = 0.0, 0.0, 0
     runs: list[str] = []
     for stack in stacks(context.spec, stage):
         runs += [run.id for run in stack]
@@ -39,11 +43,12 @@ def train_stage(context: Context, stage: Stage, threads: int, heartbeat: Heartbe
             steps += sum(record["steps"] for record in records)
         else:
             records = [record for record in found if record is not None]
+        network_seconds += max((record["stack_seconds"] for record in records), default=0.0)
         heartbeat.done += len(stack)
         accuracies = [record["test_accuracy"] for record in records if record["test_accuracy"] is not None]
         heartbeat.accuracy = sum(accuracies) / len(accuracies) if accuracies else heartbeat.accuracy
         heartbeat.beat(now=True)
-    return {"runs": runs, "training_seconds": seconds, "steps": steps}
+    return {"runs": runs, "training_seconds": seconds, "network_seconds": network_seconds, "steps": steps}
 
 
 def train_stack(context: Context, stack: list[Run], heartbeat: Heartbeat) -> list[dict[str, Any]]:
@@ -148,7 +153,8 @@ def _parent(context: Context, run: Run) -> Run:
 
 
 def _snapshot(context: Context, run: Run) -> State:
-    tensors = context.store.load_part(f"{dense_run(run.experiment, run.replicate).id}.snapshots", f"k{run.k}/")
+    dense = dense_run(run.experiment, run.replicate).id
+    tensors = context.store.load_part(f"{dense}{SNAPSHOTS}", f"k{run.k}/")
     return state_of(tensors, run.k, optimizer_steps=run.k)
 
 
@@ -184,7 +190,7 @@ def _store(
             record |= {"remaining": int(kept), "prunable": total, "density": kept / total}
         record |= {"seconds": trained.seconds / len(stack), "stack_seconds": trained.seconds}
         if trained.snapshots:
-            snapshots = f"{run.id}.snapshots"
+            snapshots = f"{run.id}{SNAPSHOTS}"
             context.store.write(
                 snapshots, {"id": snapshots, "key": record["key"]}, snapshot_tensors(trained.snapshots, position)
             )

@@ -178,5 +178,5 @@ def test_a_data_set_without_a_loader_says_so(tmp_path):
     made = make_checkout(tmp_path / "checkout")
     status, _, err = made.run("reproduce", "--scale", "paper", "--cores", "1")
     assert status == 1
-    assert "data set 'cifar10' has no loader in this version" in err
+    assert "data set 'mnist' has no loader in this version" in err
     assert "Traceback" not in err
