@@ -130,6 +130,6 @@ def finished_line(folders: Folders) -> str:
     """How long the run took and how much of it was training, from its provenance."""
     facts: dict[str, Any] = read_json(folders.provenance)
     return (
-        f"The stages took {duration(facts['wall_clock_seconds'])} of wall clock, {facts['training_share']:.0%} of their "
-        f"time in training; the networks took {duration(facts['network_core_seconds'])} of core time to train"
+        f"The stages took {duration(facts['wall_clock_seconds'])} of wall clock, {facts['training_share']:.0%} of it "
+        f"in training; the networks took {duration(facts['network_core_seconds'])} of core time to train"
     )
