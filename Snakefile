@@ -16,9 +16,9 @@ os.environ["HARNESS_PARENT"] = f"{os.getpid()}@{socket.gethostname()}"
 from harness.workflow.rules import Rules
 
 RULES = Rules(
-    paper=config.get("paper", "stabilizing-lth"),
-    scale=config.get("scale", "mini"),
-    results=config.get("results", "results"),
+    paper=str(config.get("paper", "stabilizing-lth")),
+    scale=str(config.get("scale", "mini")),
+    results=str(config.get("results", "results")),
 )
 BASE = RULES.base
 

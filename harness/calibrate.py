@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from harness.data import DATA_SETS, NOT_YET
+from harness.data import SOURCES
 from harness.networks import build, initialise, parameter_count, prunable_names
 from harness.plan import Run, all_runs, dense_run, steps_of
 from harness.spec import Spec
@@ -13,7 +13,6 @@ from harness.training.batches import Batches
 from harness.training.loop import train, use_threads
 from harness.training.state import read_network
 
-SHAPES: dict[str, tuple[int, ...]] = {"digits": (1, 8, 8), "mnist1d": (1, 40), "mnist1d-hard": (1, 40), **NOT_YET}
 LONGEST_SECONDS = 4.0  # of one experiment's timing
 
 
@@ -34,7 +33,7 @@ def step_seconds(spec: Spec, experiment: str, at_most: float = LONGEST_SECONDS) 
     setting, recipe = spec.scale.experiments[experiment], spec.recipe(experiment)
     use_threads(1)
     replicates = min(setting.replicates, setting.replicates_per_job)
-    shape = SHAPES[setting.data]
+    shape = SOURCES[setting.data].shape
     samples = 4 * recipe.batch_size
     x, y = torch.randn(samples, *shape), torch.arange(samples) % 10
     network = build(setting.network, replicates, shape, 10)
@@ -56,19 +55,22 @@ def costs(spec: Spec, at_most: float = LONGEST_SECONDS) -> list[Cost]:
     runs: dict[str, list[Run]] = {name: [] for name in spec.scale.experiments}
     for run in all_runs(spec):
         runs[run.experiment].append(run)
-    timed: dict[tuple[str, str, int, int], float] = {}
+    timed: dict[tuple[str, str, int, str, int], float] = {}
     for name, setting in spec.scale.experiments.items():
         recipe = spec.recipe(name)
-        same = (setting.network, setting.data, recipe.batch_size, setting.replicates_per_job)
+        stack = min(setting.replicates, setting.replicates_per_job)
+        same = (setting.network, setting.data, recipe.batch_size, recipe.augmentation, stack)
         if same not in timed:
             timed[same] = step_seconds(spec, name, at_most)
         steps = sum(steps_of(run, recipe.steps) for run in runs[name])
-        network = build(setting.network, 1, SHAPES[setting.data], 10)
+        network = build(setting.network, 1, SOURCES[setting.data].shape, 10)
         weights = 4 * parameter_count(network)
         mask = sum(dict(network.named_parameters())[weight][0].numel() for weight in prunable_names(network))
         snapshots = len(setting.snapshot_steps()) * (3 if recipe.optimizer == "adam" else 2) * weights
         size = sum(
             weights + mask * (run.level > 0) + snapshots * (run == dense_run(name, run.replicate)) for run in runs[name]
         )
-        found.append(Cost(name, len(runs[name]), steps, steps * timed[same], size, setting.data in DATA_SETS))
+        found.append(
+            Cost(name, len(runs[name]), steps, steps * timed[same], size, SOURCES[setting.data].make is not None)
+        )
     return found

@@ -37,14 +37,25 @@ def _console() -> Console:
 
 def _spec(paper: str, scale: str) -> Any:
     from harness.spec import load_spec
+    from harness.workflow.check import check_settings
 
-    return load_spec(checkout(), paper, scale)
+    spec = load_spec(checkout(), paper, scale)
+    check_settings(spec)
+    return spec
 
 
 def _folders(paper: str, scale: str, results: Path) -> Any:
     from harness.workflow.context import Folders
 
-    return Folders(results_folder(results, paper, scale))
+    return Folders(results_folder(_results(results), paper, scale))
+
+
+def _results(results: Path) -> Path:
+    """A results folder: relative to the checkout where it lies below it, whichever folder a command is given in."""
+    root = checkout().resolve()
+    found = (root / results).resolve()
+    os.chdir(root)  # so that the workflow engine sees the same paths whoever starts it
+    return found.relative_to(root) if found.is_relative_to(root) else found
 
 
 @app.command()
@@ -58,6 +69,7 @@ def reproduce(
     spec = _spec(paper, scale)
     from harness.calibrate import costs
     from harness.data import checksum
+    from harness.workflow.clock import start_clock, stop_clock
     from harness.workflow.live import Watcher, finished_line, watch
     from harness.workflow.reproduce import (
         clear_heartbeats,
@@ -71,23 +83,25 @@ def reproduce(
 
     for setting in spec.scale.experiments.values():
         checksum(setting.data)  # refuses a set that can't be had before anything is run
-    console, root = _console(), checkout()
-    folders, rules = _folders(paper, scale, results), Rules(paper, scale, str(results))
-    with only_run(root, root / results):
-        os.chdir(root)
-        for reason in forget_broken(spec, folders, rules):
+    console, root = _console(), checkout().resolve()
+    folders, rules = _folders(paper, scale, results), Rules(paper, scale, str(_results(results)))
+    with only_run(root, folders.base):
+        for reason in forget_broken(spec, folders):
             console.print(f"running again {escape(reason)}")
+        start_clock(folders)
         clear_heartbeats(spec, folders)
         cost = {one.experiment: one.seconds / max(one.steps, 1) for one in costs(spec, at_most=0.5)}
         watcher = Watcher(spec, folders, cost, cores)
         began, log = time.time(), folders.logs / "workflow.log"
         console.print(f"{escape(spec.paper.title)}: scale {scale}, {cores} cores. Log: {log}")
-        process = start_workflow(root, rules, cores, log, [])
+        process = start_workflow(root, rules, cores, log)
         try:
             status = watch(process, watcher, console)
         except KeyboardInterrupt:
             stop_workflow(process)
+            stop_clock(folders)
             raise HarnessError("stopped; nothing finished is lost: run the same command again to go on") from None
+        stop_clock(folders)
         if status:
             reasons = failures(folders, began)
             for reason in reasons:

@@ -16,15 +16,14 @@ CODE: dict[str, tuple[str, ...]] = {
     "data": ("data/*.py", "seeds.py"),
     "training": (
         "networks/*.py",
-        "training/[!s]*.py",
-        "training/state.py",
+        "training/*.py",
         "pruning/*.py",
         "seeds.py",
         "workflow/train.py",
     ),
     "analysis": ("networks/*.py", "analysis/distance.py", "analysis/interpolation.py", "workflow/compare.py"),
     "collect": ("analysis/table.py", "workflow/collect.py"),
-    "claims": ("claims/*.py", "spec/claims.py"),
+    "claims": ("claims/*.py", "spec/claims.py", "spec/measures.py"),
     "report": ("report/*.py", "report/templates/*.j2", "claims/judge.py"),
 }
 

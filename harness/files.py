@@ -11,6 +11,12 @@ from typing import Any
 
 from harness.errors import HarnessError
 
+# a full or read-only disk, a place that can't be made or written: the user's to mend
+PLACE_AT_FAULT = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.ENAMETOOLONG),
+)
+
 
 def canonical_json(value: Any) -> str:
     """One text for one value: sorted keys, no spaces, NaN refused. The basis of every digest."""
@@ -40,11 +46,11 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-    except Exception as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         # safetensors reports I/O trouble as its own error, with the system's text inside
-        if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno not in PLACE_AT_FAULT:
             raise
         if isinstance(error, OSError) or "os error" in str(error):
             raise HarnessError(

@@ -22,6 +22,8 @@ REAL = (
     "instability_test_reestimated",
     "instability_train_reestimated",
 )
+TABLE_COLUMNS = (*TEXT, *WHOLE, *REAL)
+CURVE_COLUMNS = ("run", "run_b", "batch_norm", "split", "alpha", "error")
 
 
 def tidy(records: Iterable[dict[str, Any]], pairs: Iterable[pd.DataFrame]) -> pd.DataFrame:
@@ -34,7 +36,7 @@ def tidy(records: Iterable[dict[str, Any]], pairs: Iterable[pd.DataFrame]) -> pd
     )
     frames = [frame for frame in (networks, *pairs) if len(frame)]
     table = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-    table = table.reindex(columns=[*TEXT, *WHOLE, *REAL])
+    table = table.reindex(columns=TABLE_COLUMNS)
     densities = dict(zip(networks["run"], networks["density"], strict=True)) if len(networks) else {}
     is_pair = table["row"] == "pair"
     table.loc[is_pair, "density"] = table.loc[is_pair, "run_b"].map(densities)

@@ -70,6 +70,8 @@ def _judge_claim(
         reason = claim.not_tested or f"nothing is predicted at the {scale} scale"
         return _claim_json(claim, None, "not tested", reason, [], None)
     expanded = expand_parts(entry)
+    if claim.calibrates:
+        misfits = {}
     results = [_judge_part(part, entry, len(expanded), reader, misfits) for part in expanded]
     verdict = rules.claim_verdict([r.verdict for r in results], entry.combine)
     unfit = [misfits[e] for e in _experiments(expanded) if e in misfits]
@@ -169,19 +171,21 @@ def _claim_json(
 
 
 def chance_flips(verdicts: Iterable[Mapping[str, Any]]) -> float:
-    """Expected number of supported part verdicts that chance alone would give, at most.
+    """About how many claims chance alone would support if every truth sat exactly at its region's edge.
 
-    As if every judged part's truth sat at the edge of its region: 2.5% for each t interval, the sign test's exact tail
-    for each onset. Takes the objects of claims.json; parts and claims that are not tested do not count.
+    Each judged claim counts once, at the rate of one part: under ``all`` every part must be inside by chance, under
+    ``any`` the parts share one rate (Bonferroni). A part's rate is 2.5% for a t interval under normal noise, more with
+    skew, so this is no bound; for an onset it is the sign test's exact tail. Of unlike parts the highest rate counts.
+    Takes the objects of claims.json; parts and claims that are not tested do not count.
     """
-    judged = [
-        part
+    return math.fsum(
+        max(
+            (_edge_rate(p["statistic"], p["replicates"]) for p in claim["parts"] if p["verdict"] != "not tested"),
+            default=0,
+        )
         for claim in verdicts
         if claim["verdict"] != "not tested"
-        for part in claim["parts"]
-        if part["verdict"] != "not tested"
-    ]
-    return math.fsum(_edge_rate(str(part["statistic"]), int(part["replicates"])) for part in judged)
+    )
 
 
 def _edge_rate(statistic: str, replicates: int) -> float:

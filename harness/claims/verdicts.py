@@ -16,7 +16,7 @@ from harness.claims.statistics import LEVEL
 Verdict = Literal["supported", "contradicted", "inconclusive", "not tested"]
 Bounds = tuple[float, float]
 VERDICTS: tuple[Verdict, ...] = ("supported", "contradicted", "inconclusive", "not tested")
-#: supported part verdicts that rest on the t interval go wrong this often, at most, at a region's edge
+#: supported part verdicts that rest on the t interval go wrong this often at a region's edge, under normal noise
 ONE_SIDED = (1 - LEVEL) / 2
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from harness.errors import HarnessError
-from harness.networks.layers import Conv, Linear
+from harness.networks.layers import BatchNorm, Conv, Linear
 from harness.networks.lenet import LeNet
 from harness.networks.resnet import ResNet
 from harness.networks.vgg import VGG
@@ -35,7 +35,7 @@ def build(name: str, replicates: int, input_shape: tuple[int, ...], classes: int
 
 
 def initialise(network: nn.Module, names: list[tuple[str | int, ...]]) -> None:
-    """Fill each replicate's parameters from its own named seed: Glorot normal weights, zero biases, BatchNorm at 1, 0.
+    """Draw each replicate's weights anew from its own named seed; biases to 0, BatchNorm to weight 1, bias 0.
 
     Glorot normal is the initialisation that LTH states (reference section 2.1). Each tensor is drawn with its own
     seed, so a layer added to a network changes no other layer's draw.
@@ -48,6 +48,10 @@ def initialise(network: nn.Module, names: list[tuple[str | int, ...]]) -> None:
                     generator = torch_generator(*name, f"{layer}.weight")
                     draw = torch.empty(module.weight.shape[1:]).normal_(0.0, deviation, generator=generator)
                     module.weight[replicate].copy_(draw)
+                if isinstance(module, Linear):
+                    module.bias.zero_()
+            elif isinstance(module, BatchNorm):
+                module.reset()
 
 
 def prunable_names(network: nn.Module) -> list[str]:

@@ -100,6 +100,11 @@ class BatchNorm(nn.Module):
         self.dims = dims
         self.momentum = self.MOMENTUM
 
+    def reset(self) -> None:
+        """Weight 1, bias 0, running mean 0, running variance 1."""
+        for value, fill in ((self.weight, 1.0), (self.bias, 0.0), (self.mean, 0.0), (self.variance, 1.0)):
+            value.data.fill_(fill)
+
     def forward(self, x: Tensor) -> Tensor:
         # both layouts seen as [*, R*C, *]: a one-dimensional stack's samples and positions are one long axis
         channels_second = x.view(1, x.shape[0] * x.shape[1], -1) if self.dims == 1 else x

@@ -64,7 +64,7 @@ def shuffled(masks: Masks, seeds: Sequence[tuple[str | int, ...]]) -> Masks:
 
 def remaining(masks: Masks) -> list[int]:
     """Weights that each replicate keeps."""
-    return [int(count) for count in sum(mask.flatten(1).sum(1, dtype=torch.float64) for mask in masks.values())]  # type: ignore[union-attr]
+    return [int(count) for count in torch.stack([mask.flatten(1).sum(1) for mask in masks.values()]).double().sum(0)]
 
 
 def _split(rows: Tensor, like: Masks) -> Masks:

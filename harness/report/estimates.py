@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+
+from harness.claims.statistics import grid_step, t_interval
+from harness.spec.measures import PERCENT_MEASURES
 
 COLUMNS: dict[str, Any] = {
     **dict.fromkeys(("row", "experiment", "branch", "comparison", "run", "run_b", "status"), ""),
@@ -45,17 +47,22 @@ def complete(frame: pd.DataFrame | None, columns: dict[str, Any]) -> pd.DataFram
     return frame
 
 
-def t_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
-    """(mean, low, high) of the two-sided 95% t interval; low and high are NaN for fewer than two values."""
+def mean_interval(values: Sequence[float] | np.ndarray, step: float = 0.0) -> tuple[float, float, float]:
+    """(mean, low, high) of the claims' 95% t interval; low and high are NaN where there is none to draw.
+
+    That is below two values, and where all are equal with no grid `step` known (the interval is then unbounded).
+    """
     data = np.asarray(values, dtype=float)
     data = data[np.isfinite(data)]
-    if data.size == 0:
-        return float("nan"), float("nan"), float("nan")
-    mean = float(data.mean())
-    if data.size == 1:
-        return mean, float("nan"), float("nan")
-    half = float(stats.t.ppf(0.975, data.size - 1) * data.std(ddof=1) / np.sqrt(data.size))
-    return mean, mean - half, mean + half
+    if data.size < 2:
+        return float(data[0]) if data.size else float("nan"), float("nan"), float("nan")
+    mean, low, high = (float(bound) for bound in t_interval([data], steps=[step]))
+    return (mean, low, high) if np.isfinite(high - low) else (mean, float("nan"), float("nan"))
+
+
+def grid_of(table: pd.DataFrame, experiment: str, measure: str) -> float:
+    """The grid that an experiment's values of a measure lie on, as the claims have it: 0.0 for continuous measures."""
+    return grid_step(table.loc[table["experiment"] == experiment, measure]) if measure in PERCENT_MEASURES else 0.0
 
 
 def select(table: pd.DataFrame, **cell: Any) -> pd.DataFrame:
@@ -66,11 +73,14 @@ def select(table: pd.DataFrame, **cell: Any) -> pd.DataFrame:
     return table[keep]
 
 
-def replicate_values(rows: pd.DataFrame, by: Sequence[str], measure: str) -> pd.DataFrame:
-    """Columns `by`, replicate, density, value: one row per replicate and cell."""
+def replicate_values(rows: pd.DataFrame, by: Sequence[str], measure: str, grid: float = 0.0) -> pd.DataFrame:
+    """Columns `by`, replicate, density, value, step: one row per replicate and cell.
+
+    `grid` is the measure's own; a mean of several rows lies on a finer one, `step`.
+    """
     keys = [*by, "replicate"]
-    rows = rows[np.isfinite(rows[measure])]
-    means = rows.groupby(keys, sort=True)[["density", measure]].mean().reset_index()
+    grouped = rows[np.isfinite(rows[measure])].groupby(keys, sort=True)
+    means = grouped[["density", measure]].mean().assign(step=grid / grouped.size()).reset_index()
     return means.rename(columns={measure: "value"})
 
 
@@ -78,12 +88,21 @@ def summarise(values: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Columns `by`, density, n, mean, low, high from `replicate_values`."""
     records = []
     for key, group in values.groupby(list(by), sort=True):
-        mean, low, high = t_interval(group["value"].to_numpy())
+        mean, low, high = mean_interval(group["value"].to_numpy(), group["step"].max())
         named = dict(zip(by, key, strict=True))
         records.append(
             {**named, "density": group["density"].mean(), "n": len(group), "mean": mean, "low": low, "high": high}
         )
     return pd.DataFrame(records, columns=[*by, "density", "n", "mean", "low", "high"])
+
+
+def overall(rows: pd.DataFrame, measure: str, grid: float = 0.0) -> tuple[float, float, float, int]:
+    """(mean, low, high, replicates) of all the rows as one cell; NaN without a value."""
+    found = summarise(replicate_values(rows.assign(cell=0), ["cell"], measure, grid), ["cell"])
+    if found.empty:
+        return float("nan"), float("nan"), float("nan"), 0
+    mean, low, high = (float(found[name].iloc[0]) for name in ("mean", "low", "high"))
+    return mean, low, high, int(found["n"].iloc[0])
 
 
 def experiments(table: pd.DataFrame, listed: Sequence[str] = ()) -> list[str]:

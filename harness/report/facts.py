@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from harness.claims.judge import chance_flips
 from harness.report import formats, ran, summary
 from harness.report.figures import Data
 
@@ -43,12 +44,12 @@ def context(
         "one_line": summary.one_line(ordered),
         "claims": [_claim(c) for c in ordered],
         "judged": len(judged),
-        "parts_judged": sum(len(c.get("parts") or []) for c in judged),
-        "chance": chance(ordered, provenance),
+        "chance": chance(ordered),
         "settings": [ran.setting(data, name, scale) for name in ran.listed(data, scale)],
         "lost": ran.lost(data),
         "beside": ran.beside(data),
         "stages": ran.stages(provenance),
+        "network_time": ran.has_network_time(provenance),
         "run": ran.run(provenance),
         "packages": sorted((formats.clean(k), formats.clean(v)) for k, v in (provenance.get("packages") or {}).items()),
         "choices": [
@@ -96,17 +97,13 @@ def outcome(claims: Sequence[Mapping[str, Any]], scale: Mapping[str, Any]) -> st
     return f"Of {len(claims)} claims, {judged} could be judged at the {name} scale: {verdicts}."
 
 
-def chance(claims: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]) -> str:
-    """Expected number of supported parts that chance alone would give, at most; empty where it cannot be told."""
-    expected = formats.finite(provenance.get("chance_flips"))
-    if expected is None:
-        try:
-            from harness.claims.judge import chance_flips
-
-            expected = formats.finite(chance_flips(claims))
-        except (ImportError, AttributeError, KeyError, TypeError, ValueError):
-            return ""  # claims written by hand may lack what the judge needs
-    return formats.number(expected)
+def chance(claims: Sequence[Mapping[str, Any]]) -> str:
+    """About how many claims chance alone would support; empty where none was judged or it cannot be told."""
+    try:
+        expected = chance_flips(claims)
+    except (KeyError, TypeError, ValueError):
+        return ""  # claims written by hand may lack what the judge needs
+    return formats.number(expected) if expected else ""
 
 
 def _claim(claim: Mapping[str, Any]) -> Facts:

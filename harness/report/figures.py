@@ -54,6 +54,10 @@ class Data:
         text = formats.clean(self.experiments.get(experiment, {}).get("title") or experiment)
         return "\n".join(wrap(text, width, max_lines=2, placeholder=" …"))
 
+    def grid_of(self, experiment: str, measure: str) -> float:
+        """The grid that an experiment's values of a measure lie on; 0.0 for a continuous measure."""
+        return estimates.grid_of(self.table, experiment, measure)
+
     def grid(self, experiment: str | None = None) -> list[int]:
         """All rewind iterations in the table (of one experiment)."""
         rows = self.table if experiment is None else self.table[self.table["experiment"] == experiment]
@@ -88,10 +92,13 @@ def draw_series(
 
 
 def dense_band(ax: Axes, data: Data, experiment: str, measure: str = "test_accuracy") -> None:
-    """The dense network's mean as a line, its interval as a band."""
+    """The dense network's mean as a line, its interval as a band: all data orders, trained from the start.
+
+    Copies trained from a snapshot k > 0 serve only where the table holds nothing else.
+    """
     rows = estimates.select(data.table, experiment=experiment, row="network", level=0)
-    values = estimates.replicate_values(rows.assign(cell=0), ["cell"], measure)["value"].to_numpy()
-    mean, low, high = estimates.t_interval(values)
+    whole = rows[rows["k"] == 0]
+    mean, low, high, _ = estimates.overall(rows if whole.empty else whole, measure, data.grid_of(experiment, measure))
     if np.isfinite(mean):
         if np.isfinite(low):
             ax.axhspan(low, high, color=style.COLOURS["dense"], alpha=0.12, lw=0, zorder=0)
@@ -158,11 +165,12 @@ def _measured_densities(ax: Axes, data: Data, experiment: str) -> None:
     rows = rows[rows["level"] > 0]
     grid = sorted({int(k) for k in rows["k"]})
     densities = rows.groupby("level")["density"].mean()
+    counted = data.grid_of(experiment, "test_accuracy")
     levels = [int(level) for level in densities.index]
     shown = shown_grid(grid)
     for branch in reversed(BRANCHES):
         for i, k in enumerate(shown):
-            values = estimates.replicate_values(select_branch(rows, branch, k), ["level"], "test_accuracy")
+            values = estimates.replicate_values(select_branch(rows, branch, k), ["level"], "test_accuracy", counted)
             # rewind iterations stand side by side, else their intervals cover each other
             x = densities.to_numpy() * 100 * 1.022 ** ((len(shown) - 1) / 2 - i)
             colour = style.shade(k, grid) if branch == "imp" else style.COLOURS[branch]

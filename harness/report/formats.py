@@ -1,11 +1,12 @@
 """Numbers, regions, units and verdicts as text. Nothing here knows HTML; `escape_markdown` knows Markdown."""
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-VERDICTS = ("supported", "contradicted", "inconclusive", "not tested")
+from harness.claims import verdicts
+from harness.claims.verdicts import VERDICTS
+
 SYMBOLS = {"supported": "✓", "contradicted": "✗", "inconclusive": "≈", "not tested": "–"}
 BRANCHES = {"dense": "dense", "imp": "IMP", "random_prune": "random prune", "random_reinit": "random reinit"}
 NOTHING = "–"
@@ -14,12 +15,11 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")
 
 
 def finite(value: Any) -> float | None:
-    """The value as a float, or None where it is missing, not a number, or infinite."""
+    """The value as a float, or None where it is missing, infinite, or no number at all (files edited by hand)."""
     try:
-        number = float(value)
+        return verdicts.finite(float(value))
     except (TypeError, ValueError):
         return None
-    return number if math.isfinite(number) else None
 
 
 def clean(text: Any) -> str:

@@ -5,9 +5,7 @@ expression in Markdown. The only markup passed through is the SVG that `style.to
 Dates come from the provenance record alone, so the same results give the same bytes.
 """
 
-import os
 import re
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from harness.files import write_text
 from harness.report import evidence, facts, formats, style, summary
 from harness.report.figures import Data, accuracy_density
 from harness.report.pairs import distance_experiments, interpolation
@@ -106,7 +105,7 @@ def build_report(
 
     `claims` are claims.json's objects, `table` and `curves` the tidy tables (densities as shares, accuracies and errors
     in percent), `published` the papers/<paper>/published rows. Empty tables, missing optional keys and diverged
-    replicates give a page that says so. Raises OSError where `out` cannot be written.
+    replicates give a page that says so. Raises HarnessError where the disk is full or read-only.
     """
     data = Data.of(table, curves, published, scale.get("experiments"))
     with style.look():
@@ -126,15 +125,15 @@ def build_report(
         "counts": summary.counts(claims),
     }
     out = Path(out)
-    (out / "figures").mkdir(parents=True, exist_ok=True)
     pictures = {f"{f['name']}.svg": f["svg"] for f in figures}
     pictures |= {f"{c['forest']['name']}.svg": c["forest"]["svg"] for c in context["claims"] if c["forest"]}
     for name, svg in pictures.items():
-        _write(out / "figures" / name, f"{svg}\n")
+        write_text(out / "figures" / name, f"{svg}\n")
+    write_text(out / "index.html", _html().get_template("page.html.j2").render(context))
+    write_text(out / "report.md", _markdown().get_template("report.md.j2").render(context))
+    # last: until the new Markdown stands, the old one names them
     for stale in set((out / "figures").glob("*.svg")) - {out / "figures" / name for name in pictures}:
         stale.unlink()
-    _write(out / "index.html", _html().get_template("page.html.j2").render(context))
-    _write(out / "report.md", _markdown().get_template("report.md.j2").render(context))
 
 
 def _figures(data: Data) -> list[dict[str, Any]]:
@@ -183,16 +182,3 @@ def _environment(**options: Any) -> Environment:
     filters: Sequence[Callable[..., str]] = (formats.number, formats.percent, formats.duration, formats.region)
     environment.filters |= {f.__name__: f for f in filters}
     return environment
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all: a temporary name, then a rename."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -29,7 +29,7 @@ def ratio(values: pd.DataFrame) -> tuple[float, float, float]:
     both = values.dropna()
     both = both[(both > 0).all(axis=1)]
     logs = np.log(both["random_prune"].to_numpy()) - np.log(both["imp"].to_numpy())
-    mean, low, high = (float(np.exp(v)) for v in estimates.t_interval(logs))
+    mean, low, high = (float(np.exp(v)) for v in estimates.mean_interval(logs))
     return mean, low, high
 
 
@@ -97,7 +97,7 @@ def _draw_pair(ax: Axes, values: pd.DataFrame, y: int, measure: str) -> None:
     for branch, shift in zip(PAIR_BRANCHES, (-0.13, 0.13), strict=True):
         if branch not in values:
             continue
-        mean, low, high = estimates.t_interval(values[branch].to_numpy())
+        mean, low, high = estimates.mean_interval(values[branch].to_numpy())
         colour = style.COLOURS[branch]
         ax.scatter(values[branch], [y + shift] * len(values), s=7, color=colour, alpha=0.4, linewidths=0, zorder=2)
         if np.isfinite(low):

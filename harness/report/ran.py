@@ -11,6 +11,7 @@ from harness.report import estimates, formats
 from harness.report.figures import Data
 
 Facts = dict[str, Any]
+KINDS = ("prepare", "dense", "orders", "levels", "branches", "stability")
 MEASURES = {
     "test_accuracy": "test accuracy, %",
     "distance": "distance, L2",
@@ -30,10 +31,9 @@ def setting(data: Data, name: str, scale: Mapping[str, Any]) -> Facts:
     table = data.table[data.table["experiment"] == name]
     networks, pairs = table[table["row"] == "network"], table[table["row"] == "pair"]
     band = asked.get("calibration")
-    dense = estimates.replicate_values(
-        estimates.select(table, row="network", level=0).assign(cell=0), ["cell"], "test_accuracy"
-    )["value"]
-    mean, low, high = estimates.t_interval(dense.to_numpy())
+    # as the judge holds it against the band: every dense network, copies trained from a snapshot included
+    dense = estimates.select(table, row="network", level=0)
+    mean, low, high, _ = estimates.overall(dense, "test_accuracy", data.grid_of(name, "test_accuracy"))
     counts = [
         (formats.BRANCHES.get(str(b), formats.clean(b)), int(n))
         for b, n in networks["branch"].value_counts().sort_index().items()
@@ -101,10 +101,8 @@ def beside(data: Data) -> list[Facts]:
         near = (levels / row.density - 1).abs() if np.isfinite(row.density) else levels * np.nan
         if near.empty or not near.min() <= 0.08:
             continue
-        values = estimates.replicate_values(rows[rows["level"] == near.idxmin()].assign(cell=0), ["cell"], row.measure)[
-            "value"
-        ]
-        mean, low, high = estimates.t_interval(values.to_numpy())
+        rows, grid = rows[rows["level"] == near.idxmin()], data.grid_of(row.experiment, row.measure)
+        mean, low, high, replicates = estimates.overall(rows, row.measure, grid)
         if not np.isfinite(mean):
             continue
         span = formats.interval([low, high]) if np.isfinite(low) else ""
@@ -119,7 +117,7 @@ def beside(data: Data) -> list[Facts]:
                 "measure": what,
                 "figure": formats.clean(row.figure),
                 "measured": f"{formats.number(mean, False)} {span}".strip(),
-                "replicates": len(values),
+                "replicates": replicates,
                 "published": f"{formats.number(row.value)}{error}",
                 "obtained": formats.clean(row.obtained),
             }
@@ -127,34 +125,50 @@ def beside(data: Data) -> list[Facts]:
     return found
 
 
+def _records(provenance: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [record for record in provenance.get("stages") or [] if isinstance(record, Mapping)]
+
+
+def has_network_time(provenance: Mapping[str, Any]) -> bool:
+    """Whether the records tell the time in which the networks were trained from the stage's own training time."""
+    return any(formats.finite(record.get("network_seconds")) is not None for record in _records(provenance))
+
+
 def stages(provenance: Mapping[str, Any]) -> list[Facts]:
-    """Stage records summed by stage and experiment; memory is the highest of them."""
-    records = pd.DataFrame([s for s in provenance.get("stages") or [] if isinstance(s, Mapping)])
+    """Stage records summed by experiment and kind; memory is the highest of them."""
+    records = pd.DataFrame(_records(provenance))
     if records.empty:
         return []
-    for name in ("seconds", "training_seconds", "steps", "peak_memory_mib"):
+    for name in ("seconds", "training_seconds", "network_seconds", "steps", "peak_memory_mib"):
         records[name] = pd.to_numeric(records.get(name, pd.Series(dtype=float)), errors="coerce")
-    for name in ("stage", "experiment"):
+    for name in ("kind", "experiment"):
         records[name] = [formats.clean(v) for v in records.get(name, pd.Series([""] * len(records))).fillna("")]
-    totals = records.groupby(["stage", "experiment"], sort=False, as_index=False).agg(
-        jobs=("stage", "size"),
+    totals = records.groupby(["experiment", "kind"], sort=False, as_index=False).agg(
+        jobs=("kind", "size"),
         seconds=("seconds", "sum"),
         training=("training_seconds", "sum"),
+        networks=("network_seconds", "sum"),
         steps=("steps", "sum"),
         memory=("peak_memory_mib", "max"),
     )
+    # what belongs to no experiment (prepare) first, then the experiments as they were recorded, kinds as they run
+    order = list(dict.fromkeys(["", *records["experiment"]]))
+    found = sorted(totals.to_dict("records"), key=lambda row: (order.index(row["experiment"]), _place(row["kind"])))
     return [
         {
-            "stage": row["stage"],
-            "experiment": row["experiment"],
+            "stage": row["kind"] or formats.NOTHING,
+            "experiment": row["experiment"] or formats.NOTHING,
             "jobs": row["jobs"],
-            "seconds": formats.duration(row["seconds"]),
-            "training": formats.duration(row["training"]) if row["training"] else formats.NOTHING,
             "steps": f"{row['steps']:,.0f}" if row["steps"] else formats.NOTHING,
             "memory": f"{row['memory']:,.0f} MiB" if np.isfinite(row["memory"]) else formats.NOTHING,
+            **{key: formats.duration(row[key] or None) for key in ("seconds", "training", "networks")},
         }
-        for row in totals.to_dict("records")
+        for row in found
     ]
+
+
+def _place(kind: str) -> int:
+    return KINDS.index(kind) if kind in KINDS else len(KINDS)
 
 
 def run(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -166,8 +180,15 @@ def run(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
     share = formats.finite(provenance.get("training_share"))
     memory = formats.finite(hardware.get("memory_gib"))
     listed = [
-        ("Wall clock", formats.duration(provenance.get("wall_clock_seconds"))),
-        ("Share spent training", "" if share is None else f"{share * 100:.0f}%"),
+        (
+            "Wall clock of all passes of harness reproduce, stops excluded",
+            formats.duration(provenance.get("wall_clock_seconds")),
+        ),
+        ("Share of the stages' core time spent in training", "" if share is None else f"{share * 100:.0f}%"),
+        (
+            "Core time in which the networks were trained",
+            formats.duration(provenance.get("network_core_seconds")),
+        ),
         (
             "Processor",
             " · ".join(

@@ -55,7 +55,7 @@ def row_values(data: Data, row: Row, experiment: str, level: int, branch: str) -
     rows = estimates.select(data.table, **cell)
     if row.comparison:
         rows = rows[rows["comparison"] == row.comparison]
-    return estimates.replicate_values(rows, ["k"], row.measure)
+    return estimates.replicate_values(rows, ["k"], row.measure, data.grid_of(experiment, row.measure))
 
 
 @dataclass(frozen=True)

@@ -236,6 +236,7 @@ class Claim(Strict):
     figure_experiments: list[Text] = []
     scales: dict[str, ScaleClaim] = {}
     not_tested: Text | None = None
+    calibrates: bool = False  # the claim is the calibration itself, so its networks' calibration bands do not gate it
 
 
 def expand_parts(scale_claim: ScaleClaim) -> list[Part]:

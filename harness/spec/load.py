@@ -1,5 +1,6 @@
 """Reads papers/<paper>/ and checks every cross-reference: the only reader of that YAML."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from harness.errors import HarnessError
 from harness.spec.claims import Cell, Claim, expand_parts
 from harness.spec.models import Experiment, Paper, Recipe, Scale, Setting
+from harness.spec.published import check_published
 
+NAME = re.compile(r"[a-z0-9][a-z0-9-]*")  # names become paths and parts of commands
 DENSITY_TOLERANCE = 0.02  # relative: a claim may write 0.107 for 0.8 ** 10
 
 
@@ -37,6 +40,9 @@ def changed_recipe(paper: Paper, experiment: Experiment, setting: Setting) -> Re
 
 def load_spec(root: Path, paper: str, scale: str) -> Spec:
     """Load and check papers/<paper>/ at a scale. Raises HarnessError naming file, field, value and fix."""
+    for option, value in (("--paper", paper), ("--scale", scale)):
+        if not NAME.fullmatch(value):
+            raise HarnessError(f"{option} {value!r}: a name is lower-case letters, digits and hyphens")
     papers = root / "papers"
     folder = papers / paper
     if not (folder / "paper.yaml").is_file():
@@ -57,13 +63,26 @@ def load_spec(root: Path, paper: str, scale: str) -> Spec:
     _check_experiments(spec)
     _check_settings(spec, scale_file)
     _check_claims(spec)
+    check_published(folder / "published", spec.experiments)
     return spec
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which also refuses a key that stands twice instead of taking the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:merge" and str(key.value) in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: Path) -> Any:
     """Parse a YAML file with the safe loader. Raises HarnessError naming the file and the line."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return _Loader(path.read_text(encoding="utf-8")).get_single_data()
     except FileNotFoundError:
         raise HarnessError(f"{path}: missing; restore it from the repository") from None
     except yaml.YAMLError as error:
@@ -101,6 +120,9 @@ def describe(error: ValidationError, kind: Any) -> str:
 
 def _check_experiments(spec: Spec) -> None:
     for name, experiment in spec.experiments.items():
+        if not NAME.fullmatch(name):
+            file = spec.folder / "experiments.yaml"
+            raise HarnessError(f"{file}: {name!r}: a name is lower-case letters, digits and hyphens; rename it")
         if experiment.network not in spec.paper.networks and not experiment.untested:
             raise HarnessError(
                 f"{spec.folder / 'experiments.yaml'}: {name}.network: {experiment.network!r} is not in paper.yaml's "
@@ -131,10 +153,15 @@ def _check_claims(spec: Spec) -> None:
     """Every cell of a claim at the loaded scale names an experiment, a k and a density that exist there."""
     file = spec.folder / "claims.yaml"
     seen: set[str] = set()
+    scales = {path.stem for path in (spec.folder / "scales").glob("*.yaml")}
     for claim in spec.claims:
         if claim.id in seen:
             raise HarnessError(f"{file}: {claim.id}: stands twice; ids are unique")
         seen.add(claim.id)
+        for name in claim.scales:
+            if name not in scales:
+                known = ", ".join(sorted(scales))
+                raise HarnessError(f"{file}: {claim.id}.scales.{name}: no such scale; choose one of {known}")
         for name in claim.figure_experiments:
             if name not in spec.experiments:
                 raise HarnessError(f"{file}: {claim.id}.figure_experiments: {name!r} is not in experiments.yaml")

@@ -14,4 +14,4 @@ rule branches:
     resources:
         mem_mb=2000,
     shell:
-        "harness stage {params.name} {params.run} --threads {threads} > {log} 2>&1"
+        "harness stage {params.name} {params.run} --threads {threads} > {log:q} 2>&1"

@@ -19,6 +19,7 @@ from harness.files import read_json, write_atomically, write_json
 from harness.plan import all_runs, stages
 from harness.spec import Spec
 from harness.training.store import Store
+from harness.workflow.clock import wall_clock_seconds
 from harness.workflow.context import Folders
 
 PACKAGES = (
@@ -56,9 +57,6 @@ def provenance(spec: Spec, folders: Folders) -> dict[str, Any]:
     records = [read_json(folders.stage(name)) for name in names]
     started = min(record["started"] for record in records)
     finished = max(record["finished"] for record in records)
-    # stages run side by side, and a run may have been stopped for a while: neither sums nor ends give wall clock
-    spans = [(record["started"], record["finished"]) for record in records]
-    training_spans = [span for span, record in zip(spans, records, strict=True) if record["training_seconds"] > 0]
     training = sum(record["training_seconds"] for record in records)
     seconds = sum(record["seconds"] for record in records)
     return {
@@ -67,8 +65,8 @@ def provenance(spec: Spec, folders: Folders) -> dict[str, Any]:
         "scale": spec.scale_name,
         "started": _iso(started),
         "finished": _iso(finished),
-        "wall_clock_seconds": _union(spans),
-        "training_wall_clock_seconds": _union(training_spans),
+        # a plain run of the workflow engine keeps no clock: then the time in which any stage ran
+        "wall_clock_seconds": wall_clock_seconds(folders) or _union([(r["started"], r["finished"]) for r in records]),
         "network_core_seconds": sum(record.get("network_seconds", record["training_seconds"]) for record in records),
         "training_share": training / seconds if seconds else 0.0,
         "stages": records,

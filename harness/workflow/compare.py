@@ -8,6 +8,7 @@ import torch
 
 from harness.analysis.distance import distance_and_angle
 from harness.analysis.interpolation import BATCH_NORM, line
+from harness.analysis.table import CURVE_COLUMNS
 from harness.files import write_atomically
 from harness.networks import build, prunable_names
 from harness.plan import Pair, Run, Stage, pairs
@@ -36,7 +37,7 @@ def compare_stage(context: Context, stage: Stage, threads: int) -> dict[str, Any
 
 
 def _no_curves() -> pd.DataFrame:
-    return pd.DataFrame(columns=["run", "run_b", "batch_norm", "split", "alpha", "error"])
+    return pd.DataFrame(columns=CURVE_COLUMNS)
 
 
 def _compare(context: Context, group: list[Pair]) -> tuple[list[dict[str, Any]], list[pd.DataFrame]]:

@@ -35,6 +35,10 @@ class Folders:
         return self.base / "progress"
 
     @property
+    def clock(self) -> Path:
+        return self.base / "clock.json"
+
+    @property
     def logs(self) -> Path:
         return self.base / "logs"
 
@@ -97,7 +101,10 @@ class Context:
         return data.load(self.folders.data(self.setting.data))
 
     def key(self, run: Run) -> str:
-        """Digest of everything that can change a run's numbers, and of nothing else."""
+        """Digest of the settings and code that can change a run's numbers, and of nothing else.
+
+        What a run starts from is kept apart, as checksums in its record: see `harness.workflow.train.finished`.
+        """
         settings = {
             "code": cached_code_digest("training"),
             "data": data.checksum(self.setting.data),
@@ -107,6 +114,4 @@ class Context:
         }
         if run.level:
             settings["pruning"] = dump(self.setting.pruning)
-        if run.level == 0 and run.data_order == 0:
-            settings["snapshots"] = self.setting.snapshot_steps()
         return digest(settings)

@@ -14,7 +14,7 @@ rule dense:
     resources:
         mem_mb=2000,
     shell:
-        "harness stage {params.name} {params.run} --threads {threads} > {log} 2>&1"
+        "harness stage {params.name} {params.run} --threads {threads} > {log:q} 2>&1"
 
 
 rule orders:
@@ -32,4 +32,4 @@ rule orders:
     resources:
         mem_mb=2000,
     shell:
-        "harness stage {params.name} {params.run} --threads {threads} > {log} 2>&1"
+        "harness stage {params.name} {params.run} --threads {threads} > {log:q} 2>&1"

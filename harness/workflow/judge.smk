@@ -15,7 +15,7 @@ rule collect:
     resources:
         mem_mb=1000,
     shell:
-        "harness stage collect {params.run} > {log} 2>&1"
+        "harness stage collect {params.run} > {log:q} 2>&1"
 
 
 rule claims:
@@ -32,7 +32,7 @@ rule claims:
     resources:
         mem_mb=1000,
     shell:
-        "harness stage claims {params.run} > {log} 2>&1"
+        "harness stage claims {params.run} > {log:q} 2>&1"
 
 
 rule report:
@@ -53,4 +53,4 @@ rule report:
     resources:
         mem_mb=1000,
     shell:
-        "harness stage report {params.run} > {log} 2>&1"
+        "harness stage report {params.run} > {log:q} 2>&1"

@@ -16,4 +16,4 @@ rule levels:
     resources:
         mem_mb=2000,
     shell:
-        "harness stage {params.name} {params.run} --threads {threads} > {log} 2>&1"
+        "harness stage {params.name} {params.run} --threads {threads} > {log:q} 2>&1"

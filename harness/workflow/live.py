@@ -29,8 +29,6 @@ class Progress:
     left_seconds: float
     accuracy: float | None
     running: list[str]
-    finished_stages: int
-    all_stages: int
 
 
 class Watcher:
@@ -48,7 +46,6 @@ class Watcher:
             self.networks[stage.name] = len(runs)
             self.steps[stage.name] = sum(steps_of(run, spec.recipe(stage.experiment).steps) for run in runs)
         self.began = time.time()
-        self.at_start = self._finished()
 
     def _finished(self) -> set[str]:
         return {name for name in self.stages if self.folders.stage(name).exists()}
@@ -64,7 +61,7 @@ class Watcher:
         steps = sum(beat["steps"] for beat in beats.values())
         done_cost = sum(beat["steps"] * self.cost[name] for name, beat in beats.items())
         left_cost = sum(self.steps[name] * self.cost[name] for name in self.stages if name not in finished)
-        left_cost -= sum(beat["steps"] * self.cost[name] for name, beat in active.items())
+        left_cost -= sum((beat["steps"] + beat["found_steps"]) * self.cost[name] for name, beat in active.items())
         accuracies = sorted(
             (beat["time"], beat["accuracy"]) for beat in beats.values() if beat.get("accuracy") is not None
         )
@@ -75,8 +72,6 @@ class Watcher:
             left_seconds=left_cost * (elapsed + PRIOR_SECONDS) / (done_cost + PRIOR_SECONDS * self.cores),
             accuracy=accuracies[-1][1] if accuracies else None,
             running=[beat["running"] for beat in active.values() if beat["running"]],
-            finished_stages=len(finished),
-            all_stages=len(self.stages),
         )
 
 
@@ -121,7 +116,7 @@ def _view(now: Progress) -> Table:
 def duration(seconds: float) -> str:
     """1 h 04 min, 12 min, 45 s."""
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return f"{max(seconds, 0.0):.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
@@ -130,6 +125,6 @@ def finished_line(folders: Folders) -> str:
     """How long the run took and how much of it was training, from its provenance."""
     facts: dict[str, Any] = read_json(folders.provenance)
     return (
-        f"The stages took {duration(facts['wall_clock_seconds'])} of wall clock, {facts['training_share']:.0%} of it "
-        f"in training; the networks took {duration(facts['network_core_seconds'])} of core time to train"
+        f"{duration(facts['wall_clock_seconds'])} of wall clock, {facts['training_share']:.0%} of the stages' time in "
+        f"training; the networks took {duration(facts['network_core_seconds'])} of core time to train"
     )

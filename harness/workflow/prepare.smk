@@ -11,4 +11,4 @@ rule prepare:
     resources:
         mem_mb=1500,
     shell:
-        "harness stage {params.name} {params.run} --threads {threads} > {log} 2>&1"
+        "harness stage {params.name} {params.run} --threads {threads} > {log:q} 2>&1"

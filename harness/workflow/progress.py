@@ -14,13 +14,14 @@ EVERY_SECONDS = 1.0
 
 @dataclass
 class Heartbeat:
-    """The progress of one stage: networks done of all, network steps done by this process, what trains now."""
+    """The progress of one stage: networks done of all, network steps of this process, what trains now."""
 
     path: Path
     stage: str
     networks: int
     done: int = 0
     steps: int = 0
+    found_steps: int = 0  # of networks, or parts of one, that an earlier process trained
     running: str = ""
     accuracy: float | None = None
     started: float = field(default_factory=time.time)
@@ -38,6 +39,7 @@ class Heartbeat:
                 "networks": self.networks,
                 "done": self.done,
                 "steps": self.steps,
+                "found_steps": self.found_steps,
                 "running": self.running,
                 "accuracy": self.accuracy,
                 "started": self.started,
@@ -55,6 +57,8 @@ def read_heartbeats(folder: Path) -> list[dict[str, Any]]:
     """All heartbeats there are; a file that is being replaced or is broken is passed over."""
     found = []
     for path in sorted(folder.glob("*.json")):
-        with contextlib.suppress(OSError, json.JSONDecodeError):
-            found.append(json.loads(path.read_text(encoding="utf-8")))
+        with contextlib.suppress(OSError, ValueError):
+            beat = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(beat, dict):
+                found.append(beat)
     return found

@@ -26,30 +26,41 @@ HASHED_UP_TO = 16 * 2**20  # bytes; larger artefacts are hashed when they are re
 
 
 @contextlib.contextmanager
-def only_run(root: Path, results: Path) -> Iterator[None]:
+def only_run(root: Path, base: Path) -> Iterator[None]:
     """Hold the checkout's lock, and clear one that a killed workflow left. Raises HarnessError if a run is active."""
-    results.mkdir(parents=True, exist_ok=True)
-    with (results / ".lock").open("a+") as lock:
+    engine = root / ".snakemake"
+    for folder in (engine, base):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise HarnessError(
+                f"{folder}: can't be made ({error.strerror}); give another folder with --results"
+            ) from None
+    with (engine / "harness.lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            raise HarnessError(
-                f"another run is active here (process {lock.read().strip() or 'unknown'}): wait for it, or stop it"
-            ) from None
+            owner = lock.read().strip() or "unknown"
+            raise HarnessError(f"another run is active here (process {owner}): wait for it, or stop it") from None
         for process in psutil.process_iter(["cmdline", "cwd"]):
-            words = " ".join(process.info["cmdline"] or [])
-            mine = process.pid in (os.getpid(), os.getppid())
-            if not mine and "snakemake" in words and process.info["cwd"] == str(root.resolve()) and "python" in words:
+            if process.info["cwd"] == str(root) and _is_snakemake(process.info["cmdline"] or []):
                 raise HarnessError(f"another snakemake is active here (process {process.pid}): wait for it, or stop it")
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        shutil.rmtree(root / ".snakemake" / "locks", ignore_errors=True)
+        shutil.rmtree(engine / "locks", ignore_errors=True)
+        for half_written in base.rglob(".*.part"):
+            half_written.unlink(missing_ok=True)
         yield
 
 
-def forget_broken(spec: Spec, folders: Folders, rules: Rules) -> list[str]:
+def _is_snakemake(command: list[str]) -> bool:
+    """Whether a command line is `python -m snakemake ...` or `python .../bin/snakemake ...`."""
+    return any(Path(word).name == "snakemake" for word in command[:3])
+
+
+def forget_broken(spec: Spec, folders: Folders) -> list[str]:
     """Delete the records of stages whose settings changed or whose artefacts are missing or altered.
 
     The workflow then runs them again; what they had finished is found in the store. Returns a line for each.
@@ -115,11 +126,11 @@ def clear_heartbeats(spec: Spec, folders: Folders) -> None:
         heartbeat_path(folders.progress, stage.name).unlink(missing_ok=True)
 
 
-def start_workflow(root: Path, rules: Rules, cores: int, log: Path, extra: list[str]) -> subprocess.Popen[bytes]:
+def start_workflow(root: Path, rules: Rules, cores: int, log: Path) -> subprocess.Popen[bytes]:
     """Start snakemake in its own process group, its output in `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile"), "--cores", str(cores)]
-    command += ["--rerun-incomplete", "--keep-going", "--scheduler", "greedy", "--nocolor", *extra]
+    command += ["--rerun-incomplete", "--keep-going", "--scheduler", "greedy", "--nocolor"]
     command += ["--config", f"paper={rules.paper}", f"scale={rules.scale}", f"results={rules.results}"]
     with log.open("wb") as file:
         return subprocess.Popen(

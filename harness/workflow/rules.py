@@ -1,12 +1,13 @@
 """What the rule files ask: targets, inputs, and the digests on which each stage depends."""
 
+import shlex
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
 from harness.data import checksum
 from harness.digest import cached_code_digest
-from harness.files import digest
+from harness.files import digest, file_sha256
 from harness.paths import checkout, results_folder
 from harness.plan import Stage, find_stage, pairs, parents, stacks, stages
 from harness.spec import Spec, load_spec
@@ -28,13 +29,13 @@ class Rules:
 
     @cached_property
     def base(self) -> str:
-        """The run's folder, relative to the working directory when it lies below it."""
+        """The run's folder, below the results folder as given."""
         return results_folder(Path(self.results), self.paper, self.scale).as_posix()
 
     @property
     def arguments(self) -> str:
         """The options that tell `harness stage` which run it belongs to."""
-        return f"--paper {self.paper} --scale {self.scale} --results {self.results}"
+        return shlex.join(["--paper", self.paper, "--scale", self.scale, "--results", self.results])
 
     @cached_property
     def _folders(self) -> Folders:
@@ -81,12 +82,14 @@ class Rules:
 
     def part_digest(self, part: str) -> str:
         """What can change the table, the verdicts or the page, besides their inputs."""
-        settings: object = [run for stage in stages(self.spec) for run in [stage.name]]
+        settings: object = [stage.name for stage in stages(self.spec)]
         if part in ("claims", "report"):
             bands = {name: setting.calibration for name, setting in self.spec.scale.experiments.items()}
             settings = [[dump(claim) for claim in self.spec.claims], bands]
         if part == "report":
-            settings = [settings, dump(self.spec.paper), dump(self.spec.scale)]
+            shown = {path.name: file_sha256(path) for path in sorted((self.spec.folder / "published").glob("*.csv"))}
+            experiments = {name: dump(experiment) for name, experiment in self.spec.experiments.items()}
+            settings = [settings, dump(self.spec.paper), dump(self.spec.scale), experiments, shown]
         return digest([cached_code_digest(part), settings])[:16]
 
 

@@ -6,13 +6,14 @@ import resource
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import psutil
 
+from harness.analysis.table import CURVE_COLUMNS, TABLE_COLUMNS
 from harness.errors import HarnessError
 from harness.files import file_sha256, read_json, write_json
 from harness.plan import find_stage, parents, stacks
@@ -37,6 +38,7 @@ def run_stage(spec: Spec, folders: Folders, name: str, threads: int) -> None:
     record = {
         "stage": name,
         **facts,
+        **made_with(),
         "started": started,
         "finished": finished,
         "seconds": finished - started,
@@ -44,6 +46,14 @@ def run_stage(spec: Spec, folders: Folders, name: str, threads: int) -> None:
         "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     }
     write_json(folders.stage(name), record)
+
+
+def made_with() -> dict[str, Any]:
+    """What can differ between machines and days: code revision, packages, processor."""
+    from harness.workflow.collect import environment
+
+    facts = environment()
+    return {key: facts[key] for key in ("code_revision", "tree_clean", "packages", "hardware")}
 
 
 def _prepare(folders: Folders, name: str) -> dict[str, Any]:
@@ -99,7 +109,7 @@ def claims_stage(spec: Spec, folders: Folders) -> None:
     from harness.claims.judge import judge, write_claims
 
     bands = {name: setting.calibration for name, setting in spec.scale.experiments.items() if setting.calibration}
-    write_claims(folders.claims, judge(spec.claims, spec.scale_name, read_table(folders.table), bands))
+    write_claims(folders.claims, judge(spec.claims, spec.scale_name, read_table(folders.table, TABLE_COLUMNS), bands))
 
 
 def report_stage(spec: Spec, folders: Folders) -> None:
@@ -114,8 +124,8 @@ def report_stage(spec: Spec, folders: Folders) -> None:
         dump(spec.paper),
         scale_facts(spec),
         read_claims(folders.claims),
-        read_table(folders.table),
-        read_table(folders.all_curves),
+        read_table(folders.table, TABLE_COLUMNS),
+        read_table(folders.all_curves, CURVE_COLUMNS),
         published,
         read_json(folders.provenance),
         folders.report,
@@ -146,14 +156,18 @@ def scale_facts(spec: Spec) -> dict[str, Any]:
     }
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a Parquet table. Raises HarnessError for a missing or broken one."""
+def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Read a Parquet table with these columns. Raises HarnessError for a missing or broken one."""
     try:
-        return pd.read_parquet(path)
+        table = pd.read_parquet(path)
     except FileNotFoundError:
         raise HarnessError(f"{path}: missing. Run `harness reproduce` first.") from None
     except (OSError, ValueError) as error:
         raise HarnessError(f"{path}: can't be read ({error}). Delete it and run `harness reproduce` again.") from None
+    lacking = [column for column in columns if column not in table]
+    if lacking:
+        raise HarnessError(f"{path}: column {lacking[0]} is missing. Delete it and run `harness reproduce` again.")
+    return table
 
 
 def end_with_parent() -> None:
@@ -163,8 +177,8 @@ def end_with_parent() -> None:
         return
     try:
         parent = psutil.Process(int(pid))
-    except (psutil.NoSuchProcess, ValueError):
-        return
+    except psutil.NoSuchProcess:
+        os._exit(70)
 
     def watch() -> None:
         while True:

@@ -1,22 +1,19 @@
 """The training stages: what each run starts from, and how a stack is trained, recorded and found again."""
 
-import json
 import os
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from harness.files import digest, write_atomically
+from harness.files import digest
 from harness.networks import build, initialise, prunable_names
 from harness.plan import Run, Stage, dense_run, stacks, steps_of
-from harness.pruning import Masks, dense_masks, keep_count, prune_by_magnitude, shuffled
+from harness.pruning import Masks, dense_masks, keep_count, prune_by_magnitude, remaining, shuffled
 from harness.training.batches import Batches
 from harness.training.loop import Trained, evaluate, train, use_threads
-from harness.training.state import State, from_tensors, read_network, stacked
+from harness.training.partial import read_partial, write_partial
+from harness.training.state import State, read_network, stacked
 from harness.training.store import SNAPSHOTS, final_tensors, snapshot_tensors, state_of
 from harness.workflow.context import Context
 from harness.workflow.progress import Heartbeat
@@ -36,19 +33,44 @@ def train_stage(context: Context, stage: Stage, threads: int, heartbeat: Heartbe
     runs: list[str] = []
     for stack in stacks(context.spec, stage):
         runs += [run.id for run in stack]
-        found = [context.store.find(run.id, context.key(run)) for run in stack]
+        found = [finished(context, run) for run in stack]
         if any(record is None for record in found):
             records = train_stack(context, stack, heartbeat)
             seconds += max((record["stack_seconds"] for record in records), default=0.0)
             steps += sum(record["steps"] for record in records)
         else:
             records = [record for record in found if record is not None]
+            heartbeat.found_steps += sum(record["steps"] for record in records)
         network_seconds += max((record["stack_seconds"] for record in records), default=0.0)
         heartbeat.done += len(stack)
         accuracies = [record["test_accuracy"] for record in records if record["test_accuracy"] is not None]
         heartbeat.accuracy = sum(accuracies) / len(accuracies) if accuracies else heartbeat.accuracy
         heartbeat.beat(now=True)
     return {"runs": runs, "training_seconds": seconds, "network_seconds": network_seconds, "steps": steps}
+
+
+def finished(context: Context, run: Run) -> dict[str, Any] | None:
+    """The record of a run made with these settings from these very inputs, or None."""
+    record = context.store.find(run.id, context.key(run))
+    if record is None or record.get("inputs") != _inputs(context, run):
+        return None
+    if _is_dense(run) and not set(context.setting.snapshot_steps()) <= set(record["snapshots"]):
+        return None
+    return record
+
+
+def _is_dense(run: Run) -> bool:
+    return run == dense_run(run.experiment, run.replicate)
+
+
+def _inputs(context: Context, run: Run) -> dict[str, str]:
+    """Checksums of the stored networks and snapshots that a run starts from, by name."""
+    if _is_dense(run):
+        return {}
+    names = {_parent(context, run).id}
+    if context.store.read(_parent(context, run).id)["status"] == "ok" and run.branch != "random_reinit":
+        names.add(f"{dense_run(run.experiment, run.replicate).id}{SNAPSHOTS}")
+    return {name: context.store.read(name)["sha256"] for name in sorted(names)}
 
 
 def train_stack(context: Context, stack: list[Run], heartbeat: Heartbeat) -> list[dict[str, Any]]:
@@ -65,10 +87,13 @@ def train_stack(context: Context, stack: list[Run], heartbeat: Heartbeat) -> lis
         (run.experiment, run.replicate, "data order", run.data_order) for run in healthy
     ]
     batches = Batches(data.x["train"], data.y["train"], context.recipe.batch_size, orders, context.recipe.augmentation)
-    partial = context.folders.state / f"{digest([context.key(run) for run in healthy])[:32]}.safetensors"
-    kept = _read_partial(partial)
+    snapshot_steps = setting.snapshot_steps() if _is_dense(first) else []
+    settled = digest([[_record(context, run) for run in healthy], snapshot_steps])
+    partial = context.folders.state / f"{settled[:32]}.safetensors"
+    kept = read_partial(partial)
     earlier = None
     if kept:
+        heartbeat.found_steps += (kept[0].step - start.step) * len(healthy)
         start, earlier = kept
     heartbeat.running = f"{first.id} and {len(healthy) - 1} more" if len(healthy) > 1 else first.id
     before, begin = heartbeat.steps, start.step
@@ -83,9 +108,9 @@ def train_stack(context: Context, stack: list[Run], heartbeat: Heartbeat) -> lis
         batches,
         start,
         masks,
-        snapshot_steps=setting.snapshot_steps() if first == dense_run(first.experiment, first.replicate) else (),
+        snapshot_steps=snapshot_steps,
         each_check=each_check,
-        keep_state=lambda state, trained: _write_partial(partial, state, trained),
+        keep_state=lambda state, trained: write_partial(partial, state, trained),
         keep_every_seconds=KEEP_STATE_SECONDS,
         earlier=earlier,
     )
@@ -97,7 +122,7 @@ def train_stack(context: Context, stack: list[Run], heartbeat: Heartbeat) -> lis
 def starting_point(context: Context, stack: list[Run], network: nn.Module) -> tuple[State, Masks]:
     """The state and masks that a stack trains from, by branch (STAB section 3; DESIGN's branches)."""
     first = stack[0]
-    if first.branch == "dense" and first.data_order == 0:
+    if _is_dense(first):
         initialise(network, [(run.experiment, run.replicate, "initialisation") for run in stack])
         return read_network(network, 0), {}
     snapshots = stacked([_snapshot(context, run) for run in stack])
@@ -159,7 +184,7 @@ def _snapshot(context: Context, run: Run) -> State:
 
 
 def _ancestor_diverged(context: Context, run: Run) -> bool:
-    if run == dense_run(run.experiment, run.replicate):
+    if _is_dense(run):
         return False
     return bool(context.store.read(_parent(context, run).id)["status"] != "ok")
 
@@ -185,11 +210,11 @@ def _store(
             record[f"{split}_accuracy"] = float(accuracy[position]) if diverged_at is None else None
             record[f"{split}_loss"] = float(loss[position]) if diverged_at is None else None
         if masks:
-            kept = sum(float(mask[position].sum(dtype=torch.float64)) for mask in masks.values())
-            total = sum(mask[position].numel() for mask in masks.values())
-            record |= {"remaining": int(kept), "prunable": total, "density": kept / total}
+            kept, total = remaining(masks)[position], sum(mask[position].numel() for mask in masks.values())
+            record |= {"remaining": kept, "prunable": total, "density": kept / total}
         record |= {"seconds": trained.seconds / len(stack), "stack_seconds": trained.seconds}
-        if trained.snapshots:
+        if _is_dense(run):
+            record["snapshots"] = sorted(trained.snapshots)
             snapshots = f"{run.id}{SNAPSHOTS}"
             context.store.write(
                 snapshots, {"id": snapshots, "key": record["key"]}, snapshot_tensors(trained.snapshots, position)
@@ -203,6 +228,7 @@ def _record(context: Context, run: Run) -> dict[str, Any]:
     return {
         "id": run.id,
         "key": context.key(run),
+        "inputs": _inputs(context, run),
         "experiment": run.experiment,
         "replicate": run.replicate,
         "k": run.k,
@@ -223,38 +249,3 @@ def _record_skipped(context: Context, run: Run) -> dict[str, Any]:
     record |= {"seconds": 0.0, "stack_seconds": 0.0}
     context.store.write(run.id, record, {})
     return record
-
-
-def _write_partial(path: Path, state: State, trained: Trained) -> None:
-    """Keep the state of a training that goes on, to continue from if it is cut off."""
-    tensors = {f"now/{name}": value for name, value in state.tensors().items()}
-    for step, snapshot in trained.snapshots.items():
-        tensors |= {f"k{step}/{name}": value for name, value in snapshot.tensors().items()}
-    facts = {
-        "step": state.step,
-        "optimizer_steps": state.optimizer_steps,
-        "snapshots": sorted(trained.snapshots),
-        "diverged": sorted(trained.diverged.items()),
-        "seconds": trained.seconds,
-    }
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata={"facts": json.dumps(facts)}))
-
-
-def _read_partial(path: Path) -> tuple[State, Trained] | None:
-    """The kept state of a training that was cut off; a broken one is as good as none."""
-    if not path.exists():
-        return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts = json.loads(file.metadata()["facts"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError):
-        return None
-
-    def part(prefix: str, step: int, optimizer_steps: int) -> State:
-        own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        return from_tensors(own, step, optimizer_steps)
-
-    state = part("now/", facts["step"], facts["optimizer_steps"])
-    snapshots = {step: part(f"k{step}/", step, step) for step in facts["snapshots"]}
-    return state, Trained(state, snapshots, dict(map(tuple, facts["diverged"])), facts["seconds"])

@@ -287,13 +287,16 @@ def test_support_comes_from_data_alone() -> None:
         assert verdict(table(), part, replicates=replicates)["verdict"] == "not tested"
 
 
-def test_chance_flips_counts_judged_parts() -> None:
+def test_chance_flips_counts_each_judged_claim_once() -> None:
     onset = verdict(table(*curves(*[[9, 1, 1]] * 5)), ONSET, replicates=5)
     two = verdict(GOOD, DIFFERENCE, DIFFERENCE | {"region": [None, 0]})
     missing = verdict(table(), DIFFERENCE)
     assert chance_flips([]) == 0
     assert chance_flips([missing]) == 0
-    assert chance_flips([two, missing, onset]) == pytest.approx(2 * 0.025 + 1 / 32)
+    assert chance_flips([two]) == pytest.approx(0.025)
+    assert chance_flips([two, missing, onset]) == pytest.approx(0.025 + 1 / 32)
+    both = {"verdict": "supported", "parts": [*two["parts"], *onset["parts"], *missing["parts"]]}
+    assert chance_flips([both]) == pytest.approx(1 / 32)
 
 
 def test_claims_are_written_whole_and_read_back(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_digits_are_scikit_learns_scans_in_a_fixed_split(digits):
 
 
 def test_splits_do_not_overlap():
-    arrays = data.DATA_SETS["digits"][0]()
+    arrays = data.SOURCES["digits"].make()
     indexes = np.concatenate([arrays[f"{split}_index"] for split in ("train", "validation", "test")])
     assert sorted(indexes) == list(range(1797))
 
@@ -41,7 +41,7 @@ def test_splits_do_not_overlap():
 def test_canonical_mnist1d_is_the_packages_own():
     from mnist1d.data import get_dataset_args, make_dataset
 
-    arrays, made = data.DATA_SETS["mnist1d"][0](), make_dataset(get_dataset_args())
+    arrays, made = data.SOURCES["mnist1d"].make(), make_dataset(get_dataset_args())
     np.testing.assert_array_equal(arrays["test_x"][:, 0], made["x_test"].astype(np.float32))
     np.testing.assert_array_equal(arrays["test_y"], made["y_test"])
     np.testing.assert_array_equal(arrays["train_x"][:, 0], made["x"][:3600].astype(np.float32))
@@ -51,20 +51,22 @@ def test_generating_leaves_the_global_generators_alone():
     np.random.seed(7)
     expected = np.random.random()
     np.random.seed(7)
-    data.DATA_SETS["mnist1d"][0]()
+    data.SOURCES["mnist1d"].make()
     assert np.random.random() == expected
 
 
 @pytest.mark.parametrize("name", ["digits", "mnist1d"])
 def test_pinned_checksums_hold(name):
-    make, expected = data.DATA_SETS[name]
-    assert content_checksum(make()) == expected
+    source = data.SOURCES[name]
+    arrays = source.make()
+    assert content_checksum(arrays) == source.checksum
+    assert arrays["train_x"].shape == (source.training_samples, *source.shape)
 
 
 @pytest.mark.slow
 def test_pinned_checksum_of_the_harder_variant_holds():
-    make, expected = data.DATA_SETS["mnist1d-hard"]
-    assert content_checksum(make()) == expected
+    source = data.SOURCES["mnist1d-hard"]
+    assert content_checksum(source.make()) == source.checksum
 
 
 def test_a_checksum_sees_one_changed_value_and_no_rounding():

@@ -54,9 +54,20 @@ def test_accuracy_k(data: figures.Data) -> None:
     for branch in figures.BRANCHES:
         cell = {"row": "network", "experiment": "resnet20-standard", "branch": branch, "level": 4}
         np.testing.assert_allclose(line(figure, branch, 1), means(data, "k", "test_accuracy", **cell))
-    rows = data.table[(data.table["experiment"] == "resnet20-standard") & (data.table["level"] == 0)]
-    wanted = rows[rows["row"] == "network"].groupby("replicate")["test_accuracy"].mean().mean()
-    assert line(figure, "dense", 1)[0] == pytest.approx(wanted)
+    dense = {"row": "network", "experiment": "resnet20-standard", "level": 0}
+    assert line(figure, "dense", 1)[0] == pytest.approx(means(data, "level", "test_accuracy", **dense, k=0)[0])
+
+
+def test_dense_band_is_of_networks_trained_from_the_start(data: figures.Data) -> None:
+    def centre(table: pd.DataFrame) -> float:
+        ax = Figure().add_subplot()
+        figures.dense_band(ax, figures.Data.of(table), "resnet20-standard")
+        return float(np.asarray(ax.lines[0].get_ydata(), dtype=float)[0])
+
+    copies = data.table.copy()
+    copies.loc[(copies["level"] == 0) & (copies["k"] > 0), "test_accuracy"] = 10.0
+    assert centre(copies) == centre(data.table)
+    assert centre(copies[(copies["level"] > 0) | (copies["k"] > 0)]) == pytest.approx(10.0)
 
 
 def test_instability_k(data: figures.Data) -> None:
@@ -125,13 +136,30 @@ def test_style_leaves_matplotlib_as_it_was() -> None:
         assert matplotlib.rcParams["font.size"] == 3.0
 
 
-def test_t_interval() -> None:
-    mean, low, high = estimates.t_interval([1.0, 2.0, 3.0])
+def test_mean_interval() -> None:
+    mean, low, high = estimates.mean_interval([1.0, 2.0, 3.0])
     assert (mean, low, high) == pytest.approx((2.0, 2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)), rel=1e-6)
-    assert estimates.t_interval([5.0])[0] == 5.0
-    assert math.isnan(estimates.t_interval([5.0])[1])
-    assert estimates.t_interval([5.0, 5.0, 5.0]) == (5.0, 5.0, 5.0)
-    assert math.isnan(estimates.t_interval([])[0])
+    assert estimates.mean_interval([5.0])[0] == 5.0
+    assert math.isnan(estimates.mean_interval([5.0])[1])
+    assert math.isnan(estimates.mean_interval([])[0])
+
+
+def test_replicates_that_tie_have_an_interval_of_some_width() -> None:
+    mean, low, high = estimates.mean_interval([5.0, 5.0, 5.0])
+    assert mean == 5.0
+    assert math.isnan(low)
+    assert math.isnan(high)
+    rows = [
+        {"row": "network", "experiment": "e", "status": "ok", "replicate": r, "data_order": o, "test_accuracy": value}
+        for r in range(3)
+        for o, value in enumerate((97.5, 98.0))
+    ]
+    table = estimates.complete(pd.DataFrame(rows), estimates.COLUMNS)
+    grid = estimates.grid_of(table, "e", "test_accuracy")
+    assert grid == pytest.approx(0.5)
+    assert estimates.grid_of(table, "e", "distance") == 0
+    half = grid / 2 * (1 - 0.025 ** (1 / 3))  # two data orders a replicate: half the grid
+    assert estimates.overall(table, "test_accuracy", grid) == pytest.approx((97.75, 97.75 - half, 97.75 + half, 3))
 
 
 def test_replicates_are_clusters() -> None:

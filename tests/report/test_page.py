@@ -1,5 +1,6 @@
 """The page: every claim with its verdict, nothing fetched, nothing injected, the same bytes twice."""
 
+import errno
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -9,7 +10,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from harness.report import build_report, formats
+from harness.errors import HarnessError
+from harness.report import build_report, formats, ran
 from tests.report import synthetic
 
 EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)> $\\frac{1}{0}$ | `a` **b** \x00\x1b[31m'
@@ -199,6 +201,69 @@ def test_stale_figures_go(tmp_path: Path) -> None:
     build(tmp_path, claims=[])
     assert not (tmp_path / "figures" / "claim-99.svg").exists()
     assert not [p for p in tmp_path.rglob("*") if p.name.startswith(".")]
+
+
+def test_stages_are_summed_by_kind(built: tuple[str, str, Path]) -> None:
+    records = synthetic.provenance()["stages"]
+    rows = ran.stages({"stages": records})
+    assert len(rows) == 1 + 5 * len(synthetic.SETTINGS)
+    assert [row["stage"] for row in rows[:6]] == ["prepare", "dense", "orders", "levels", "branches", "stability"]
+    lenet = next(row for row in rows if (row["stage"], row["experiment"]) == ("levels", "lenet"))
+    assert lenet == {
+        "stage": "levels",
+        "experiment": "lenet",
+        "jobs": 2,
+        "seconds": "6 min 40 s",
+        "training": "6 min 24 s",
+        "networks": "7 min 24 s",
+        "steps": "56,000",
+        "memory": "638 MiB",
+    }
+    page, markdown, _ = built
+    assert page.count("<tr><td>levels</td>") == len(synthetic.SETTINGS)
+    assert "| levels | lenet | 2 | 6 min 40 s | 6 min 24 s | 7 min 24 s | 56,000 | 638 MiB |" in markdown
+
+
+def test_stages_without_the_networks_time(tmp_path: Path) -> None:
+    records = [{k: v for k, v in r.items() if k != "network_seconds"} for r in synthetic.provenance()["stages"]]
+    page, markdown = build(tmp_path, claims=[], provenance={"stages": records})
+    assert "networks trained in" not in page
+    assert "| levels | lenet | 2 | 6 min 40 s | 6 min 24 s | 56,000 | 638 MiB |" in markdown.replace("\\", "")
+
+
+def test_times_say_what_they_are(built: tuple[str, str, Path]) -> None:
+    for label, value in (
+        ("Wall clock of all passes of harness reproduce, stops excluded", "45 min 10 s"),
+        ("Share of the stages&#39; core time spent in training", "93%"),
+        ("Core time in which the networks were trained", "1 h 17 min"),
+    ):
+        assert f"<dt>{label}</dt><dd>{value}</dd>" in built[0]
+        assert f"| {label.replace('&#39;', chr(39))} | {value} |" in built[1]
+
+
+def test_what_chance_alone_would_support(built: tuple[str, str, Path]) -> None:
+    # eight claims on t intervals, one on the onset of five replicates
+    told = f"about {formats.number(8 * 0.025 + 1 / 32)} of 9 judged verdicts"
+    for text in built[:2]:
+        assert told in text
+        assert "every truth sat exactly at its region's edge (2.5% each under normal noise; more with skew)" in text
+
+
+def test_both_kinds_of_no_better_are_told(built: tuple[str, str, Path]) -> None:
+    for text in built[:2]:
+        words = " ".join(text.split())
+        assert "at most so much better than random" in words
+        assert "or an equivalence" in words
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(HarnessError, match="Free some space"):
+        build(tmp_path, claims=[], table=pd.DataFrame(), curves=pd.DataFrame())
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_nothing_half_written_where_the_folder_is_a_file(tmp_path: Path) -> None:

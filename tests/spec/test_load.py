@@ -10,6 +10,7 @@ from harness.errors import HarnessError
 from harness.networks import NETWORKS
 from harness.paths import checkout
 from harness.spec import load_spec
+from harness.workflow.check import check_settings
 
 PAPER = "stabilizing-lth"
 SCALES = ("smoke", "mini", "paper")
@@ -140,3 +141,61 @@ def test_unknown_papers_and_scales_list_what_there_is():
         load_spec(checkout(), "nope", "mini")
     with pytest.raises(HarnessError, match=r"nope\.yaml: no such scale; choose one of mini, paper, smoke"):
         load_spec(checkout(), PAPER, "nope")
+
+
+def test_a_key_that_stands_twice(papers):
+    path = papers / "papers" / PAPER / "experiments.yaml"
+    path.write_text(path.read_text() + "lenet:\n  title: again\n  network: lenet\n  asks: why\n")
+    assert "is not valid YAML: key 'lenet' stands twice" in failure(papers)
+
+
+@pytest.mark.parametrize("name", ["Le_Net", "../x", "a b", "x;y"])
+def test_names_that_would_be_paths_or_commands(papers, name):
+    edit(papers, "experiments.yaml", lambda experiments: experiments.update({name: experiments["lenet"]}))
+    assert "a name is lower-case letters, digits and hyphens; rename it" in failure(papers)
+    with pytest.raises(HarnessError, match=r"--scale .*: a name is lower-case"):
+        load_spec(papers, PAPER, name)
+
+
+def test_a_claim_at_a_scale_that_does_not_exist(papers):
+    edit(papers, "claims.yaml", lambda claims: claims[0]["scales"].update(minni=claims[0]["scales"].pop("mini")))
+    assert "C1.scales.minni: no such scale; choose one of mini, paper, smoke" in failure(papers)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("figure,experiment", "figure,experimant", "column 'experiment' is missing; add it"),
+        ("fig3,lenet,imp", "fig3,lenett,imp", "line 2, experiment: 'lenett' is not in experiments.yaml"),
+        (",98.3,", ",98.3%,", "line 2, value: '98.3%' is not a number"),
+        (",printed,", ",seen,", "line 2, obtained: 'seen'; choose one of printed"),
+    ],
+)
+def test_published_tables_are_checked(papers, old, new, message):
+    path = papers / "papers" / PAPER / "published" / "fig3.csv"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    assert message in failure(papers)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": "digitz"}, "experiments.lenet.data: 'digitz' is unknown; choose one of digits"),
+        ({"network": "resnet20-1d"}, "experiments.lenet.network: a 1-dimensional residual network can't take inputs"),
+        ({"network": "lenet"}, "experiments.lenet.network: network 'lenet' is unknown"),
+        ({"change": {"batch_size": 5000}}, "experiments.lenet.change.batch_size: 5000 is more than the 1197 training"),
+        ({"data": "mnist1d", "change": {"augmentation": "flip_crop"}}, "augmentation: flip_crop needs images"),
+    ],
+)
+def test_settings_that_do_not_fit_each_other(papers, change, message):
+    edit(papers, "scales/mini.yaml", lambda scale: scale["experiments"]["lenet"].update(change))
+    with pytest.raises(HarnessError) as caught:
+        check_settings(load_spec(papers, PAPER, "mini"))
+    assert message in str(caught.value)
+
+
+def test_the_calibration_claim_is_not_gated_by_the_calibration():
+    claims = {claim.id: claim for claim in load_spec(checkout(), PAPER, "paper").claims}
+    assert [name for name, claim in claims.items() if claim.calibrates] == ["C14"]

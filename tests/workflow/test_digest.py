@@ -51,6 +51,8 @@ def test_comments_docstrings_and_layout_change_nothing(package):
         ("analysis/distance.py", "norm(dim=1)", "abs().sum(dim=1)", {"analysis"}),
         ("claims/statistics.py", "LEVEL = 0.95", "LEVEL = 0.9", {"claims"}),
         ("workflow/live.py", "PRIOR_SECONDS = 60.0", "PRIOR_SECONDS = 6.0", set()),
+        ("training/store.py", ".to(torch.uint8)", ".to(torch.int8)", {"training"}),
+        ("spec/measures.py", "PERCENT_MEASURES", "PERCENTS", {"claims"}),
         ("cli.py", '"mini"', '"smoke"', set()),
     ],
 )

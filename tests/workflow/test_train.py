@@ -8,6 +8,9 @@ import torch
 from harness.errors import HarnessError
 from harness.networks import build
 from harness.plan import Run, dense_run, find_stage, stacks, stages
+from harness.training.loop import Trained
+from harness.training.partial import read_partial, write_partial
+from harness.training.state import State
 from harness.workflow import train as train_module
 from harness.workflow.stages import run_stage
 from harness.workflow.train import starting_point, train_stack, train_stage
@@ -105,19 +108,19 @@ def test_a_stage_cut_off_ends_with_the_same_bits(finished, tmp_path, monkeypatch
     class Killed(BaseException):
         pass
 
-    real = train_module._write_partial
+    real = train_module.write_partial
 
     def write_and_die(*arguments):
         real(*arguments)
         raise Killed
 
     monkeypatch.setattr(train_module, "KEEP_STATE_SECONDS", 0.0)
-    monkeypatch.setattr(train_module, "_write_partial", write_and_die)
+    monkeypatch.setattr(train_module, "write_partial", write_and_die)
     with pytest.raises(Killed):
         run_stage(context.spec, context.folders, dense.name, 1)
     assert len(list(context.folders.state.iterdir())) == 1
     assert not context.folders.stage(dense.name).exists()
-    monkeypatch.setattr(train_module, "_write_partial", real)
+    monkeypatch.setattr(train_module, "write_partial", real)
     run_stage(context.spec, context.folders, dense.name, 1)
     assert not list(context.folders.state.iterdir())
     for replicate in range(2):
@@ -129,7 +132,44 @@ def test_a_stage_cut_off_ends_with_the_same_bits(finished, tmp_path, monkeypatch
 def test_a_broken_kept_state_is_as_good_as_none(tmp_path):
     path = tmp_path / "x.safetensors"
     path.write_bytes(b"\xff" * 100)
-    assert train_module._read_partial(path) is None
+    assert read_partial(path) is None
+    weights = {"w": torch.ones(2, 3)}
+    earlier = {3: State(3, {"w": torch.zeros(2, 3)}, {})}
+    write_partial(path, State(5, weights, {}), Trained(State(5, weights, {}), earlier, {1: 4}, 2.0))
+    state, so_far = read_partial(path)
+    assert (state.step, so_far.seconds, so_far.diverged, list(so_far.snapshots)) == (5, 2.0, {1: 4}, [3])
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert read_partial(path) is None
+
+
+def test_a_run_from_other_inputs_is_not_taken(finished, tmp_path):
+    """The same settings, but the dense run has other bits (another machine or PyTorch): its children are retrained."""
+    context = tiny_context(tmp_path)
+    for name in ("lenet/c0/dense", "lenet/c0/k0-L1-2"):
+        run_stage(context.spec, context.folders, name, 1)
+    level = Run("lenet", 0, 0, 1, "imp", 0)
+    assert train_module.finished(context, level) is not None
+    dense = dense_run("lenet", 0).id
+    tensors = context.store.load(dense)
+    tensors["final/weights/output.bias"] += 1e-6
+    context.store.write(dense, context.store.read(dense), tensors)
+    assert train_module.finished(context, level) is None
+    assert train_module.finished(context, Run("lenet", 1, 0, 1, "imp", 0)) is not None
+
+
+def test_a_further_rewind_iteration_retrains_the_dense_run_to_the_same_bits(tmp_path):
+    context = tiny_context(tmp_path)
+    run_stage(context.spec, context.folders, "lenet/c0/dense", 1)
+    dense = dense_run("lenet", 0)
+    before = context.store.read(dense.id)["sha256"]
+    more = tiny_context(tmp_path, dense_orders=[0, 5, 7])
+    assert more.key(dense) == context.key(dense)
+    assert train_module.finished(more, dense) is None
+    run_stage(more.spec, more.folders, "lenet/c0/dense", 1)
+    assert more.store.read(dense.id)["sha256"] == before
+    assert more.store.read(dense.id)["snapshots"] == [0, 5, 7]
 
 
 def test_divergence_is_recorded_and_its_children_are_skipped(tmp_path):
@@ -176,3 +216,24 @@ def test_altered_tensors_are_named_with_the_fix(tmp_path):
 def test_no_pickle_is_written(finished):
     kinds = {path.suffix for path in finished.folders.base.rglob("*") if path.is_file()}
     assert kinds <= {".safetensors", ".json", ".parquet"}
+
+
+def test_a_kept_state_without_a_snapshot_now_asked_for_is_not_taken(tmp_path, monkeypatch):
+    """A state kept past step 7 has no snapshot of it: with k = 7 asked for, the dense run starts over."""
+    context = tiny_context(tmp_path, change={"steps": 250})
+
+    class Killed(BaseException):
+        pass
+
+    def write_and_die(*arguments):
+        write_partial(*arguments)
+        raise Killed
+
+    monkeypatch.setattr(train_module, "KEEP_STATE_SECONDS", 0.0)
+    monkeypatch.setattr(train_module, "write_partial", write_and_die)
+    with pytest.raises(Killed):
+        run_stage(context.spec, context.folders, "lenet/c0/dense", 1)
+    monkeypatch.setattr(train_module, "write_partial", write_partial)
+    more = tiny_context(tmp_path, change={"steps": 250}, dense_orders=[0, 5, 7])
+    run_stage(more.spec, more.folders, "lenet/c0/dense", 1)
+    assert more.store.read(dense_run("lenet", 0).id)["snapshots"] == [0, 5, 7]

@@ -1,0 +1,62 @@
+"""States of trainings that go on, kept so that a training that is cut off continues to the same bits."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from harness.files import canonical_json, write_atomically
+from harness.training.loop import Trained
+from harness.training.state import State, from_tensors
+
+
+def write_partial(path: Path, state: State, trained: Trained) -> None:
+    """Keep a state and what there is so far, in one file with its own checksum."""
+    tensors = {f"now/{name}": value.contiguous() for name, value in state.tensors().items()}
+    for step, snapshot in trained.snapshots.items():
+        tensors |= {f"k{step}/{name}": value.contiguous() for name, value in snapshot.tensors().items()}
+    facts = {
+        "step": state.step,
+        "optimizer_steps": state.optimizer_steps,
+        "snapshots": {str(step): snapshot.optimizer_steps for step, snapshot in trained.snapshots.items()},
+        "diverged": sorted(trained.diverged.items()),
+        "seconds": trained.seconds,
+    }
+    metadata = {"facts": json.dumps(facts), "checksum": _checksum(tensors, facts)}
+    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+
+
+def read_partial(path: Path) -> tuple[State, Trained] | None:
+    """What was kept of a training that was cut off; a missing, altered or foreign file is as good as none."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        facts = json.loads(metadata["facts"])
+        if metadata["checksum"] != _checksum(tensors, facts):
+            return None
+        state = _part(tensors, "now/", facts["step"], facts["optimizer_steps"])
+        snapshots = {int(step): _part(tensors, f"k{step}/", int(step), n) for step, n in facts["snapshots"].items()}
+        diverged = {int(position): int(step) for position, step in facts["diverged"]}
+        return state, Trained(state, snapshots, diverged, float(facts["seconds"]))
+    except (SafetensorError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _part(tensors: dict[str, Tensor], prefix: str, step: int, optimizer_steps: int) -> State:
+    own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    return from_tensors(own, step, optimizer_steps)
+
+
+def _checksum(tensors: dict[str, Tensor], facts: dict[str, Any]) -> str:
+    total = hashlib.sha256(canonical_json(facts).encode())
+    for name in sorted(tensors):
+        total.update(name.encode())
+        total.update(tensors[name].contiguous().numpy().tobytes())
+    return total.hexdigest()
