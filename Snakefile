@@ -28,6 +28,7 @@ wildcard_constraints:
     experiment=r"[a-z0-9-]+",
     chunk=r"\d+",
     k=r"\d+",
+    level=r"\d+",
     first=r"\d+",
     last=r"\d+",
 

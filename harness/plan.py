@@ -52,10 +52,10 @@ class Stage:
 
     @property
     def name(self) -> str:
-        """Its name below stages/: lenet/c0/dense, lenet/c0/k20-L1-5, lenet/c0/k20-branches."""
+        """Its name below stages/: lenet/c0/dense, lenet/c0/k20-L1-5, lenet/c0/k20-L5-branches."""
         detail = {
             "levels": f"k{self.k}-L{self.levels[0]}-{self.levels[-1]}" if self.levels else "",
-            "branches": f"k{self.k}-branches",
+            "branches": f"k{self.k}-L{self.levels[0]}-branches" if self.levels else "",
         }.get(self.kind, self.kind)
         return f"{self.experiment}/c{self.chunk}/{detail}"
 
@@ -82,8 +82,9 @@ def _stages(name: str, setting: Setting) -> Iterator[Stage]:
                 for start in range(1, sweep.levels + 1, setting.levels_per_job):
                     levels = tuple(range(start, min(start + setting.levels_per_job, sweep.levels + 1)))
                     yield Stage("levels", name, chunk, replicates, k, levels)
-                if any(_branch_runs(name, 0, setting, k)):
-                    yield Stage("branches", name, chunk, replicates, k)
+                for level in sorted(sweep.at):
+                    if any(_branch_runs(name, 0, setting, k, level)):
+                        yield Stage("branches", name, chunk, replicates, k, (level,))
         yield Stage("stability", name, chunk, replicates)
 
 
@@ -106,7 +107,8 @@ def parents(spec: Spec, stage: Stage) -> list[Stage]:
         ]
         return before or [other for other in siblings if other.kind == "dense"]
     if stage.kind == "branches":
-        return [other for other in siblings if other.kind == "levels" and other.k == stage.k]
+        spans = [other for other in siblings if other.kind == "levels" and other.k == stage.k]
+        return [span for span in spans if stage.levels[0] in span.levels]
     return [other for other in siblings if other.kind != "stability"]
 
 
@@ -135,22 +137,22 @@ def _runs(stage: Stage, replicate: int, setting: Setting) -> list[Run]:
     if stage.kind == "levels" and stage.k is not None:
         return [Run(name, replicate, stage.k, level, "imp", 0) for level in stage.levels]
     if stage.kind == "branches" and stage.k is not None:
-        return list(_branch_runs(name, replicate, setting, stage.k))
+        return list(_branch_runs(name, replicate, setting, stage.k, stage.levels[0]))
     return []
 
 
-def _branch_runs(name: str, replicate: int, setting: Setting, k: int) -> Iterator[Run]:
-    """Random baselines and further data orders at the levels that name them."""
+def _branch_runs(name: str, replicate: int, setting: Setting, k: int, level: int) -> Iterator[Run]:
+    """Random baselines and further data orders of a level that the scale names."""
     for sweep in setting.sweeps:
-        if k not in sweep.k:
+        if k not in sweep.k or level not in sweep.at:
             continue
-        for level, orders in sorted(sweep.at.items()):
-            for order in range(1, orders.imp):
-                yield Run(name, replicate, k, level, "imp", order)
-            for order in range(orders.random_prune):
-                yield Run(name, replicate, k, level, "random_prune", order)
-            for order in range(orders.random_reinit):
-                yield Run(name, replicate, k, level, "random_reinit", order)
+        orders = sweep.at[level]
+        for order in range(1, orders.imp):
+            yield Run(name, replicate, k, level, "imp", order)
+        for order in range(orders.random_prune):
+            yield Run(name, replicate, k, level, "random_prune", order)
+        for order in range(orders.random_reinit):
+            yield Run(name, replicate, k, level, "random_reinit", order)
 
 
 def all_runs(spec: Spec) -> list[Run]:
@@ -173,7 +175,7 @@ def _pairs(name: str, replicate: int, setting: Setting) -> list[Pair]:
     for sweep in setting.sweeps:
         for k in sweep.k:
             runs = [Run(name, replicate, k, level, "imp", 0) for level in range(1, sweep.levels + 1)]
-            runs += _branch_runs(name, replicate, setting, k)
+            runs += [run for level in sorted(sweep.at) for run in _branch_runs(name, replicate, setting, k, level)]
             for run in runs:
                 if run.data_order == 0 and run.branch in ("imp", "random_prune"):
                     found.append(Pair(dense, run, "pruning", False))

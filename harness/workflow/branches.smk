@@ -1,15 +1,15 @@
 # Random baselines and further data orders, at the levels that the scale names.
 rule branches:
     input:
-        lambda wildcards: RULES.parents(f"{wildcards.experiment}/c{wildcards.chunk}/k{wildcards.k}-branches"),
+        lambda wildcards: RULES.parents(f"{wildcards.experiment}/c{wildcards.chunk}/k{wildcards.k}-L{wildcards.level}-branches"),
     output:
-        f"{BASE}/stages/{{experiment}}/c{{chunk}}/k{{k}}-branches.json",
+        f"{BASE}/stages/{{experiment}}/c{{chunk}}/k{{k}}-L{{level}}-branches.json",
     params:
-        name="{experiment}/c{chunk}/k{k}-branches",
-        digest=lambda wildcards: RULES.stage_digest(f"{wildcards.experiment}/c{wildcards.chunk}/k{wildcards.k}-branches"),
+        name="{experiment}/c{chunk}/k{k}-L{level}-branches",
+        digest=lambda wildcards: RULES.stage_digest(f"{wildcards.experiment}/c{wildcards.chunk}/k{wildcards.k}-L{wildcards.level}-branches"),
         run=RULES.arguments,
     log:
-        f"{BASE}/logs/{{experiment}}/c{{chunk}}/k{{k}}-branches.log",
+        f"{BASE}/logs/{{experiment}}/c{{chunk}}/k{{k}}-L{{level}}-branches.log",
     threads: 1
     resources:
         mem_mb=2000,

@@ -10,6 +10,7 @@ rule dense:
         run=RULES.arguments,
     log:
         f"{BASE}/logs/{{experiment}}/c{{chunk}}/dense.log",
+    priority: 3  # the longest chains first, so that no core is idle at the end
     threads: 1
     resources:
         mem_mb=2000,

@@ -12,6 +12,7 @@ rule levels:
         run=RULES.arguments,
     log:
         f"{BASE}/logs/{{experiment}}/c{{chunk}}/k{{k}}-L{{first}}-{{last}}.log",
+    priority: 2  # the longest chains first, so that no core is idle at the end
     threads: 1
     resources:
         mem_mb=2000,

@@ -62,7 +62,7 @@ def test_claims_and_report_commands(finished_checkout):
 def test_broken_artefacts_are_made_again(finished_checkout, kind):
     before = finished_checkout.checksums()
     run = finished_checkout.results / "runs" / "lenet" / "r1" / "k40" / "L2-imp-o0.safetensors"
-    stage = finished_checkout.results / "stages" / "lenet" / "c0" / "k40-branches.json"
+    stage = finished_checkout.results / "stages" / "lenet" / "c0" / "k40-L2-branches.json"
     if kind == "altered":
         content = bytearray(run.read_bytes())
         content[-1] ^= 1

@@ -63,7 +63,7 @@ def test_nothing_done_takes_what_the_calibration_says(folders, clock):
 def test_networks_done_are_those_of_finished_stages_and_of_heartbeats_each_once(folders, clock):
     watching = watcher(folders)
     beat(folders, "dense", 2, 60)
-    beat(folders, "k0-branches", 3, 100, running="lenet/r0/k0/L2-random_prune-o0 and 1 more")
+    beat(folders, "k0-L2-branches", 3, 100, running="lenet/r0/k0/L2-random_prune-o0 and 1 more")
     assert watching.look().done == 2 + 3
     finish(folders, "dense")
     now = watching.look()
@@ -108,7 +108,7 @@ def test_time_left_falls_while_steps_are_made_and_ends_at_nothing(folders, clock
 def test_a_machine_at_half_the_calibrated_speed_doubles_the_time_left_in_the_end(folders, clock):
     watching = watcher(folders, cost=2000.0)
     clock.now += 300_000.0
-    beat(folders, "k0-branches", 0, 150)  # calibrated: 300
+    beat(folders, "k0-L2-branches", 0, 150)  # calibrated: 300
     assert watching.look().left_seconds == pytest.approx(2 * (STEPS - 150) * 1000.0, rel=0.01)
 
 
@@ -116,7 +116,7 @@ def test_the_latest_accuracy_is_the_one_written_last(folders, clock):
     watching = watcher(folders)
     beat(folders, "orders", 1, 10, accuracy=80.0, now=5003.0)
     beat(folders, "dense", 1, 10, accuracy=90.0, now=5002.0)
-    beat(folders, "k0-branches", 0, 10, accuracy=None, now=5009.0)
+    beat(folders, "k0-L2-branches", 0, 10, accuracy=None, now=5009.0)
     assert watching.look().accuracy == 80.0
     beat(folders, "dense", 2, 20, accuracy=92.0, now=5004.0)
     assert watching.look().accuracy == 92.0

@@ -92,8 +92,8 @@ def test_a_stage_leaves_a_heartbeat_that_agrees_with_its_plan(finished):
         "orders": (4, 2 * (30 + 25)),
         "k0-L1-2": (4, 4 * 30),
         "k5-L1-2": (4, 4 * 25),
-        "k0-branches": (8, 8 * 30),
-        "k5-branches": (8, 8 * 25),
+        "k0-L2-branches": (8, 8 * 30),
+        "k5-L2-branches": (8, 8 * 25),
     }
     assert sorted(beats) == sorted(f"lenet/c0/{name}" for name in expected)
     for name, (networks, steps) in expected.items():
@@ -105,7 +105,7 @@ def test_a_stage_leaves_a_heartbeat_that_agrees_with_its_plan(finished):
 @pytest.fixture(scope="module")
 def one_shot(tmp_path_factory) -> Context:
     context = tiny_context(tmp_path_factory.mktemp("one-shot"), pruning=ONE_SHOT)
-    for name in ("dense", "k5-L1-2", "k5-branches"):
+    for name in ("dense", "k5-L1-2", "k5-L2-branches"):
         run_stage(context.spec, context.folders, find_stage(context.spec, f"lenet/c0/{name}").name, 1)
     return context
 
