@@ -29,6 +29,7 @@ wildcard_constraints:
     chunk=r"\d+",
     k=r"\d+",
     level=r"\d+",
+    what=r"dense|k\d+",
     first=r"\d+",
     last=r"\d+",
 

@@ -1,5 +1,6 @@
 """What a scale runs: every training and every compared pair, grouped into stages. Pure data, nothing is run here."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -56,6 +57,7 @@ class Stage:
         detail = {
             "levels": f"k{self.k}-L{self.levels[0]}-{self.levels[-1]}" if self.levels else "",
             "branches": f"k{self.k}-L{self.levels[0]}-branches" if self.levels else "",
+            "stability": "dense-stability" if self.k is None else f"k{self.k}-stability",
         }.get(self.kind, self.kind)
         return f"{self.experiment}/c{self.chunk}/{detail}"
 
@@ -85,7 +87,10 @@ def _stages(name: str, setting: Setting) -> Iterator[Stage]:
                 for level in sorted(sweep.at):
                     if any(_branch_runs(name, 0, setting, k, level)):
                         yield Stage("branches", name, chunk, replicates, k, (level,))
-        yield Stage("stability", name, chunk, replicates)
+        if setting.dense_orders:
+            yield Stage("stability", name, chunk, replicates)
+        for k in setting.rewind_grid():
+            yield Stage("stability", name, chunk, replicates, k)
 
 
 def parents(spec: Spec, stage: Stage) -> list[Stage]:
@@ -109,7 +114,10 @@ def parents(spec: Spec, stage: Stage) -> list[Stage]:
     if stage.kind == "branches":
         spans = [other for other in siblings if other.kind == "levels" and other.k == stage.k]
         return [span for span in spans if stage.levels[0] in span.levels]
-    return [other for other in siblings if other.kind != "stability"]
+    if stage.k is None:  # a stability stage of dense networks
+        return [other for other in siblings if other.kind in ("dense", "orders")]
+    own = [other for other in siblings if other.kind in ("levels", "branches") and other.k == stage.k]
+    return [other for other in siblings if other.kind == "dense"] + own
 
 
 def find_stage(spec: Spec, name: str) -> Stage:
@@ -163,27 +171,23 @@ def all_runs(spec: Spec) -> list[Run]:
 def pairs(spec: Spec, stage: Stage) -> list[list[Pair]]:
     """The stability stage's pairs in order, each a list with one pair per replicate."""
     setting = spec.scale.experiments[stage.experiment]
-    return [
-        list(group) for group in zip(*(_pairs(stage.experiment, r, setting) for r in stage.replicates), strict=True)
-    ]
+    return [list(group) for group in zip(*(_pairs(stage, r, setting) for r in stage.replicates), strict=True)]
 
 
-def _pairs(name: str, replicate: int, setting: Setting) -> list[Pair]:
+def _pairs(stage: Stage, replicate: int, setting: Setting) -> list[Pair]:
+    name = stage.experiment
     dense = dense_run(name, replicate)
-    # the dense run itself is one of the two copies: from snapshot k on, it is a training with data order 0
-    found = [Pair(dense, Run(name, replicate, k, 0, "dense", 1), "data_order", True) for k in setting.dense_orders]
-    for sweep in setting.sweeps:
-        for k in sweep.k:
-            runs = [Run(name, replicate, k, level, "imp", 0) for level in range(1, sweep.levels + 1)]
-            runs += [run for level in sorted(sweep.at) for run in _branch_runs(name, replicate, setting, k, level)]
-            for run in runs:
-                if run.data_order == 0 and run.branch in ("imp", "random_prune"):
-                    found.append(Pair(dense, run, "pruning", False))
-            for i, run in enumerate(runs):
-                for other in runs[i + 1 :]:
-                    same = (run.level, run.branch) == (other.level, other.branch)
-                    if same and run.branch in ("imp", "random_prune"):
-                        found.append(Pair(run, other, "data_order", True))
+    if stage.k is None:
+        # the dense run itself is one of the two copies: from snapshot k on, it is a training with data order 0
+        return [Pair(dense, Run(name, replicate, k, 0, "dense", 1), "data_order", True) for k in setting.dense_orders]
+    sweep = next(sweep for sweep in setting.sweeps if stage.k in sweep.k)
+    runs = [Run(name, replicate, stage.k, level, "imp", 0) for level in range(1, sweep.levels + 1)]
+    runs += [run for level in sorted(sweep.at) for run in _branch_runs(name, replicate, setting, stage.k, level)]
+    compared = [run for run in runs if run.branch in ("imp", "random_prune")]
+    found = [Pair(dense, run, "pruning", False) for run in compared if run.data_order == 0]
+    for run, other in itertools.combinations(compared, 2):
+        if (run.level, run.branch) == (other.level, other.branch):
+            found.append(Pair(run, other, "data_order", True))
     return found
 
 

@@ -95,7 +95,7 @@ def _broken(path: Path, expected: str, name: str, folders: Folders, store: Store
             if not facts.exists() or file_sha256(facts) != checksum:
                 return f"{facts} is missing or altered"
             file, checksum = facts.with_suffix(".safetensors"), read_json(facts)["sha256"]
-        elif name.endswith("/stability"):
+        elif name.endswith("-stability"):
             file = path.with_name(output)
         else:
             file = store.tensors_path(output)

@@ -1,17 +1,17 @@
 # Distances, angles and the straight line between networks of one replicate.
 rule stability:
     input:
-        lambda wildcards: RULES.parents(f"{wildcards.experiment}/c{wildcards.chunk}/stability"),
+        lambda wildcards: RULES.parents(f"{wildcards.experiment}/c{wildcards.chunk}/{wildcards.what}-stability"),
     output:
-        f"{BASE}/stages/{{experiment}}/c{{chunk}}/stability.json",
-        f"{BASE}/stages/{{experiment}}/c{{chunk}}/stability.parquet",
-        f"{BASE}/stages/{{experiment}}/c{{chunk}}/stability.curves.parquet",
+        f"{BASE}/stages/{{experiment}}/c{{chunk}}/{{what}}-stability.json",
+        f"{BASE}/stages/{{experiment}}/c{{chunk}}/{{what}}-stability.parquet",
+        f"{BASE}/stages/{{experiment}}/c{{chunk}}/{{what}}-stability.curves.parquet",
     params:
-        name="{experiment}/c{chunk}/stability",
-        digest=lambda wildcards: RULES.stage_digest(f"{wildcards.experiment}/c{wildcards.chunk}/stability"),
+        name="{experiment}/c{chunk}/{what}-stability",
+        digest=lambda wildcards: RULES.stage_digest(f"{wildcards.experiment}/c{wildcards.chunk}/{wildcards.what}-stability"),
         run=RULES.arguments,
     log:
-        f"{BASE}/logs/{{experiment}}/c{{chunk}}/stability.log",
+        f"{BASE}/logs/{{experiment}}/c{{chunk}}/{{what}}-stability.log",
     threads: 1
     resources:
         mem_mb=2000,

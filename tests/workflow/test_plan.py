@@ -25,9 +25,10 @@ def test_one_dense_run_serves_every_rewind_iteration():
 def test_the_tiny_scales_runs_by_hand():
     """Each replicate: dense, 2 further orders; for each of 2 k: 2 levels, 1 further order, 2 random, 1 fresh."""
     assert len(all_runs(tiny_spec())) == 2 * (1 + 2 + 2 * (2 + 1 + 2 + 1))
-    stage = next(stage for stage in stages(tiny_spec()) if stage.kind == "stability")
+    compared = {stage.name: pairs(tiny_spec(), stage) for stage in stages(tiny_spec()) if stage.kind == "stability"}
     # dense 2; for each k: pruning of imp L1, L2, random L2; data order of imp and random at L2
-    assert len(pairs(tiny_spec(), stage)) == 2 + 2 * (3 + 2)
+    counts = {name: len(groups) for name, groups in compared.items()}
+    assert counts == {"lenet/c0/dense-stability": 2, "lenet/c0/k0-stability": 5, "lenet/c0/k5-stability": 5}
 
 
 def test_parents_come_first_and_exist():
