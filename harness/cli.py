@@ -163,13 +163,12 @@ def claims(paper: Paper = FIRST_PAPER, scale: Scale = "mini", results: Results =
 
 def _show(folders: Any, console: Console) -> None:
     from harness.claims.judge import read_claims
-    from harness.report import one_line, verdict_table
+    from harness.report import verdict_table
 
     if not folders.claims.exists():
         raise HarnessError(f"{folders.claims}: missing. Run `harness reproduce` first.")
     found = read_claims(folders.claims)
     console.print(verdict_table(found))
-    console.print(one_line(found))
 
 
 @app.command()
