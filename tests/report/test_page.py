@@ -268,5 +268,5 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_nothing_half_written_where_the_folder_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
-    with pytest.raises(HarnessError, match="out.*can't be written"):
+    with pytest.raises(HarnessError, match=r"out.*can't be written"):
         build(tmp_path / "out", claims=[], table=pd.DataFrame(), curves=pd.DataFrame())
