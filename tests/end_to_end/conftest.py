@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -49,7 +50,16 @@ class Checkout:
         command = [sys.executable, "-m", "harness.cli", *arguments]
         variables = {**os.environ, "HARNESS_ROOT": str(self.root), **environment}
         pipe = subprocess.PIPE
-        return subprocess.Popen(command, cwd=self.root, env=variables, stdout=pipe, stderr=pipe, text=True)
+        return subprocess.Popen(
+            command,
+            cwd=self.root,
+            env=variables,
+            stdout=pipe,
+            stderr=pipe,
+            text=True,
+            # a test run in the background ignores Ctrl-C, and its children would inherit that
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
 
     def run(self, *arguments: str, **environment: str) -> tuple[int, str, str]:
         """Run `harness ...` here to its end: status, stdout, stderr."""
