@@ -98,29 +98,33 @@ def test_a_run_made_with_other_settings_is_not_taken(finished):
     assert finished.store.find(run.id, "another key") is None
 
 
+def cut_off_dense(context, monkeypatch):
+    """Run the dense stage until its first kept state is written, and no further."""
+
+    class Killed(BaseException):
+        pass
+
+    def write_and_die(*arguments):
+        write_partial(*arguments)
+        raise Killed
+
+    monkeypatch.setattr(train_module, "KEEP_STATE_SECONDS", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "write_partial", write_and_die)
+        with pytest.raises(Killed):
+            run_stage(context.spec, context.folders, "lenet/c0/dense", 1)
+
+
 def test_a_stage_cut_off_ends_with_the_same_bits(finished, tmp_path, monkeypatch):
-    """Kill at a kept state in mid-training, and between two trainings; then run the stage again."""
+    """Kill at a kept state in mid-training, then run the stage again."""
     context = tiny_context(tmp_path, change={"steps": 250})
     reference = tiny_context(tmp_path / "reference", change={"steps": 250})
     dense = find_stage(context.spec, "lenet/c0/dense")
     run_stage(reference.spec, reference.folders, dense.name, 1)
 
-    class Killed(BaseException):
-        pass
-
-    real = train_module.write_partial
-
-    def write_and_die(*arguments):
-        real(*arguments)
-        raise Killed
-
-    monkeypatch.setattr(train_module, "KEEP_STATE_SECONDS", 0.0)
-    monkeypatch.setattr(train_module, "write_partial", write_and_die)
-    with pytest.raises(Killed):
-        run_stage(context.spec, context.folders, dense.name, 1)
+    cut_off_dense(context, monkeypatch)
     assert len(list(context.folders.state.iterdir())) == 1
     assert not context.folders.stage(dense.name).exists()
-    monkeypatch.setattr(train_module, "write_partial", real)
     run_stage(context.spec, context.folders, dense.name, 1)
     assert not list(context.folders.state.iterdir())
     for replicate in range(2):
@@ -222,18 +226,7 @@ def test_a_kept_state_without_a_snapshot_now_asked_for_is_not_taken(tmp_path, mo
     """A state kept past step 7 has no snapshot of it: with k = 7 asked for, the dense run starts over."""
     context = tiny_context(tmp_path, change={"steps": 250})
 
-    class Killed(BaseException):
-        pass
-
-    def write_and_die(*arguments):
-        write_partial(*arguments)
-        raise Killed
-
-    monkeypatch.setattr(train_module, "KEEP_STATE_SECONDS", 0.0)
-    monkeypatch.setattr(train_module, "write_partial", write_and_die)
-    with pytest.raises(Killed):
-        run_stage(context.spec, context.folders, "lenet/c0/dense", 1)
-    monkeypatch.setattr(train_module, "write_partial", write_partial)
+    cut_off_dense(context, monkeypatch)
     more = tiny_context(tmp_path, change={"steps": 250}, dense_orders=[0, 5, 7])
     run_stage(more.spec, more.folders, "lenet/c0/dense", 1)
     assert more.store.read(dense_run("lenet", 0).id)["snapshots"] == [0, 5, 7]
