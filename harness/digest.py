@@ -15,13 +15,22 @@ PACKAGE = Path(__file__).parent
 CODE: dict[str, tuple[str, ...]] = {
     "data": ("data/*.py", "seeds.py"),
     "training": (
+        "kernels/*.py",
+        "kernels/*.c",
         "networks/*.py",
         "training/*.py",
         "pruning/*.py",
         "seeds.py",
         "workflow/train.py",
     ),
-    "analysis": ("networks/*.py", "analysis/distance.py", "analysis/interpolation.py", "workflow/compare.py"),
+    "analysis": (
+        "networks/*.py",
+        "kernels/*.py",
+        "kernels/*.c",
+        "analysis/distance.py",
+        "analysis/interpolation.py",
+        "workflow/compare.py",
+    ),
     "collect": ("analysis/table.py", "workflow/collect.py"),
     "claims": ("claims/*.py", "spec/claims.py", "spec/measures.py"),
     "report": ("report/*.py", "report/templates/*.j2", "claims/judge.py"),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness import kernels
 from harness.spec.models import Recipe
 from harness.training.batches import Batches
 from harness.training.recipe import learning_rate, make_optimizer, optimizer_tensors, set_optimizer
@@ -31,6 +32,7 @@ class Trained:
 def use_threads(threads: int) -> None:
     """Fix the number of threads and ask for deterministic kernels: small steps lose 15-fold on oversubscribed cores."""
     torch.set_num_threads(threads)
+    kernels.use_threads(threads)
     torch.use_deterministic_algorithms(True)
     # that mode fills new memory before it is written: a tenth of a step, and it changes no number
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -43,6 +45,17 @@ def apply_masks(network: nn.Module, masks: Masks) -> None:
         with torch.no_grad():
             for name, mask in masks.items():
                 named[name].mul_(mask)
+
+
+def gradients(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Mean cross-entropy [R] of each replicate's batch x [R, N, C, *S], y [R, N]; leaves its gradients in `.grad`."""
+    by_kernels = getattr(network, "gradients", None)
+    losses = by_kernels(x, y) if by_kernels else None
+    if losses is None:
+        losses = F.cross_entropy(network(x).transpose(1, 2), y, reduction="none").mean(1)
+        network.zero_grad()
+        losses.sum().backward()
+    return losses.detach()
 
 
 def train(
@@ -90,17 +103,14 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step)
         x, y = batches.batch(step)
-        losses = F.cross_entropy(network(x).transpose(1, 2), y, reduction="none").mean(1)
-        optimizer.zero_grad()
-        losses.sum().backward()
+        losses = gradients(network, x, y)
         optimizer.step()
         apply_masks(network, masks)
         if (step + 1) % CHECK_EVERY == 0 or step + 1 == recipe.steps:
-            seen = losses.detach()
-            for position in torch.nonzero(~torch.isfinite(seen)).flatten().tolist():
+            for position in torch.nonzero(~torch.isfinite(losses)).flatten().tolist():
                 trained.diverged.setdefault(position, step)
             if each_check:
-                each_check(step + 1, seen)
+                each_check(step + 1, losses)
             if keep_state and step + 1 < recipe.steps and time.perf_counter() - last_kept > keep_every_seconds:
                 last_kept = time.perf_counter()
                 trained.seconds = last_kept - began
@@ -121,7 +131,7 @@ def _not_finite(state: State) -> list[int]:
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, x: Tensor, y: Tensor, batch_size: int = 500) -> tuple[Tensor, Tensor]:
+def evaluate(network: nn.Module, x: Tensor, y: Tensor, batch_size: int = 512) -> tuple[Tensor, Tensor]:
     """Accuracy in percent [R] and mean cross-entropy [R] of each replicate, with BatchNorm's stored statistics."""
     network.eval()
     replicates = next(network.parameters()).shape[0]

@@ -1,0 +1,102 @@
+"""Hand-written CPU kernels for the stacks' inner loops: which build of them runs here, and on how many threads.
+
+The kernels compute what the torch operations of `harness.networks` compute, up to the rounding of sums. They are
+compiled when the package is installed; where that wasn't possible, and on other devices, torch does the work.
+"""
+
+import ctypes
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.errors import HarnessError
+from harness.kernels.build import TARGETS, library
+
+CHOICE = "HARNESS_KERNELS"  # environment: a build's name, or "torch" for none
+LANES = 16  # the number of samples that the kernels take is a multiple of this, whatever the CPU's vectors
+_BUILD_OF = {"AVX512": "avx512", "AVX2": "avx2"}  # torch's name for what the CPU can do -> build
+
+
+class _Setting:
+    """What can change while the program runs: the pool of threads, and whether the kernels are switched off."""
+
+    threads = 1
+    pool: ThreadPoolExecutor | None = None
+    off = False
+
+
+def available() -> str:
+    """Name of the kernels' build in use ("avx512", "avx2", "neon"), "" where torch does the work.
+
+    Raises HarnessError if HARNESS_KERNELS names a build that isn't there.
+    """
+    return "" if _Setting.off or _load() is None else _name()
+
+
+@contextmanager
+def without() -> Iterator[None]:
+    """Compute with torch alone inside the block."""
+    before, _Setting.off = _Setting.off, True
+    try:
+        yield
+    finally:
+        _Setting.off = before
+
+
+def use_threads(threads: int) -> None:
+    """Number of threads that share a kernel's work."""
+    if threads != _Setting.threads:
+        if _Setting.pool:
+            _Setting.pool.shutdown()
+        _Setting.pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
+        _Setting.threads = threads
+
+
+def call(name: str, *arguments: Any) -> None:
+    """Call a kernel on every thread: the last two arguments that it gets are the thread's number and how many."""
+    kernel: Callable[..., None] = getattr(_library(), name)
+    if _Setting.pool is None:
+        kernel(*arguments, 0, 1)
+        return
+    parts = _Setting.threads
+    others = [_Setting.pool.submit(kernel, *arguments, part, parts) for part in range(1, parts)]
+    kernel(*arguments, 0, parts)
+    for other in others:
+        other.result()
+
+
+def _name() -> str:
+    chosen = os.environ.get(CHOICE, "")
+    if chosen:
+        return "" if chosen == "torch" else chosen
+    if "neon" in TARGETS.get(os.uname().machine, {}):
+        return "neon"
+    return _BUILD_OF.get(torch.backends.cpu.get_cpu_capability(), "")
+
+
+@cache
+def _load() -> ctypes.CDLL | None:
+    name = _name()
+    path = Path(__file__).parent / library(name)
+    if not name or not path.is_file():
+        if os.environ.get(CHOICE, "") not in ("", "torch"):
+            there = ", ".join(sorted(found.stem[8:] for found in path.parent.glob(library("*")))) or "none is compiled"
+            raise HarnessError(f"{CHOICE}={name}: no such build of the kernels (there: {there}; or torch)")
+        return None
+    found = ctypes.CDLL(str(path))
+    pointer, whole = ctypes.c_void_p, ctypes.c_int64
+    found.execute.argtypes, found.execute.restype = [pointer, whole, pointer, whole, whole], None
+    return found
+
+
+def _library() -> ctypes.CDLL:
+    found = _load()
+    if found is None:
+        raise RuntimeError("the kernels aren't there: ask available() first")
+    return found

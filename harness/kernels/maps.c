@@ -1,0 +1,305 @@
+/* Convolution and batch normalisation of a stack's feature maps, for a CPU.
+ *
+ * A feature map is [R, C, P, N]: replicate, channel, position (row by row when there are two dimensions), sample. The
+ * samples lie innermost, so every operation is a plain run over a vector register of samples, whatever the kernel's
+ * width, the stride or the edge of the map. N is a multiple of 16. float32 throughout; sums over a whole channel in
+ * double. Work is cut in `parts`, of which a call does number `part`: threads share nothing but the input.
+ */
+#include <math.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__AVX512F__)
+#define LANES 16
+#elif defined(__AVX__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
+#define WIDE 4            /* vectors of samples that a tile of the convolution holds for each of its outputs */
+#define TALL 4            /* outputs (channels) of a tile */
+#define DEEP (LANES / 4)  /* inputs (channels) of a tile of the weight gradient: TALL * DEEP sums = LANES */
+
+typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t lanes_of_int __attribute__((vector_size(4 * LANES)));
+
+#define EXPORT __attribute__((visibility("default")))
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE vec load(const float *at) { return *(const vec *)at; }
+INLINE void store(float *at, vec value) { *(vec *)at = value; }
+INLINE vec where_positive(vec test, vec x) { return (vec)((lanes_of_int)x & (lanes_of_int)(test > 0)); }
+
+#if LANES == 16
+#define EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#elif LANES == 8
+#define EVEN 0, 2, 4, 6, 8, 10, 12, 14
+#define ODD 1, 3, 5, 7, 9, 11, 13, 15
+#else
+#define EVEN 0, 2, 4, 6
+#define ODD 1, 3, 5, 7
+#endif
+
+/* Lane i of the result is the sum over the lanes of v[i]; v has LANES vectors and is overwritten. */
+INLINE vec sums(vec *v) {
+    for (int count = LANES; count > 1; count /= 2)
+        for (int i = 0; i < count / 2; i++)
+            v[i] = __builtin_shufflevector(v[2 * i], v[2 * i + 1], EVEN) +
+                   __builtin_shufflevector(v[2 * i], v[2 * i + 1], ODD);
+    return v[0];
+}
+
+INLINE double sum(vec v) {
+    double total = 0;
+    for (int i = 0; i < LANES; i++) total += v[i];
+    return total;
+}
+
+static void share(int64_t work, int64_t part, int64_t parts, int64_t *from, int64_t *to) {
+    *from = work * part / parts;
+    *to = work * (part + 1) / parts;
+}
+
+/* What a convolution reads: under[p * taps + t] is the input position under tap t of the kernel at output position p,
+ * or -1 where the tap falls outside the map: that is the zero padding. */
+typedef struct {
+    int64_t outputs, inputs, out_positions, in_positions, samples, taps;
+    const int32_t *under;
+} Geometry;
+
+/* One tile: `tall` outputs at one position for `wide` vectors of samples. Weight of (output i, input k, tap t) is at
+ * w[i * wi + k * wk + t * wt]. */
+INLINE void tile(float *out, const float *in, const float *w, const Geometry *g, int64_t p, int64_t wi, int64_t wk,
+                 int64_t wt, int64_t add, const int tall, const int wide) {
+    const int64_t out_row = g->out_positions * g->samples, in_row = g->in_positions * g->samples;
+    vec y[TALL][WIDE];
+    for (int i = 0; i < tall; i++)
+        for (int j = 0; j < wide; j++) y[i][j] = add ? load(out + i * out_row + j * LANES) : (vec){0};
+    for (int64_t t = 0; t < g->taps; t++) {
+        const int32_t position = g->under[p * g->taps + t];
+        if (position < 0) continue;
+        const float *x = in + position * g->samples, *weight = w + t * wt;
+        for (int64_t k = 0; k < g->inputs; k++, x += in_row, weight += wk)
+            for (int j = 0; j < wide; j++) {
+                const vec xj = load(x + j * LANES);
+                for (int i = 0; i < tall; i++) y[i][j] += weight[i * wi] * xj;
+            }
+    }
+    for (int i = 0; i < tall; i++)
+        for (int j = 0; j < wide; j++) store(out + i * out_row + j * LANES, y[i][j]);
+}
+
+/* out[r, i, p, n] (+)= sum over taps and inputs k of w[r, i, k, t] in[r, k, position, n].
+ * The gradient to the input is the same sum with the weights' two channel strides exchanged. */
+static void convolve(const Geometry *g, float *out, const float *in, const float *w, int64_t replicates, int64_t wr,
+                     int64_t wi, int64_t wk, int64_t wt, int64_t add, int64_t part, int64_t parts) {
+    const int64_t row = g->out_positions * g->samples;
+    int64_t from, to;
+    share(replicates * g->out_positions, part, parts, &from, &to);
+    for (int64_t work = from; work < to; work++) {
+        const int64_t r = work / g->out_positions, p = work % g->out_positions;
+        const float *x = in + r * g->inputs * g->in_positions * g->samples, *weights = w + r * wr;
+        float *y = out + (r * g->outputs * g->out_positions + p) * g->samples;
+        for (int64_t n = 0; n < g->samples;) {
+            const int wide = n + WIDE * LANES <= g->samples ? WIDE : 1;
+            for (int64_t i = 0; i < g->outputs;) {
+                const int tall = i + TALL <= g->outputs ? TALL : 1;
+                float *to_y = y + i * row + n;
+                const float *from_w = weights + i * wi;
+                if (tall == TALL && wide == WIDE) tile(to_y, x + n, from_w, g, p, wi, wk, wt, add, TALL, WIDE);
+                else if (wide == WIDE) tile(to_y, x + n, from_w, g, p, wi, wk, wt, add, 1, WIDE);
+                else if (tall == TALL) tile(to_y, x + n, from_w, g, p, wi, wk, wt, add, TALL, 1);
+                else tile(to_y, x + n, from_w, g, p, wi, wk, wt, add, 1, 1);
+                i += tall;
+            }
+            n += wide * LANES;
+        }
+    }
+}
+
+/* Adds to dw[i, k, t] for one tile of weights (tall x deep channels, tap t) the sum over output positions from..to. */
+INLINE void weight_tile(float *dw, const float *dy, const float *x, const Geometry *g, int64_t t, int64_t from,
+                        int64_t to, const int tall, const int deep) {
+    const int64_t dy_row = g->out_positions * g->samples, x_row = g->in_positions * g->samples;
+    vec total[TALL * DEEP];
+    for (int i = 0; i < TALL * DEEP; i++) total[i] = (vec){0};
+    for (int64_t p = from; p < to; p++) {
+        const int32_t position = g->under[p * g->taps + t];
+        if (position < 0) continue;
+        const float *a = dy + p * g->samples, *b = x + position * g->samples;
+        for (int64_t n = 0; n < g->samples; n += LANES) {
+            vec at[TALL];
+            for (int i = 0; i < tall; i++) at[i] = load(a + i * dy_row + n);
+            for (int k = 0; k < deep; k++) {
+                const vec bk = load(b + k * x_row + n);
+                for (int i = 0; i < tall; i++) total[i * DEEP + k] += at[i] * bk;
+            }
+        }
+    }
+    const vec done = sums(total);
+    for (int i = 0; i < tall; i++)
+        for (int k = 0; k < deep; k++) dw[(i * g->inputs + k) * g->taps + t] += done[i * DEEP + k];
+}
+
+#define SPAN 8192 /* bytes of a map's row that stay in the first-level cache while its taps pass */
+
+/* dw[r, i, k, t] = sum over positions and samples of dy[r, i, p, n] x[r, k, position, n]. */
+static void weight_gradient(const Geometry *g, float *dw, const float *dy, const float *x, int64_t replicates,
+                            int64_t part, int64_t parts) {
+    const int64_t tiles = (g->outputs + TALL - 1) / TALL;
+    const int64_t block = SPAN / 4 / g->samples > 1 ? SPAN / 4 / g->samples : 1;
+    int64_t first, last;
+    share(replicates * tiles, part, parts, &first, &last);
+    for (int64_t work = first; work < last; work++) {
+        const int64_t r = work / tiles, i = work % tiles * TALL;
+        const int tall = g->outputs - i < TALL ? (int)(g->outputs - i) : TALL;
+        const float *dyr = dy + (r * g->outputs + i) * g->out_positions * g->samples;
+        const float *xr = x + r * g->inputs * g->in_positions * g->samples;
+        float *dwr = dw + (r * g->outputs + i) * g->inputs * g->taps;
+        for (int64_t j = 0; j < tall * g->inputs * g->taps; j++) dwr[j] = 0;
+        for (int64_t from = 0; from < g->out_positions; from += block) {
+            const int64_t to = from + block < g->out_positions ? from + block : g->out_positions;
+            for (int64_t k = 0; k < g->inputs; k += DEEP) {
+                const int deep = g->inputs - k < DEEP ? (int)(g->inputs - k) : DEEP;
+                const float *xk = xr + k * g->in_positions * g->samples;
+                for (int64_t t = 0; t < g->taps; t++) {
+                    if (tall == TALL && deep == DEEP)
+                        weight_tile(dwr + k * g->taps, dyr, xk, g, t, from, to, TALL, DEEP);
+                    else weight_tile(dwr + k * g->taps, dyr, xk, g, t, from, to, tall, deep);
+                }
+            }
+        }
+    }
+}
+
+/* A batch normalisation of [R * channels, count] rows. Per channel: scale and shift (trained), mean and variance
+ * (running, updated by `momentum` when `training`), and of this batch centre = mean and steep = 1 / sqrt(var + eps). */
+typedef struct {
+    int64_t channels, count;
+    const float *scale, *shift;
+    float *mean, *variance, *centre, *steep;
+    double momentum, eps;
+    int64_t training, relu;
+} Norm;
+
+#define RUN 256 /* vectors summed in float32 before their sum goes on in double */
+
+/* Sum over a row of y - centre, or of its square. */
+INLINE double sum_of_row(const float *y, int64_t count, float centre, const int squared) {
+    double total = 0;
+    for (int64_t from = 0; from < count; from += RUN * LANES) {
+        const int64_t to = from + RUN * LANES < count ? from + RUN * LANES : count;
+        vec part[4] = {0};
+        for (int64_t m = from; m < to; m += LANES) {
+            const vec value = load(y + m) - centre;
+            if (squared) part[m / LANES & 3] += value * value;
+            else part[m / LANES & 3] += value;
+        }
+        total += sum((part[0] + part[1]) + (part[2] + part[3]));
+    }
+    return total;
+}
+
+/* out = [relu](scale * (y - centre) * steep + shift [+ residual]); out may be y. */
+static void normalise(const Norm *b, float *out, const float *y, const float *residual, int64_t part, int64_t parts) {
+    int64_t from, to;
+    share(b->channels, part, parts, &from, &to);
+    for (int64_t c = from; c < to; c++) {
+        const float *row = y + c * b->count, *extra = residual + c * b->count;
+        float *at = out + c * b->count;
+        double mean = b->mean[c], variance = b->variance[c];
+        if (b->training) {
+            const double count = (double)b->count;
+            mean = sum_of_row(row, b->count, 0, 0) / count;
+            variance = sum_of_row(row, b->count, (float)mean, 1) / count;
+            b->mean[c] += (float)(b->momentum * (mean - b->mean[c]));
+            b->variance[c] += (float)(b->momentum * (variance * count / (count - 1) - b->variance[c]));
+        }
+        const float centre = (float)mean, steep = (float)(1 / sqrt(variance + b->eps));
+        const float scale = b->scale[c] * steep, shift = b->shift[c];
+        b->centre[c] = centre;
+        b->steep[c] = steep;
+        for (int64_t m = 0; m < b->count; m += LANES) {
+            vec value = (load(row + m) - centre) * scale + shift;
+            if (residual) value += load(extra + m);
+            if (b->relu) value = where_positive(value, value);
+            store(at + m, value);
+        }
+    }
+}
+
+/* From the gradient to `out`: dy to y, dscale and dshift, and (unless null) `through`, the gradient to the residual:
+ * that to `out` where the ReLU let it pass. dy may be `gradient`. */
+static void normalise_backward(const Norm *b, float *dy, float *dscale, float *dshift, float *through,
+                               const float *gradient, const float *out, const float *y, int64_t part, int64_t parts) {
+    int64_t from, to;
+    share(b->channels, part, parts, &from, &to);
+    for (int64_t c = from; c < to; c++) {
+        const float *g = gradient + c * b->count, *a = out + c * b->count, *row = y + c * b->count;
+        float *at = dy + c * b->count, *open = through + c * b->count;
+        const float centre = b->centre[c], steep = b->steep[c];
+        double total = 0, along = 0;
+        for (int64_t first = 0; first < b->count; first += RUN * LANES) {
+            const int64_t last = first + RUN * LANES < b->count ? first + RUN * LANES : b->count;
+            vec sum_g[2] = {0}, sum_gy[2] = {0};
+            for (int64_t m = first; m < last; m += LANES) {
+                const int j = (m / LANES) & 1;
+                vec passed = load(g + m);
+                if (b->relu) passed = where_positive(load(a + m), passed);
+                sum_g[j] += passed;
+                sum_gy[j] += passed * (load(row + m) - centre);
+            }
+            total += sum(sum_g[0] + sum_g[1]);
+            along += sum(sum_gy[0] + sum_gy[1]);
+        }
+        dshift[c] = (float)total;
+        dscale[c] = (float)(along * steep);
+        const float scale = b->scale[c] * steep, flat = (float)(total / (double)b->count);
+        const float tilt = (float)(along * steep * steep / (double)b->count);
+        for (int64_t m = 0; m < b->count; m += LANES) {
+            vec passed = load(g + m);
+            if (b->relu) passed = where_positive(load(a + m), passed);
+            if (through) store(open + m, passed);
+            store(at + m, scale * (passed - flat - (load(row + m) - centre) * tilt));
+        }
+    }
+}
+
+/* One operation of a program, with its operands; see the functions above for which it takes. */
+enum { CONVOLVE, WEIGHT_GRADIENT, NORMALISE, NORMALISE_BACKWARD };
+typedef struct {
+    int64_t kind;
+    const Geometry *g;
+    const Norm *b;
+    void *operand[8];
+    int64_t replicates, wr, wi, wk, wt, add;
+} Operation;
+
+static void perform(const Operation *o, int64_t part, int64_t parts) {
+    void *const *p = o->operand;
+    switch (o->kind) {
+    case CONVOLVE:
+        convolve(o->g, p[0], p[1], p[2], o->replicates, o->wr, o->wi, o->wk, o->wt, o->add, part, parts);
+        break;
+    case WEIGHT_GRADIENT: weight_gradient(o->g, p[0], p[1], p[2], o->replicates, part, parts); break;
+    case NORMALISE: normalise(o->b, p[0], p[1], p[2], part, parts); break;
+    case NORMALISE_BACKWARD:
+        normalise_backward(o->b, p[0], p[1], p[2], p[3], p[4], p[5], p[6], part, parts);
+        break;
+    }
+}
+
+/* Run a program as part `part` of `parts` threads, which all call this; `arrived` is zero before the first does. An
+ * operation starts when every thread is done with the one before. */
+EXPORT void execute(const Operation *program, int64_t count, _Atomic int64_t *arrived, int64_t part, int64_t parts) {
+    for (int64_t i = 0; i < count; i++) {
+        perform(program + i, part, parts);
+        if (parts == 1) continue;
+        atomic_fetch_add(arrived, 1);
+        for (int64_t spins = 0; atomic_load(arrived) < (i + 1) * parts; spins++)
+            if (spins > 10000) sched_yield();
+    }
+}
