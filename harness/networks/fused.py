@@ -21,7 +21,8 @@ class Programs:
     x: Tensor  # [R, C, P, N]
     features: Tensor  # [R, C', P', N], what the last block puts out
     gradient: Tensor  # the same shape: gradient to the features, overwritten by the backward pass
-    pointers: tuple[int, ...]  # where the parameters and buffers were when the programs were written
+    tensors: list[Tensor]  # the network's parameters and buffers
+    pointers: list[int]  # where they were when the programs were written
 
 
 _programs: WeakKeyDictionary[nn.Module, dict[tuple[int, bool, bool], Programs]] = WeakKeyDictionary()
@@ -60,12 +61,11 @@ def gradients(network: Any, x: Tensor, y: Tensor) -> Tensor:
 
 def _forward(network: Any, x: Tensor, *, gradients: bool) -> Programs:
     """Run the forward pass, after writing its program if there is none for this shape yet."""
-    pointers = tuple(value.data_ptr() for value in network.state_dict(keep_vars=True).values())
     known = _programs.setdefault(network, {})
     key = (x.shape[1], network.training, gradients)
     programs = known.get(key)
-    if programs is None or programs.pointers != pointers:
-        programs = known[key] = _write(network, x, pointers, gradients)
+    if programs is None or programs.pointers != [tensor.data_ptr() for tensor in programs.tensors]:
+        programs = known[key] = _write(network, x, gradients)
     for norm in programs.forward.norms:
         norm.structure.momentum = norm.module.momentum
     pack(x, programs.x)
@@ -73,7 +73,7 @@ def _forward(network: Any, x: Tensor, *, gradients: bool) -> Programs:
     return programs
 
 
-def _write(network: Any, x: Tensor, pointers: tuple[int, ...], gradients: bool) -> Programs:
+def _write(network: Any, x: Tensor, gradients: bool) -> Programs:
     """The programs of a residual network (`harness.networks.resnet.ResNet`)."""
     if gradients:
         for name, parameter in network.named_parameters():
@@ -96,7 +96,8 @@ def _write(network: Any, x: Tensor, pointers: tuple[int, ...], gradients: bool) 
         for written in reversed(blocks):
             at = written.backward(back, at)
         layers[0].backward(back, at)
-    return Programs(program, back, packed, last, gradient, pointers)
+    tensors = [*network.parameters(), *network.buffers()]
+    return Programs(program, back, packed, last, gradient, tensors, [tensor.data_ptr() for tensor in tensors])
 
 
 class _Layer:

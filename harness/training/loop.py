@@ -38,15 +38,6 @@ def use_threads(threads: int) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def apply_masks(network: nn.Module, masks: Masks) -> None:
-    """Set pruned weights to exactly zero."""
-    if masks:
-        named = dict(network.named_parameters())
-        with torch.no_grad():
-            for name, mask in masks.items():
-                named[name].mul_(mask)
-
-
 def gradients(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Mean cross-entropy [R] of each replicate's batch x [R, N, C, *S], y [R, N]; leaves its gradients in `.grad`."""
     by_kernels = getattr(network, "gradients", None)
@@ -82,8 +73,8 @@ def train(
     write_network(network, start)
     network.train()
     named = dict(network.named_parameters())
-    masks = masks or {}
-    apply_masks(network, masks)
+    pruned, kept = [named[name] for name in masks or {}], list((masks or {}).values())
+    _apply(kept, pruned)
     optimizer = make_optimizer(recipe, list(named.values()))
     set_optimizer(recipe, optimizer, named, start.optimizer, start.optimizer_steps)
     trained = earlier or Trained(start)
@@ -105,7 +96,7 @@ def train(
         x, y = batches.batch(step)
         losses = gradients(network, x, y)
         optimizer.step()
-        apply_masks(network, masks)
+        _apply(kept, pruned)
         if (step + 1) % CHECK_EVERY == 0 or step + 1 == recipe.steps:
             for position in torch.nonzero(~torch.isfinite(losses)).flatten().tolist():
                 trained.diverged.setdefault(position, step)
@@ -120,6 +111,13 @@ def train(
     for position in _not_finite(trained.final):
         trained.diverged.setdefault(position, recipe.steps)
     return trained
+
+
+@torch.no_grad()
+def _apply(masks: list[Tensor], weights: list[nn.Parameter]) -> None:
+    """Set pruned weights to exactly zero."""
+    if masks:
+        torch._foreach_mul_(weights, masks)
 
 
 def _not_finite(state: State) -> list[int]:
