@@ -1,74 +1,15 @@
-/* Convolution and batch normalisation of a stack's feature maps, for a CPU.
+/* Convolution and batch normalisation of a stack's feature maps.
  *
  * A feature map is [R, C, P, N]: replicate, channel, position (row by row when there are two dimensions), sample. The
  * samples lie innermost, so every operation is a plain run over a vector register of samples, whatever the kernel's
  * width, the stride or the edge of the map. N is a multiple of 16. float32 throughout; sums over a whole channel in
- * double. Work is cut in `parts`, of which a call does number `part`: threads share nothing but the input.
+ * double.
  */
-#include <math.h>
-#include <sched.h>
-#include <stdatomic.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "operations.h"
 
-#if defined(__AVX512F__)
-#define LANES 16
-#elif defined(__AVX__)
-#define LANES 8
-#else
-#define LANES 4
-#endif
-#define WIDE 4            /* vectors of samples that a tile of the convolution holds for each of its outputs */
-#define TALL 4            /* outputs (channels) of a tile */
-#define DEEP (LANES / 4)  /* inputs (channels) of a tile of the weight gradient: TALL * DEEP sums = LANES */
-
-typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef int32_t lanes_of_int __attribute__((vector_size(4 * LANES)));
-
-#define EXPORT __attribute__((visibility("default")))
-#define INLINE static inline __attribute__((always_inline))
-
-INLINE vec load(const float *at) { return *(const vec *)at; }
-INLINE void store(float *at, vec value) { *(vec *)at = value; }
-INLINE vec where_positive(vec test, vec x) { return (vec)((lanes_of_int)x & (lanes_of_int)(test > 0)); }
-
-#if LANES == 16
-#define EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
-#define ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
-#elif LANES == 8
-#define EVEN 0, 2, 4, 6, 8, 10, 12, 14
-#define ODD 1, 3, 5, 7, 9, 11, 13, 15
-#else
-#define EVEN 0, 2, 4, 6
-#define ODD 1, 3, 5, 7
-#endif
-
-/* Lane i of the result is the sum over the lanes of v[i]; v has LANES vectors and is overwritten. */
-INLINE vec sums(vec *v) {
-    for (int count = LANES; count > 1; count /= 2)
-        for (int i = 0; i < count / 2; i++)
-            v[i] = __builtin_shufflevector(v[2 * i], v[2 * i + 1], EVEN) +
-                   __builtin_shufflevector(v[2 * i], v[2 * i + 1], ODD);
-    return v[0];
-}
-
-INLINE double sum(vec v) {
-    double total = 0;
-    for (int i = 0; i < LANES; i++) total += v[i];
-    return total;
-}
-
-static void share(int64_t work, int64_t part, int64_t parts, int64_t *from, int64_t *to) {
-    *from = work * part / parts;
-    *to = work * (part + 1) / parts;
-}
-
-/* What a convolution reads: under[p * taps + t] is the input position under tap t of the kernel at output position p,
- * or -1 where the tap falls outside the map: that is the zero padding. */
-typedef struct {
-    int64_t outputs, inputs, out_positions, in_positions, samples, taps;
-    const int32_t *under;
-} Geometry;
+#define WIDE 4           /* vectors of samples that a tile of the convolution holds for each of its outputs */
+#define TALL 4           /* outputs (channels) of a tile */
+#define DEEP (LANES / 4) /* inputs (channels) of a tile of the weight gradient: TALL * DEEP sums = LANES */
 
 /* One tile: `tall` outputs at one position for `wide` vectors of samples. Weight of (output i, input k, tap t) is at
  * w[i * wi + k * wk + t * wt]. */
@@ -94,7 +35,7 @@ INLINE void tile(float *out, const float *in, const float *w, const Geometry *g,
 
 /* out[r, i, p, n] (+)= sum over taps and inputs k of w[r, i, k, t] in[r, k, position, n].
  * The gradient to the input is the same sum with the weights' two channel strides exchanged. */
-static void convolve(const Geometry *g, float *out, const float *in, const float *w, int64_t replicates, int64_t wr,
+void convolve(const Geometry *g, float *out, const float *in, const float *w, int64_t replicates, int64_t wr,
                      int64_t wi, int64_t wk, int64_t wt, int64_t add, int64_t part, int64_t parts) {
     const int64_t row = g->out_positions * g->samples;
     int64_t from, to;
@@ -147,7 +88,7 @@ INLINE void weight_tile(float *dw, const float *dy, const float *x, const Geomet
 #define SPAN 8192 /* bytes of a map's row that stay in the first-level cache while its taps pass */
 
 /* dw[r, i, k, t] = sum over positions and samples of dy[r, i, p, n] x[r, k, position, n]. */
-static void weight_gradient(const Geometry *g, float *dw, const float *dy, const float *x, int64_t replicates,
+void weight_gradient(const Geometry *g, float *dw, const float *dy, const float *x, int64_t replicates,
                             int64_t part, int64_t parts) {
     const int64_t tiles = (g->outputs + TALL - 1) / TALL;
     const int64_t block = SPAN / 4 / g->samples > 1 ? SPAN / 4 / g->samples : 1;
@@ -175,16 +116,6 @@ static void weight_gradient(const Geometry *g, float *dw, const float *dy, const
     }
 }
 
-/* A batch normalisation of [R * channels, count] rows. Per channel: scale and shift (trained), mean and variance
- * (running, updated by `momentum` when `training`), and of this batch centre = mean and steep = 1 / sqrt(var + eps). */
-typedef struct {
-    int64_t channels, count;
-    const float *scale, *shift;
-    float *mean, *variance, *centre, *steep;
-    double momentum, eps;
-    int64_t training, relu;
-} Norm;
-
 #define RUN 256 /* vectors summed in float32 before their sum goes on in double */
 
 /* Sum over a row of y - centre, or of its square. */
@@ -204,7 +135,7 @@ INLINE double sum_of_row(const float *y, int64_t count, float centre, const int 
 }
 
 /* out = [relu](scale * (y - centre) * steep + shift [+ residual]); out may be y. */
-static void normalise(const Norm *b, float *out, const float *y, const float *residual, int64_t part, int64_t parts) {
+void normalise(const Norm *b, float *out, const float *y, const float *residual, int64_t part, int64_t parts) {
     int64_t from, to;
     share(b->channels, part, parts, &from, &to);
     for (int64_t c = from; c < to; c++) {
@@ -225,7 +156,7 @@ static void normalise(const Norm *b, float *out, const float *y, const float *re
         for (int64_t m = 0; m < b->count; m += LANES) {
             vec value = (load(row + m) - centre) * scale + shift;
             if (residual) value += load(extra + m);
-            if (b->relu) value = where_positive(value, value);
+            if (b->relu) value = where_open(value, value);
             store(at + m, value);
         }
     }
@@ -233,7 +164,7 @@ static void normalise(const Norm *b, float *out, const float *y, const float *re
 
 /* From the gradient to `out`: dy to y, dscale and dshift, and (unless null) `through`, the gradient to the residual:
  * that to `out` where the ReLU let it pass. dy may be `gradient`. */
-static void normalise_backward(const Norm *b, float *dy, float *dscale, float *dshift, float *through,
+void normalise_backward(const Norm *b, float *dy, float *dscale, float *dshift, float *through,
                                const float *gradient, const float *out, const float *y, int64_t part, int64_t parts) {
     int64_t from, to;
     share(b->channels, part, parts, &from, &to);
@@ -248,7 +179,7 @@ static void normalise_backward(const Norm *b, float *dy, float *dscale, float *d
             for (int64_t m = first; m < last; m += LANES) {
                 const int j = (m / LANES) & 1;
                 vec passed = load(g + m);
-                if (b->relu) passed = where_positive(load(a + m), passed);
+                if (b->relu) passed = where_open(load(a + m), passed);
                 sum_g[j] += passed;
                 sum_gy[j] += passed * (load(row + m) - centre);
             }
@@ -261,45 +192,44 @@ static void normalise_backward(const Norm *b, float *dy, float *dscale, float *d
         const float tilt = (float)(along * steep * steep / (double)b->count);
         for (int64_t m = 0; m < b->count; m += LANES) {
             vec passed = load(g + m);
-            if (b->relu) passed = where_positive(load(a + m), passed);
+            if (b->relu) passed = where_open(load(a + m), passed);
             if (through) store(open + m, passed);
             store(at + m, scale * (passed - flat - (load(row + m) - centre) * tilt));
         }
     }
 }
 
-/* One operation of a program, with its operands; see the functions above for which it takes. */
-enum { CONVOLVE, WEIGHT_GRADIENT, NORMALISE, NORMALISE_BACKWARD };
-typedef struct {
-    int64_t kind;
-    const Geometry *g;
-    const Norm *b;
-    void *operand[8];
-    int64_t replicates, wr, wi, wk, wt, add;
-} Operation;
 
-static void perform(const Operation *o, int64_t part, int64_t parts) {
-    void *const *p = o->operand;
-    switch (o->kind) {
-    case CONVOLVE:
-        convolve(o->g, p[0], p[1], p[2], o->replicates, o->wr, o->wi, o->wk, o->wt, o->add, part, parts);
-        break;
-    case WEIGHT_GRADIENT: weight_gradient(o->g, p[0], p[1], p[2], o->replicates, part, parts); break;
-    case NORMALISE: normalise(o->b, p[0], p[1], p[2], part, parts); break;
-    case NORMALISE_BACKWARD:
-        normalise_backward(o->b, p[0], p[1], p[2], p[3], p[4], p[5], p[6], part, parts);
-        break;
+/* Mean over positions of maps [R, C, P, N], as rows [R, N, C]: what the output layer takes. */
+void pool(float *rows, const float *maps, int64_t replicates, int64_t channels, int64_t positions, int64_t samples,
+          int64_t part, int64_t parts) {
+    int64_t from, to;
+    share(replicates * channels, part, parts, &from, &to);
+    for (int64_t work = from; work < to; work++) {
+        const float *map = maps + work * positions * samples;
+        float *at = rows + work / channels * samples * channels + work % channels;
+        for (int64_t n = 0; n < samples; n += LANES) {
+            vec total = {0};
+            for (int64_t p = 0; p < positions; p++) total += load(map + p * samples + n);
+            total *= 1.0f / (float)positions;
+            for (int i = 0; i < LANES; i++) at[(n + i) * channels] = total[i];
+        }
     }
 }
 
-/* Run a program as part `part` of `parts` threads, which all call this; `arrived` is zero before the first does. An
- * operation starts when every thread is done with the one before. */
-EXPORT void execute(const Operation *program, int64_t count, _Atomic int64_t *arrived, int64_t part, int64_t parts) {
-    for (int64_t i = 0; i < count; i++) {
-        perform(program + i, part, parts);
-        if (parts == 1) continue;
-        atomic_fetch_add(arrived, 1);
-        for (int64_t spins = 0; atomic_load(arrived) < (i + 1) * parts; spins++)
-            if (spins > 10000) sched_yield();
+/* The gradient to maps [R, C, P, N] from that to their means, rows [R, N, C]. */
+void pool_backward(float *maps, const float *rows, int64_t replicates, int64_t channels, int64_t positions,
+                   int64_t samples, int64_t part, int64_t parts) {
+    int64_t from, to;
+    share(replicates * channels, part, parts, &from, &to);
+    for (int64_t work = from; work < to; work++) {
+        float *map = maps + work * positions * samples;
+        const float *at = rows + work / channels * samples * channels + work % channels;
+        for (int64_t n = 0; n < samples; n += LANES) {
+            vec value;
+            for (int i = 0; i < LANES; i++) value[i] = at[(n + i) * channels];
+            value *= 1.0f / (float)positions;
+            for (int64_t p = 0; p < positions; p++) store(map + p * samples + n, value);
+        }
     }
 }

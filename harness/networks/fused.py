@@ -1,103 +1,170 @@
-"""Residual networks on the CPU kernels: forward and backward pass as programs over the network's own parameters."""
+"""Networks on the CPU kernels: inference and whole training steps as programs over the network's own parameters.
 
-from dataclasses import dataclass
+A network says with `write(program, x_shape, training)` how its passes are written; see `Written`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from harness.kernels import LANES, available
-from harness.kernels.maps import Program, Shape, pack, rounded
+from harness.kernels import dense as rows
+from harness.kernels.dense import Memory
+from harness.kernels.maps import (
+    Normed,
+    Shape,
+    convolve,
+    input_gradient,
+    normalise,
+    normalise_backward,
+    pack,
+    pool,
+    pool_backward,
+    rounded,
+    weight_gradient,
+)
+from harness.kernels.program import Program
 
 
 @dataclass
-class Programs:
-    """A network's passes for one number of samples: from `x` to `features`, and back from their gradient."""
+class Written:
+    """A network's forward pass in a program, and how its backward pass is added to it."""
 
-    forward: Program
-    backward: Program
-    x: Tensor  # [R, C, P, N]
-    features: Tensor  # [R, C', P', N], what the last block puts out
-    gradient: Tensor  # the same shape: gradient to the features, overwritten by the backward pass
-    tensors: list[Tensor]  # the network's parameters and buffers
-    pointers: list[int]  # where they were when the programs were written
+    fill: Callable[[Tensor], None]  # takes x [R, N, *sample] to where the program reads it
+    last: rows.Layer  # the output layer: its y holds the logits [R, N', at least classes]
+    backward: Callable[[Tensor], None]  # adds the layers below the last, given the gradient to the last one's x
+    norms: list[Normed] = field(default_factory=list)
 
 
-_programs: WeakKeyDictionary[nn.Module, dict[tuple[int, bool, bool], Programs]] = WeakKeyDictionary()
+@dataclass
+class _Pass:
+    """A program that is ready to run, and the tensors that it was written for."""
+
+    program: Program
+    written: Written
+    labels: Tensor
+    losses: Tensor
+    memory: Memory | None
+    tensors: list[Tensor]
+    places: list[int]
+
+    def stale(self, memory: Memory | None) -> bool:
+        """Whether a tensor has moved, or another optimizer is at work."""
+        return self.memory is not memory or self.places != [tensor.data_ptr() for tensor in self.tensors]
+
+
+_passes: WeakKeyDictionary[nn.Module, dict[tuple[int, bool, bool], _Pass]] = WeakKeyDictionary()
 
 
 def usable(network: nn.Module, x: Tensor) -> bool:
-    """Whether a stack's input [R, N, C, *S] can go through the kernels.
+    """Whether a stack's input [R, N, *sample] can go through the kernels.
 
-    Samples that only fill the last vector would count in the statistics of a training step.
+    Feature maps have room for multiples of LANES samples only; samples that fill a vector up would count in the
+    statistics of a training step.
     """
-    if x.device.type != "cpu" or x.dtype != torch.float32 or not available():
+    if not hasattr(network, "write") or x.device.type != "cpu" or x.dtype != torch.float32 or not available():
         return False
-    return not (network.training and x.shape[1] % LANES)
+    has_statistics = next(network.buffers(), None) is not None
+    return not (network.training and has_statistics and x.shape[1] % LANES)
 
 
-def features(network: Any, x: Tensor) -> Tensor:
-    """Mean over positions of the last block's output, [R, N, C'], without gradients."""
-    programs = _forward(network, x, gradients=False)
-    return programs.features.mean(2)[..., : x.shape[1]].transpose(1, 2)
+def logits(network: nn.Module, x: Tensor) -> Tensor:
+    """What `network(x)` returns, without gradients."""
+    now = _run(network, x, None, None, learn=False)
+    last = now.written.last
+    return last.y[:, : x.shape[1], : last.weight.shape[-1]].clone()
 
 
-def gradients(network: Any, x: Tensor, y: Tensor) -> Tensor:
-    """Mean cross-entropy [R] of a training batch x [R, N, C, *S], y [R, N]; leaves its gradients in `.grad`."""
-    programs = _forward(network, x, gradients=True)
-    pooled = programs.features.mean(2).transpose(1, 2).requires_grad_()
-    network.output.zero_grad()
-    with torch.enable_grad():
-        losses = F.cross_entropy(network.output(pooled).transpose(1, 2), y, reduction="none").mean(1)
-        losses.sum().backward()
-    assert pooled.grad is not None
-    positions = programs.features.shape[2]
-    programs.gradient.copy_((pooled.grad / positions).transpose(1, 2).unsqueeze(2))
-    programs.backward.run()
-    return losses.detach()
+def step(network: nn.Module, x: Tensor, y: Tensor, memory: Memory | None = None) -> Tensor:
+    """Mean cross-entropy [R] of a training batch x [R, N, *sample], y [R, N].
+
+    The parameters move by one step of the optimizer whose `memory` is given; without one, gradients are left in
+    `.grad`.
+    """
+    return _run(network, x, y, memory, learn=True).losses
 
 
-def _forward(network: Any, x: Tensor, *, gradients: bool) -> Programs:
-    """Run the forward pass, after writing its program if there is none for this shape yet."""
-    known = _programs.setdefault(network, {})
-    key = (x.shape[1], network.training, gradients)
-    programs = known.get(key)
-    if programs is None or programs.pointers != [tensor.data_ptr() for tensor in programs.tensors]:
-        programs = known[key] = _write(network, x, gradients)
-    for norm in programs.forward.norms:
-        norm.structure.momentum = norm.module.momentum
-    pack(x, programs.x)
-    programs.forward.run()
-    return programs
+def _run(network: nn.Module, x: Tensor, y: Tensor | None, memory: Memory | None, *, learn: bool) -> _Pass:
+    known = _passes.setdefault(network, {})
+    key = (x.shape[1], network.training, learn)
+    now = known.get(key)
+    if now is None or now.stale(memory):
+        now = known[key] = _write(network, x, memory, learn)
+    for norm in now.written.norms:
+        norm.refresh()
+    now.written.fill(x)
+    if y is not None:
+        now.labels.copy_(y)
+    now.program.run()
+    return now
 
 
-def _write(network: Any, x: Tensor, gradients: bool) -> Programs:
-    """The programs of a residual network (`harness.networks.resnet.ResNet`)."""
-    if gradients:
-        for name, parameter in network.named_parameters():
-            if not name.startswith("output"):
-                parameter.grad = torch.zeros_like(parameter)
-    samples, size = rounded(x.shape[1]), tuple(x.shape[3:])
+def _write(network: Any, x: Tensor, memory: Memory | None, learn: bool) -> _Pass:
     program = Program()
-    packed = torch.zeros(x.shape[0], x.shape[2], x[0, 0, 0].numel(), samples)
-    layers = [_Layer(program, packed, network.conv, network.norm, size, keep=gradients)]
-    last, blocks = layers[0].out, []
+    if learn:
+        for parameter in network.parameters():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+    written: Written = network.write(program, x.shape, learn, memory)
+    labels, losses = torch.zeros(x.shape[:2], dtype=torch.int64), torch.zeros(x.shape[0])
+    if learn:
+        gradient = rows.loss(program, written.last, labels, losses)
+        below = written.last.backward(program, gradient, memory, further=True)
+        assert below is not None
+        written.backward(below)
+    tensors = [*network.parameters(), *network.buffers()]
+    return _Pass(program, written, labels, losses, memory, tensors, [tensor.data_ptr() for tensor in tensors])
+
+
+def write_rows(program: Program, layers: list[nn.Module], shape: torch.Size, memory: Memory | None) -> Written:
+    """Fully connected layers, with ReLU between them, on x of `shape` [R, N, *sample]."""
+    x = program.buffer(shape[0], shape[1], shape[2:].numel())
+    written: list[rows.Layer] = []
+    for layer in layers:
+        before = written[-1].y if written else x
+        written.append(rows.Layer(program, before, layer, relu=layer is not layers[-1]))
+
+    def backward(gradient: Tensor) -> None:
+        for number, layer in reversed(list(enumerate(written[:-1]))):
+            below = layer.backward(program, gradient, memory, further=number > 0)
+            if below is not None:
+                gradient = below
+
+    def fill(given: Tensor) -> None:
+        x.copy_(given.flatten(2))
+
+    return Written(fill, written[-1], backward)
+
+
+def write_residual(program: Program, network: Any, shape: torch.Size, learn: bool, memory: Memory | None) -> Written:
+    """A residual network (`harness.networks.resnet.ResNet`) on x of `shape` [R, N, C, *S]."""
+    samples, size = rounded(shape[1]), tuple(shape[3:])
+    packed = torch.zeros(shape[0], shape[2], shape[3:].numel(), samples)
+    stem = _Layer(program, packed, network.conv, network.norm, size, keep=learn)
+    norms, last, blocks = [stem.normed], stem.out, []
     for block in network.blocks:
-        blocks.append(_Block(program, last, block, size, keep=gradients))
-        if not gradients:
+        blocks.append(_Block(program, last, block, size, keep=learn))
+        norms += blocks[-1].norms
+        if not learn:
             program.give_back(last)
         last, size = blocks[-1].second.out, blocks[-1].first.shape.out_size
-    back = Program()
-    gradient = back.buffer(*last.shape)
-    at = gradient
-    if gradients:
+    output = rows.Layer(program, pool(program, last), network.output, relu=False)
+
+    def backward(gradient: Tensor) -> None:
+        at = pool_backward(program, gradient, last)
         for written in reversed(blocks):
-            at = written.backward(back, at)
-        layers[0].backward(back, at)
-    tensors = [*network.parameters(), *network.buffers()]
-    return Programs(program, back, packed, last, gradient, tensors, [tensor.data_ptr() for tensor in tensors])
+            at = written.backward(program, at)
+        stem.backward(program, at)
+        if memory:
+            for name, parameter in network.named_parameters():
+                if not name.startswith("output."):
+                    rows.update(program, parameter, memory)
+
+    return Written(lambda given: pack(given, packed), output, backward, norms)
 
 
 class _Layer:
@@ -118,14 +185,20 @@ class _Layer:
         outputs, inputs = conv.weight.shape[1:3]
         self.shape = Shape(outputs, inputs, size, conv.width, conv.stride, x.shape[-1])
         self.x, self.conv = x, conv
-        self.y = program.convolve(x, conv.weight, self.shape)
-        self.out, self.normed = program.normalise(self.y, norm, relu=relu, residual=residual, in_place=not keep)
+        self.y = convolve(program, x, conv.weight, self.shape)
+        self.out, self.normed = normalise(program, self.y, norm, relu=relu, residual=residual, in_place=not keep)
 
-    def backward(self, back: Program, gradient: Tensor, through: Tensor | None = None) -> Tensor:
+    def backward(self, program: Program, gradient: Tensor, through: Tensor | None = None) -> Tensor:
         """Gradients to the layer's parameters; returns that to the convolution's output, in place of `gradient`."""
-        back.normalise_backward(self.normed, gradient, self.out, self.y, through)
-        back.weight_gradient(self.conv.weight.grad, gradient, self.x, self.shape)
+        normalise_backward(program, self.normed, gradient, self.out, self.y, through)
+        weight_gradient(program, self.conv.weight.grad, gradient, self.x, self.shape)
         return gradient
+
+    def below(self, program: Program, dy: Tensor, into: Tensor | None = None) -> Tensor:
+        """Gradient to x from that to the convolution's output, which is given back."""
+        dx = input_gradient(program, dy, self.conv.weight, self.shape, into)
+        program.give_back(dy)
+        return dx
 
 
 class _Block:
@@ -141,25 +214,19 @@ class _Block:
             residual = self.short.out
         inside = self.first.shape.out_size
         self.second = _Layer(program, self.first.out, block.conv2, block.norm2, inside, residual=residual, keep=keep)
+        layers = [self.first, self.second, *([self.short] if self.short else [])]
+        self.norms = [layer.normed for layer in layers]
         if not keep:
             program.give_back(self.first.out)
             if self.short:
                 program.give_back(self.short.out)
 
-    def backward(self, back: Program, gradient: Tensor) -> Tensor:
+    def backward(self, program: Program, gradient: Tensor) -> Tensor:
         """Gradient to the block's input from that to its output, which is given back."""
-        through = back.buffer(*gradient.shape)
-        dy2 = self.second.backward(back, gradient, through)
-        inner = back.input_gradient(dy2, self.second.conv.weight, self.second.shape)
-        back.give_back(dy2)
-        dy1 = self.first.backward(back, inner)
+        through = program.buffer(*gradient.shape)
+        inner = self.second.below(program, self.second.backward(program, gradient, through))
+        dy1 = self.first.backward(program, inner)
         if not self.short:
-            back.input_gradient(dy1, self.first.conv.weight, self.first.shape, into=through)
-            back.give_back(dy1)
-            return through
-        dx = back.input_gradient(dy1, self.first.conv.weight, self.first.shape)
-        back.give_back(dy1)
-        dy3 = self.short.backward(back, through)
-        back.input_gradient(dy3, self.short.conv.weight, self.short.shape, into=dx)
-        back.give_back(dy3)
-        return dx
+            return self.first.below(program, dy1, into=through)
+        dx = self.first.below(program, dy1)
+        return self.short.below(program, self.short.backward(program, through), into=dx)

@@ -5,6 +5,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from harness.kernels.dense import Memory
+from harness.kernels.program import Program
+from harness.networks import fused
 from harness.networks.layers import Linear
 
 
@@ -18,8 +21,14 @@ class LeNet(nn.Module):
         self.output = Linear(replicates, 100, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not torch.is_grad_enabled() and fused.usable(self, x):
+            return fused.logits(self, x)
         hidden = torch.relu(self.hidden1(x.flatten(2)))
         return self.output(torch.relu(self.hidden2(hidden)))
+
+    def write(self, program: Program, shape: torch.Size, learn: bool, memory: Memory | None) -> fused.Written:
+        """The passes on the CPU kernels."""
+        return fused.write_rows(program, [self.hidden1, self.hidden2, self.output], shape, memory)
 
     def prunable(self) -> list[str]:
         """All three weight matrices: the paper's level of 10.7% is 0.8**10, a flat 20% of all weights a level."""

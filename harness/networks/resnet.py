@@ -6,6 +6,8 @@ ResNet-20 at 3x32x32 has 272,474 trainable parameters; the same definition in on
 import torch
 from torch import Tensor, nn
 
+from harness.kernels.dense import Memory
+from harness.kernels.program import Program
 from harness.networks import fused
 from harness.networks.layers import BatchNorm, Conv, Linear, fold, pool_all
 
@@ -62,13 +64,13 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if not torch.is_grad_enabled() and fused.usable(self, x):
-            return self.output(fused.features(self, x))
+            return fused.logits(self, x)
         y = torch.relu_(self.norm(self.conv(fold(x, self.dims))))
         return self.output(pool_all(self.blocks(y), self.dims, self.replicates))
 
-    def gradients(self, x: Tensor, y: Tensor) -> Tensor | None:
-        """Mean cross-entropy [R] of a batch, its gradients in `.grad`; None where only autograd can do that."""
-        return fused.gradients(self, x, y) if fused.usable(self, x) else None
+    def write(self, program: Program, shape: torch.Size, learn: bool, memory: Memory | None) -> fused.Written:
+        """The passes on the CPU kernels."""
+        return fused.write_residual(program, self, shape, learn, memory)
 
     def prunable(self) -> list[str]:
         """The width-3 convolutions: shortcuts and the output layer stay dense (reference section 1.2)."""

@@ -35,7 +35,8 @@ class Batches:
             self._plan(epoch)
         here = slice(position * self.batch_size, (position + 1) * self.batch_size)
         index = self._index[:, here]
-        x, y = self.x[index], self.y[index]
+        x = self.x.index_select(0, index.flatten()).unflatten(0, index.shape)  # twice as fast as self.x[index]
+        y = self.y[index]
         if self.augmentation == "flip_crop":
             x = flip_and_crop(x.flatten(0, 1), self._flip[:, here].flatten(), self._shift[:, here].flatten(0, 1))
             x = x.unflatten(0, tuple(index.shape))

@@ -9,10 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness import kernels
+from harness.networks import fused
 from harness.spec.models import Recipe
 from harness.training.batches import Batches
-from harness.training.recipe import learning_rate, make_optimizer, optimizer_tensors, set_optimizer
+from harness.training.recipe import learning_rate
 from harness.training.state import State, read_network, write_network
+from harness.training.updates import Updater
 
 CHECK_EVERY = 100  # steps between looks at the loss: each look waits for the device
 
@@ -38,14 +40,15 @@ def use_threads(threads: int) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def gradients(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Mean cross-entropy [R] of each replicate's batch x [R, N, C, *S], y [R, N]; leaves its gradients in `.grad`."""
-    by_kernels = getattr(network, "gradients", None)
-    losses = by_kernels(x, y) if by_kernels else None
-    if losses is None:
-        losses = F.cross_entropy(network(x).transpose(1, 2), y, reduction="none").mean(1)
-        network.zero_grad()
-        losses.sum().backward()
+def take_step(network: nn.Module, x: Tensor, y: Tensor, updater: Updater, rate: float) -> Tensor:
+    """One step on a batch x [R, N, *sample], y [R, N] at a learning rate; mean cross-entropy [R] before it."""
+    updater.begin(rate)
+    if fused.usable(network, x):
+        return fused.step(network, x, y, updater)
+    losses = F.cross_entropy(network(x).transpose(1, 2), y, reduction="none").mean(1)
+    network.zero_grad()
+    losses.sum().backward()
+    updater.step_by_torch()
     return losses.detach()
 
 
@@ -73,16 +76,13 @@ def train(
     write_network(network, start)
     network.train()
     named = dict(network.named_parameters())
-    pruned, kept = [named[name] for name in masks or {}], list((masks or {}).values())
-    _apply(kept, pruned)
-    optimizer = make_optimizer(recipe, list(named.values()))
-    set_optimizer(recipe, optimizer, named, start.optimizer, start.optimizer_steps)
+    updater = Updater(recipe, named, masks or {}, start.optimizer, start.optimizer_steps)
     trained = earlier or Trained(start)
     first = start.step
 
     def state(step: int) -> State:
         now = read_network(network, step)
-        now.optimizer = optimizer_tensors(recipe, optimizer, named)
+        now.optimizer = updater.tensors()
         now.optimizer_steps = start.optimizer_steps + step - first
         return now
 
@@ -91,12 +91,8 @@ def train(
     for step in range(first, recipe.steps):
         if step in snapshot_steps:
             trained.snapshots[step] = state(step)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, step)
         x, y = batches.batch(step)
-        losses = gradients(network, x, y)
-        optimizer.step()
-        _apply(kept, pruned)
+        losses = take_step(network, x, y, updater, learning_rate(recipe, step))
         if (step + 1) % CHECK_EVERY == 0 or step + 1 == recipe.steps:
             for position in torch.nonzero(~torch.isfinite(losses)).flatten().tolist():
                 trained.diverged.setdefault(position, step)
@@ -111,13 +107,6 @@ def train(
     for position in _not_finite(trained.final):
         trained.diverged.setdefault(position, recipe.steps)
     return trained
-
-
-@torch.no_grad()
-def _apply(masks: list[Tensor], weights: list[nn.Parameter]) -> None:
-    """Set pruned weights to exactly zero."""
-    if masks:
-        torch._foreach_mul_(weights, masks)
 
 
 def _not_finite(state: State) -> list[int]:

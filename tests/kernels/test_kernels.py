@@ -1,5 +1,6 @@
 """The CPU kernels against torch's own operations in float64, in every build that this machine can run."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -11,10 +12,23 @@ from torch.nn import functional as F
 
 from harness import kernels
 from harness.errors import HarnessError
-from harness.kernels.maps import Program, Shape, pack, rounded
-from harness.networks import build, initialise
-from harness.networks.layers import BatchNorm
-from harness.training.loop import gradients
+from harness.kernels import dense
+from harness.kernels.maps import (
+    Shape,
+    convolve,
+    input_gradient,
+    normalise,
+    normalise_backward,
+    pack,
+    rounded,
+    weight_gradient,
+)
+from harness.kernels.program import Program
+from harness.networks import build, fused, initialise, prunable_names
+from harness.networks.layers import BatchNorm, Linear
+from harness.spec.models import Recipe
+from harness.training.loop import take_step
+from harness.training.updates import Updater
 
 pytestmark = pytest.mark.skipif(not kernels.available(), reason="no build of the kernels for this machine")
 
@@ -46,18 +60,18 @@ def test_convolution_and_its_gradients_are_torchs(shape: Shape, generator: torch
     weight = torch.randn(replicates, shape.outputs, shape.inputs, *[shape.width] * len(shape.size), generator=generator)
     x = torch.randn(replicates, shape.inputs, positions, shape.samples, generator=generator)
     program = Program()
-    y = program.convolve(x, weight, shape)
+    y = convolve(program, x, weight, shape)
     dy = torch.randn(y.shape, generator=generator)
     start = torch.randn(x.shape, generator=generator)
-    dw, dx, added = torch.empty_like(weight), program.input_gradient(dy, weight, shape), start.clone()
-    program.input_gradient(dy, weight, shape, into=added)
-    program.weight_gradient(dw, dy, x, shape)
+    dw, dx, added = torch.empty_like(weight), input_gradient(program, dy, weight, shape), start.clone()
+    input_gradient(program, dy, weight, shape, into=added)
+    weight_gradient(program, dw, dy, x, shape)
     program.run()
     for r in range(replicates):
         theirs_x = as_torch(x[r], shape.size).requires_grad_()
         theirs_w = weight[r].double().requires_grad_()
-        convolve = F.conv1d if len(shape.size) == 1 else F.conv2d
-        theirs = convolve(theirs_x, theirs_w, stride=shape.stride, padding=shape.width // 2)
+        theirs_convolve = F.conv1d if len(shape.size) == 1 else F.conv2d
+        theirs = theirs_convolve(theirs_x, theirs_w, stride=shape.stride, padding=shape.width // 2)
         theirs.backward(as_torch(dy[r], shape.out_size))
         assert theirs_x.grad is not None
         torch.testing.assert_close(as_torch(y[r], shape.out_size), theirs, atol=2e-5, rtol=1e-5)
@@ -83,10 +97,10 @@ def test_batch_norm_and_its_gradients_are_torchs(relu: bool, with_residual: bool
     residual = torch.randn(y.shape, generator=generator) if with_residual else None
     running = [buffer.double().flatten() for buffer in (norm.mean, norm.variance)]
     program = Program()
-    out, normed = program.normalise(y, norm, relu=relu, residual=residual)
+    out, normed = normalise(program, y, norm, relu=relu, residual=residual)
     gradient = torch.randn(y.shape, generator=generator)
     dy, through = gradient.clone(), torch.empty_like(y)
-    program.normalise_backward(normed, dy, out, y, through)
+    normalise_backward(program, normed, dy, out, y, through)
     program.run()
 
     theirs_y = y.double().flatten(0, 1).flatten(1).requires_grad_()
@@ -112,75 +126,152 @@ def test_batch_norm_and_its_gradients_are_torchs(relu: bool, with_residual: bool
         torch.testing.assert_close(mine.double().flatten(), other.flatten(), atol=5e-5, rtol=2e-5)
 
 
-@pytest.mark.parametrize(
-    ("name", "shape"), [("resnet8-1d", (1, 40)), ("resnet20-1d", (1, 40)), ("resnet20", (3, 8, 8))]
-)
+def torch_step(network: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Losses [R] by torch alone, gradients in `.grad`."""
+    with kernels.without():
+        losses = F.cross_entropy(network(x).transpose(1, 2), y, reduction="none").mean(1)
+        losses.sum().backward()
+    return losses.detach()
+
+
+NETWORKS = [
+    ("lenet-300-100", (1, 8, 8)),
+    ("resnet8-1d", (1, 40)),
+    ("resnet20-1d", (1, 40)),
+    ("resnet20", (3, 8, 8)),
+]
+
+
+@pytest.mark.parametrize(("name", "shape"), NETWORKS)
 def test_a_network_computes_what_torch_computes(name: str, shape: tuple[int, ...], generator: torch.Generator) -> None:
     network = build(name, 2, shape, 10)
     initialise(network, [("kernels", r) for r in range(2)])
     x, y = torch.randn(2, 32, *shape, generator=generator), torch.randint(0, 10, (2, 32), generator=generator)
     start = {key: value.clone() for key, value in network.state_dict().items()}
     found = []
-    for off in (False, True):
+    for step in (fused.step, torch_step):
         network.load_state_dict(start)
         network.train()
         network.zero_grad()
-        if off:
-            with kernels.without():
-                losses = gradients(network, x, y)
-        else:
-            losses = gradients(network, x, y)
+        losses = step(network, x, y).clone()
         grads = {key: p.grad.clone() for key, p in network.named_parameters() if p.grad is not None}
         statistics = {key: value.clone() for key, value in network.named_buffers()}
         network.eval()
-        with torch.no_grad():
-            part = x[:, :21]  # fills no vector
-            logits = network(part) if not off else _torch_alone(network, part)
+        part = x[:, :21]  # fills no vector
+        with torch.no_grad(), kernels.without() if step is torch_step else contextlib.nullcontext():
+            logits = network(part)
         found.append((losses, grads, statistics, logits))
     mine, torchs = found
     torch.testing.assert_close(mine[0], torchs[0], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(mine[3], torchs[3], atol=1e-4, rtol=1e-4)
     for key, value in torchs[2].items():
         torch.testing.assert_close(mine[2][key], value, atol=1e-5, rtol=1e-4)
+    assert mine[1].keys() == torchs[1].keys()
     for key, value in torchs[1].items():
         # one ReLU that rounding turns over moves a sum over a few hundred terms by about a percent of its size
         assert (mine[1][key] - value).norm() <= 0.03 * value.norm() + 1e-6, key
 
 
-def _torch_alone(network: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
-    with kernels.without():
-        return network(x)
+MOMENTUM = {"optimizer": "momentum", "learning_rate": 0.05, "momentum": 0.9, "weight_decay": 1e-3}
+ADAM = {"optimizer": "adam", "learning_rate": 1.2e-3, "weight_decay": 1e-3}
 
 
-def test_a_replicate_has_the_same_bits_alone_and_in_a_stack(generator: torch.Generator) -> None:
-    x, y = torch.randn(3, 32, 1, 40, generator=generator), torch.randint(0, 10, (3, 32), generator=generator)
-    together = build("resnet8-1d", 3, (1, 40), 10)
-    initialise(together, [("alone", r) for r in range(3)])
-    losses = gradients(together, x, y)
+@pytest.mark.parametrize("optimizer", [MOMENTUM, ADAM], ids=["momentum", "adam"])
+@pytest.mark.parametrize("outputs", [10, 16, 37, 70])
+def test_optimizers_move_a_layer_as_torchs_do(
+    optimizer: dict[str, str | float], outputs: int, generator: torch.Generator
+) -> None:
+    """One linear layer in float64 by torch.optim, three steps, from the definition y = x W + b."""
+    inputs, samples = 21, 7
+    network = _OneLayer(inputs, outputs)
+    with torch.no_grad():
+        network.output.weight.normal_(generator=generator)
+    mask = (torch.rand(2, inputs, outputs, generator=generator) < 0.5).float()
+    weight = (network.output.weight.detach() * mask).double().requires_grad_()
+    bias = network.output.bias.detach().double().clone().requires_grad_()
+    recipe = Recipe.model_validate({"steps": 3, "batch_size": samples, **optimizer})
+    updater = Updater(recipe, dict(network.named_parameters()), {"output.weight": mask})
+    theirs: torch.optim.Optimizer
+    if optimizer["optimizer"] == "adam":
+        theirs = torch.optim.Adam([weight, bias], lr=1.2e-3, weight_decay=1e-3)
+    else:
+        theirs = torch.optim.SGD([weight, bias], lr=0.05, momentum=0.9, weight_decay=1e-3)
+    for _ in range(3):
+        x = torch.randn(2, samples, inputs, generator=generator)
+        y = torch.randint(0, outputs, (2, samples), generator=generator)
+        losses = take_step(network, x, y, updater, recipe.learning_rate)
+        expected = F.cross_entropy((x.double() @ weight + bias).transpose(1, 2), y, reduction="none").mean(1)
+        theirs.zero_grad()
+        expected.sum().backward()
+        theirs.step()
+        weight.data.mul_(mask)
+        torch.testing.assert_close(losses.double(), expected.detach(), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(network.output.weight.double(), weight, atol=2e-6, rtol=1e-5)
+        torch.testing.assert_close(network.output.bias.double(), bias, atol=2e-6, rtol=1e-5)
+        assert not network.output.weight[mask == 0].any()
+
+
+class _OneLayer(torch.nn.Module):
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.output = Linear(2, inputs, outputs)
+
+    def write(self, program: Program, shape: torch.Size, learn: bool, memory: dense.Memory | None) -> fused.Written:
+        return fused.write_rows(program, [self.output], shape, memory)
+
+
+def three_steps(name: str, replicates: list[int], threads: int = 1) -> dict[str, torch.Tensor]:
+    """Weights of a stack of these replicates after three steps, each on batches of its own; masks of density 0.4."""
+    shape = (1, 40) if name.endswith("1d") else (1, 8, 8)
+    network = build(name, len(replicates), shape, 10)
+    initialise(network, [("alone", r) for r in replicates])
+    named, masks = dict(network.named_parameters()), {}
+    for key in prunable_names(network):
+        draws = [torch.rand(named[key].shape[1:], generator=torch.Generator().manual_seed(r)) for r in replicates]
+        masks[key] = (torch.stack(draws) < 0.4).float()
+    recipe = Recipe.model_validate({"steps": 3, "batch_size": 32, **MOMENTUM})
+    updater = Updater(recipe, named, masks)
+    kernels.use_threads(threads)
+    try:
+        for step in range(3):
+            generators = [torch.Generator().manual_seed(100 * step + r) for r in replicates]
+            x = torch.stack([torch.randn(32, *shape, generator=generator) for generator in generators])
+            y = torch.stack([torch.randint(0, 10, (32,), generator=generator) for generator in generators])
+            take_step(network, x, y, updater, 0.05)
+    finally:
+        kernels.use_threads(1)
+    for key, mask in masks.items():
+        assert not named[key][mask == 0].any(), key
+    return {key: value.detach() for key, value in network.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", ["resnet8-1d", "lenet-300-100"])
+def test_a_replicate_has_the_same_bits_alone_and_in_a_stack(name: str) -> None:
+    together = three_steps(name, [0, 1, 2])
     for r in range(3):
-        alone = build("resnet8-1d", 1, (1, 40), 10)
-        initialise(alone, [("alone", r)])
-        assert gradients(alone, x[r : r + 1], y[r : r + 1])[0] == losses[r]
-        for (name, one), (_, many) in zip(alone.named_parameters(), together.named_parameters(), strict=True):
-            assert one.grad is not None
-            assert many.grad is not None
-            assert torch.equal(one.grad[0], many.grad[r]), name
+        for key, value in three_steps(name, [r]).items():
+            assert torch.equal(value[0], together[key][r]), key
 
 
-def test_threads_change_no_bit(generator: torch.Generator) -> None:
-    x, y = torch.randn(3, 32, 1, 40, generator=generator), torch.randint(0, 10, (3, 32), generator=generator)
-    found = []
-    for threads in (1, 2, 3):
-        network = build("resnet8-1d", 3, (1, 40), 10)
-        initialise(network, [("threads", r) for r in range(3)])
-        kernels.use_threads(threads)
-        try:
-            losses = gradients(network, x, y)
-        finally:
-            kernels.use_threads(1)
-        found.append([losses, *[p.grad for p in network.parameters()]])
-    for other in found[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+@pytest.mark.parametrize("name", ["resnet8-1d", "lenet-300-100"])
+def test_threads_change_no_bit(name: str) -> None:
+    one = three_steps(name, [0, 1, 2])
+    for threads in (2, 3):
+        many = three_steps(name, [0, 1, 2], threads)
+        assert all(torch.equal(value, many[key]) for key, value in one.items())
+
+
+def test_a_network_that_breaks_is_seen_to_break(generator: torch.Generator) -> None:
+    """A weight that is no number must reach the loss: ReLU lets it through, as torch's does."""
+    for name, shape in NETWORKS[:2]:
+        network = build(name, 2, shape, 10)
+        initialise(network, [("broken", r) for r in range(2)])
+        first = next(iter(network.parameters()))
+        with torch.no_grad():
+            first.view(2, -1)[1, 0] = float("nan")
+        x = torch.randn(2, 32, *shape, generator=generator)
+        losses = fused.step(network, x, torch.zeros(2, 32, dtype=torch.int64))
+        assert torch.isfinite(losses).tolist() == [True, False]
 
 
 def test_pack_puts_samples_innermost() -> None:
@@ -195,7 +286,7 @@ def test_pack_puts_samples_innermost() -> None:
 def test_operands_that_are_not_contiguous_are_refused() -> None:
     program, shape = Program(), Shape(4, 4, (4,), 3, 1, 16)
     with pytest.raises(ValueError, match="contiguous"):
-        program.convolve(torch.zeros(1, 4, 16, 4).transpose(2, 3), torch.zeros(1, 4, 4, 3), shape)
+        convolve(program, torch.zeros(1, 4, 16, 4).transpose(2, 3), torch.zeros(1, 4, 4, 3), shape)
 
 
 def test_an_unknown_build_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

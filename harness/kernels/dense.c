@@ -1,0 +1,239 @@
+/* Fully connected layers of a stack, the loss, and the optimizers: on rows, [R, N, features], as in operations.h. */
+#include "operations.h"
+
+#define WIDE 4 /* vectors of outputs in a tile */
+#if LANES == 16
+#define TALL 6 /* rows of a tile: TALL * WIDE sums, WIDE vectors and one more fit the registers */
+#else
+#define TALL 2
+#endif
+#define DEPTH 64 /* inputs that pass before a tile goes back to memory: their weights stay in the second-level cache */
+
+/* Where the vectors of a tile at column `from` of `columns` begin; returns how many there are. A vector overlaps one of
+ * its own tile only, so that what a tile reads before it writes is not changed twice. */
+INLINE int columns_of(int64_t from, int64_t columns, int64_t *at) {
+    const int64_t beyond = columns - from - WIDE * LANES;
+    const int most = beyond > 0 && beyond < LANES ? WIDE - 1 : WIDE;
+    int wide = 0;
+    for (int64_t c = from; wide < most && c < columns; c += LANES) at[wide++] = c + LANES <= columns ? c : columns - LANES;
+    return wide;
+}
+
+/* sum[i][j] += sum over k < depth of a[i * ai + k * ak] * (vector at b[k * pitch + at[j]]). */
+INLINE void product(vec (*sum)[WIDE], const float *a, int64_t ai, int64_t ak, const float *b, int64_t pitch,
+                    int64_t depth, const int64_t *at, const int tall, const int wide) {
+    for (int64_t k = 0; k < depth; k++, a += ak, b += pitch)
+        for (int j = 0; j < wide; j++) {
+            const vec bj = load(b + at[j]);
+            for (int i = 0; i < tall; i++) sum[i][j] += a[i * ai] * bj;
+        }
+}
+
+/* The same for tiles at the edge, whose height and width are known only now. */
+INLINE void any_product(vec (*sum)[WIDE], const float *a, int64_t ai, int64_t ak, const float *b, int64_t pitch,
+                        int64_t depth, const int64_t *at, int tall, int wide) {
+    if (tall == TALL && wide == WIDE) product(sum, a, ai, ak, b, pitch, depth, at, TALL, WIDE);
+    else if (tall == TALL && wide == 3) product(sum, a, ai, ak, b, pitch, depth, at, TALL, 3);
+    else if (tall == TALL && wide == 1) product(sum, a, ai, ak, b, pitch, depth, at, TALL, 1);
+    else
+        for (int i = 0; i < tall; i++)
+            for (int j = 0; j < wide; j++) product((vec(*)[WIDE])&sum[i][j], a + i * ai, ai, ak, b, pitch, depth, at + j, 1, 1);
+}
+
+/* out[r, m, c] = epilogue(start[c] + sum over k of a[r, m, k] b[r, k, c]), rows m cut among the parts. With `open`,
+ * only where open[r, m, c] > 0. */
+INLINE void rows_times(float *out, int64_t out_pitch, const float *a, int64_t a_pitch, const float *b, int64_t b_pitch,
+                       const float *start, const float *open, int64_t open_pitch, int relu, int64_t replicates,
+                       int64_t rows, int64_t depth, int64_t columns, int64_t part, int64_t parts) {
+    const int64_t tiles = (rows + TALL - 1) / TALL;
+    int64_t from, to, at[WIDE];
+    share(replicates * tiles, part, parts, &from, &to);
+    while (from < to) {
+        const int64_t r = from / tiles, end = to < (r + 1) * tiles ? to : (r + 1) * tiles;
+        const float *ar = a + r * rows * a_pitch, *br = b + r * depth * b_pitch;
+        for (int64_t k = 0; k < depth; k += DEPTH) {
+            const int64_t deep = k + DEPTH < depth ? DEPTH : depth - k;
+            const int last = k + deep == depth;
+            for (int64_t c = 0, wide; c < columns; c += wide * LANES) {
+                wide = columns_of(c, columns, at);
+                for (int64_t t = from; t < end; t++) {
+                    const int64_t m = t % tiles * TALL;
+                    const int tall = m + TALL <= rows ? TALL : (int)(rows - m);
+                    float *y = out + (r * rows + m) * out_pitch;
+                    vec sum[TALL][WIDE];
+                    for (int i = 0; i < tall; i++)
+                        for (int j = 0; j < wide; j++)
+                            sum[i][j] = k ? load(y + i * out_pitch + at[j])
+                                          : start ? load(start + r * columns + at[j]) : (vec){0};
+                    any_product(sum, ar + m * a_pitch + k, a_pitch, 1, br + k * b_pitch, b_pitch, deep, at, tall, (int)wide);
+                    for (int i = 0; i < tall; i++)
+                        for (int j = 0; j < wide; j++) {
+                            vec value = sum[i][j];
+                            if (last && relu) value = where_open(value, value);
+                            if (last && open)
+                                value = where_open(load(open + (r * rows + m + i) * open_pitch + at[j]), value);
+                            store(y + i * out_pitch + at[j], value);
+                        }
+                }
+            }
+        }
+        from = end;
+    }
+}
+
+/* y = [relu](x w + b). */
+void dense(const Dense *d, float *y, const float *x, const float *w, const float *b, int64_t part, int64_t parts) {
+    rows_times(y, d->y_pitch, x, d->x_pitch, w, d->w_pitch, b, NULL, 0, (int)d->relu, d->replicates, d->samples,
+               d->inputs, d->outputs, part, parts);
+}
+
+/* dx = dy w^T where x > 0 (x may be null: everywhere); wt is w transposed, [R, outputs, inputs]. */
+void dense_backward(const Dense *d, float *dx, const float *dy, const float *wt, const float *x, int64_t part,
+                    int64_t parts) {
+    rows_times(dx, d->x_pitch, dy, d->y_pitch, wt, d->inputs, NULL, x, d->x_pitch, 0, d->replicates, d->samples,
+               d->outputs, d->inputs, part, parts);
+}
+
+/* The weights after one step of the optimizer with gradient g; a pruned one (mask 0) is exactly zero. */
+INLINE vec moved(const Update *u, vec w, vec g, vec *first, vec *second, vec mask) {
+    g += u->decay * w;
+    if (u->kind == MOMENTUM) {
+        *first = u->momentum * *first + g;
+        return (w - u->rate * *first) * mask;
+    }
+    *first += (g - *first) * (1 - u->beta1);
+    *second = u->beta2 * *second + (1 - u->beta2) * (g * g);
+    return (w - u->rate * *first / (__builtin_elementwise_sqrt(*second) * u->root + u->eps)) * mask;
+}
+
+typedef uint8_t bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
+
+INLINE vec kept(const uint8_t *mask) {
+    return mask ? __builtin_convertvector(*(const bytes *)mask, vec) : (vec){0} + 1.0f;
+}
+
+/* dw = x^T dy. With `u` the weights move at once, and dw is not written: half of a large layer's time would go into
+ * writing and reading it. */
+void dense_gradient(const Dense *d, float *dw, const float *dy, const float *x, const Update *u, float *w, float *first,
+                    float *second, const uint8_t *mask, int64_t part, int64_t parts) {
+    const int64_t tiles = (d->inputs + TALL - 1) / TALL;
+    int64_t from, to, at[WIDE];
+    share(d->replicates * tiles, part, parts, &from, &to);
+    for (int64_t work = from; work < to; work++) {
+        const int64_t r = work / tiles, m = work % tiles * TALL;
+        const int tall = m + TALL <= d->inputs ? TALL : (int)(d->inputs - m);
+        const float *a = x + r * d->samples * d->x_pitch + m, *b = dy + r * d->samples * d->y_pitch;
+        for (int64_t c = 0, wide; c < d->outputs; c += wide * LANES) {
+            wide = columns_of(c, d->outputs, at);
+            vec sum[TALL][WIDE] = {0};
+            any_product(sum, a, 1, d->x_pitch, b, d->y_pitch, d->samples, at, tall, (int)wide);
+            for (int i = 0; i < tall; i++) {
+                const int64_t row = (r * d->inputs + m + i) * d->w_pitch;
+                if (!u) {
+                    for (int j = 0; j < wide; j++) store(dw + row + at[j], sum[i][j]);
+                    continue;
+                }
+                for (int j = 0; j < wide; j++) { /* what the next tile will read is far away: a stack outgrows the cache */
+                    const int64_t next = row + TALL * d->w_pitch + at[j];
+                    __builtin_prefetch(w + next, 1);
+                    __builtin_prefetch(first + next, 1);
+                    if (second) __builtin_prefetch(second + next, 1);
+                }
+                vec new[WIDE], one[WIDE], two[WIDE]; /* all read before any is written: the last two may overlap */
+                for (int j = 0; j < wide; j++) {
+                    one[j] = load(first + row + at[j]);
+                    two[j] = second ? load(second + row + at[j]) : (vec){0};
+                    new[j] = moved(u, load(w + row + at[j]), sum[i][j], one + j, two + j,
+                                   kept(mask ? mask + row + at[j] : NULL));
+                }
+                for (int j = 0; j < wide; j++) {
+                    store(w + row + at[j], new[j]);
+                    store(first + row + at[j], one[j]);
+                    if (second) store(second + row + at[j], two[j]);
+                }
+            }
+        }
+    }
+}
+
+/* db = sum of dy over the samples. */
+void bias_gradient(const Dense *d, float *db, const float *dy, int64_t part, int64_t parts) {
+    int64_t from, to, at[WIDE];
+    share(d->replicates, part, parts, &from, &to);
+    for (int64_t r = from; r < to; r++)
+        for (int64_t c = 0, wide; c < d->outputs; c += wide * LANES) {
+            wide = columns_of(c, d->outputs, at);
+            for (int j = 0; j < wide; j++) {
+                vec total = {0};
+                for (int64_t n = 0; n < d->samples; n++) total += load(dy + (r * d->samples + n) * d->y_pitch + at[j]);
+                store(db + r * d->outputs + at[j], total);
+            }
+        }
+}
+
+/* Mean cross-entropy of each replicate's logits z [R, N, classes], which become their gradient. */
+void loss(const Dense *d, float *losses, float *z, const int64_t *labels, int64_t classes, int64_t part,
+          int64_t parts) {
+    int64_t from, to;
+    share(d->replicates, part, parts, &from, &to);
+    for (int64_t r = from; r < to; r++) {
+        double total = 0;
+        for (int64_t n = 0; n < d->samples; n++) {
+            float *row = z + (r * d->samples + n) * d->y_pitch, most = row[0], sum = 0;
+            const int64_t label = labels[r * d->samples + n];
+            for (int64_t c = 1; c < classes; c++) most = row[c] > most ? row[c] : most;
+            const float own = row[label] - most;
+            for (int64_t c = 0; c < classes; c++) sum += row[c] = expf(row[c] - most);
+            for (int64_t c = 0; c < classes; c++) row[c] = (row[c] / sum - (c == label)) / (float)d->samples;
+            for (int64_t c = classes; c < d->y_pitch; c++) row[c] = 0;
+            total += logf(sum) - own;
+        }
+        losses[r] = (float)(total / (double)d->samples);
+    }
+}
+
+/* out[r, c, m] = in[r, m, c]. */
+void transpose(float *out, const float *in, int64_t replicates, int64_t rows, int64_t columns, int64_t in_pitch,
+               int64_t part, int64_t parts) {
+    enum { BLOCK = 8 };
+    const int64_t bands = (rows + BLOCK - 1) / BLOCK;
+    int64_t from, to;
+    share(replicates * bands, part, parts, &from, &to);
+    for (int64_t work = from; work < to; work++) {
+        const int64_t r = work / bands, m = work % bands * BLOCK, end = m + BLOCK < rows ? m + BLOCK : rows;
+        for (int64_t c = 0; c < columns; c++)
+            for (int64_t i = m; i < end; i++) out[(r * columns + c) * rows + i] = in[(r * rows + i) * in_pitch + c];
+    }
+}
+
+/* Rows of `in`, cut or filled with zeros to the length of rows of `out`. */
+void pad(float *out, const float *in, int64_t rows, int64_t columns, int64_t in_pitch, int64_t out_pitch, int64_t part,
+         int64_t parts) {
+    int64_t from, to;
+    share(rows, part, parts, &from, &to);
+    for (int64_t i = from; i < to; i++)
+        for (int64_t c = 0; c < out_pitch; c++) out[i * out_pitch + c] = c < columns ? in[i * in_pitch + c] : 0;
+}
+
+/* One step of the optimizer for `count` weights with gradient g. */
+void update(const Update *u, float *w, const float *g, float *first, float *second, const uint8_t *mask, int64_t count,
+            int64_t part, int64_t parts) {
+    int64_t from, to;
+    share((count + LANES - 1) / LANES, part, parts, &from, &to);
+    for (int64_t k = from * LANES; k < to * LANES; k += LANES) {
+        if (k + LANES <= count) {
+            vec one = load(first + k), two = second ? load(second + k) : (vec){0};
+            store(w + k, moved(u, load(w + k), load(g + k), &one, &two, kept(mask ? mask + k : NULL)));
+            store(first + k, one);
+            if (second) store(second + k, two);
+            continue;
+        }
+        for (int64_t i = k; i < count; i++) { /* the last few, one in each vector */
+            vec one = {first[i]}, two = {second ? second[i] : 0};
+            const vec keep = (vec){0} + (mask ? (float)mask[i] : 1.0f);
+            w[i] = moved(u, (vec){w[i]}, (vec){g[i]}, &one, &two, keep)[0];
+            first[i] = one[0];
+            if (second) second[i] = two[0];
+        }
+    }
+}

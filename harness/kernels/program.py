@@ -1,0 +1,103 @@
+"""Programs: the operations of a pass through a network, written down once with their buffers and run in one call."""
+
+import ctypes
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.kernels import call
+
+# as in operations.h
+(
+    CONVOLVE,
+    WEIGHT_GRADIENT,
+    NORMALISE,
+    NORMALISE_BACKWARD,
+    POOL,
+    POOL_BACKWARD,
+    DENSE,
+    LOSS,
+    TRANSPOSE,
+    DENSE_BACKWARD,
+    DENSE_GRADIENT,
+    BIAS_GRADIENT,
+    PAD,
+    UPDATE,
+) = range(14)
+
+
+class Operation(ctypes.Structure):
+    """`Operation` of operations.h."""
+
+    _fields_ = [
+        ("kind", ctypes.c_int64),
+        ("settings", ctypes.c_void_p),
+        ("operand", ctypes.c_void_p * 8),
+        ("number", ctypes.c_int64 * 6),
+    ]
+
+
+class Update(ctypes.Structure):
+    """`Update` of operations.h: an optimizer's constants at a step."""
+
+    _fields_ = [
+        ("kind", ctypes.c_int64),
+        *[(name, ctypes.c_float) for name in ("rate", "decay", "momentum", "beta1", "beta2", "eps", "root")],
+    ]
+
+
+class Program:
+    """Operations in order, and the buffers that they work on."""
+
+    def __init__(self) -> None:
+        self._operations: list[Operation] = []
+        self._keep: list[Any] = []
+        self._free: dict[int, list[Tensor]] = {}
+        self._array: Any = None
+        self._arrived = ctypes.c_int64()
+
+    def run(self) -> None:
+        """Perform all operations."""
+        if self._array is None:
+            self._array = (Operation * len(self._operations))(*self._operations)
+        self._arrived.value = 0
+        call("execute", self._array, len(self._operations), ctypes.byref(self._arrived))
+
+    def buffer(self, *shape: int) -> Tensor:
+        """A buffer of float32 of this shape, not initialised; one that was given back, if there is one."""
+        free = self._free.get(math.prod(shape))
+        if free:
+            return free.pop().view(shape)
+        made = torch.empty(shape)
+        self._keep.append(made)
+        return made
+
+    def give_back(self, buffer: Tensor) -> None:
+        """Let operations added from here on use a buffer for their results."""
+        self._free.setdefault(buffer.numel(), []).append(buffer)
+
+    def add(
+        self,
+        kind: int,
+        operands: tuple[Tensor | ctypes.Structure | None, ...],
+        numbers: tuple[int, ...] = (),
+        settings: ctypes.Structure | None = None,
+    ) -> None:
+        """Append an operation on contiguous tensors in memory; raises ValueError for a tensor of another kind."""
+        operation = Operation(kind=kind, settings=ctypes.addressof(settings) if settings else None)
+        operation.operand[: len(operands)] = [_address(operand) for operand in operands]
+        operation.number[: len(numbers)] = numbers
+        self._operations.append(operation)
+        self._keep += [operands, settings]
+
+
+def _address(operand: Tensor | ctypes.Structure | None) -> int | None:
+    if operand is None:
+        return None
+    if isinstance(operand, ctypes.Structure):
+        return ctypes.addressof(operand)
+    if not operand.is_contiguous() or operand.device.type != "cpu":
+        raise ValueError("operands of a kernel must be contiguous, and on the CPU")
+    return operand.data_ptr()

@@ -1,0 +1,100 @@
+"""The optimizers: what they keep of each parameter, and their steps, by the CPU kernels or by torch."""
+
+import torch
+from torch import Tensor, nn
+
+from harness.kernels.program import Update
+from harness.spec.models import Recipe
+
+# the per-parameter tensors in which an optimizer remembers earlier steps, by torch's names
+SLOTS = {"momentum": ("momentum_buffer",), "adam": ("exp_avg", "exp_avg_sq")}
+_KINDS = ("momentum", "adam")  # as in operations.h
+_BETAS, _EPS = (0.9, 0.999), 1e-8  # torch's defaults, which are the paper's
+
+
+class Updater:
+    """The momentum or Adam of a recipe for a stack's parameters, with L2 weight decay as in the paper's code.
+
+    `named` maps names to parameters [R, ...], `masks` some names to keep-masks [R, ...]: a pruned weight is exactly
+    zero after every step. `tensors` and `steps` continue an optimizer that `tensors()` was asked of.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        named: dict[str, nn.Parameter],
+        masks: dict[str, Tensor],
+        tensors: dict[str, Tensor] | None = None,
+        steps: int = 0,
+    ):
+        self.recipe, self.named, self.steps = recipe, named, steps if tensors else 0
+        self.slots = {
+            name: [
+                tensors[f"{slot}/{name}"].clone() if tensors else torch.zeros_like(parameter.data)
+                for slot in SLOTS[recipe.optimizer]
+            ]
+            for name, parameter in named.items()
+        }
+        self.constants = Update(kind=_KINDS.index(recipe.optimizer), decay=recipe.weight_decay, eps=_EPS)
+        self.constants.momentum, (self.constants.beta1, self.constants.beta2) = recipe.momentum, _BETAS
+        self._name = {id(parameter): name for name, parameter in named.items()}
+        self._bytes = {name: mask.to(torch.uint8).contiguous() for name, mask in masks.items()}
+        self._pruned: list[Tensor] = [named[name] for name in masks]
+        self._masks = list(masks.values())
+        self._torch: torch.optim.Optimizer | None = None
+        self.rate = 0.0
+        self.prune()
+
+    def of(self, parameter: nn.Parameter) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """What the kernels move a parameter with: its slots (the second may be None) and its mask in bytes."""
+        name = self._name[id(parameter)]
+        first, *second = self.slots[name]
+        return first, second[0] if second else None, self._bytes.get(name)
+
+    def begin(self, rate: float) -> None:
+        """Set the constants of the next step, whose learning rate is `rate`."""
+        self.steps += 1
+        self.rate = self.constants.rate = rate
+        if self.recipe.optimizer == "adam":
+            self.constants.rate = rate / (1 - _BETAS[0] ** self.steps)
+            self.constants.root = (1 - _BETAS[1] ** self.steps) ** -0.5
+
+    def step_by_torch(self) -> None:
+        """Move the parameters by their `.grad` with torch's own optimizers, on any device."""
+        if self._torch is None:
+            self._torch = self._make()
+        for group in self._torch.param_groups:
+            group["lr"] = self.rate
+        self._torch.step()
+        self.prune()
+
+    @torch.no_grad()
+    def prune(self) -> None:
+        """Set pruned weights to exactly zero."""
+        if self._masks:
+            torch._foreach_mul_(self._pruned, self._masks)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Copies of the memory, "<slot>/<parameter>" -> [R, ...]; empty before the first step."""
+        if not self.steps:
+            return {}
+        return {
+            f"{slot}/{name}": value.clone()
+            for name, values in self.slots.items()
+            for slot, value in zip(SLOTS[self.recipe.optimizer], values, strict=True)
+        }
+
+    def _make(self) -> torch.optim.Optimizer:
+        """Torch's optimizer on the same slots. Momentum that starts from zeros takes the same first step."""
+        parameters, decay = list(self.named.values()), self.recipe.weight_decay
+        made: torch.optim.Optimizer
+        if self.recipe.optimizer == "adam":
+            made = torch.optim.Adam(parameters, weight_decay=decay, betas=_BETAS, eps=_EPS, fused=True)
+        else:
+            made = torch.optim.SGD(parameters, momentum=self.recipe.momentum, weight_decay=decay, fused=True)
+        for name, parameter in self.named.items():
+            state = dict(zip(SLOTS[self.recipe.optimizer], self.slots[name], strict=True))
+            if self.recipe.optimizer == "adam":
+                state["step"] = torch.tensor(float(self.steps - 1), device=parameter.device)
+            made.state[parameter] = state
+        return made
