@@ -44,8 +44,11 @@ def point(a: State, b: State, alpha: float) -> State:
 
 
 @torch.no_grad()
-def reestimate_batch_norm(network: nn.Module, x: Tensor, batch_size: int = 500) -> None:
-    """Replace BatchNorm's running statistics by their plain average over the batches of x [N, C, *S]."""
+def reestimate_batch_norm(network: nn.Module, x: Tensor, batch_size: int = 496) -> None:
+    """Replace BatchNorm's running statistics by their plain average over the batches of x [N, C, *S].
+
+    The kernels need a multiple of 16 samples here.
+    """
     batch_size = min(batch_size, len(x))
     norms = [module for module in network.modules() if isinstance(module, BatchNorm)]
     replicates = next(network.parameters()).shape[0]

@@ -30,6 +30,8 @@ class Recipe(Model):
     drops: tuple[Count, ...] = ()
     drop_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
     augmentation: Literal["none", "flip_crop"] = "none"
+    # of the products; weights, sums and optimizers are always float32. "tf32" is a GPU's, "bfloat16" has no CPU kernels
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
 
     @model_validator(mode="after")
     def _within_training(self) -> "Recipe":
@@ -128,7 +130,11 @@ class Line(Model):
 
 
 class Setting(Model):
-    """One experiment at one scale. `change` overrides fields of the paper's recipe, `data` and `network` its own."""
+    """One experiment at one scale. `change` overrides fields of the paper's recipe, `data` and `network` its own.
+
+    At each k of `dense_orders` the dense network is trained again from its snapshot, `dense_copies` times, each time
+    with another data order.
+    """
 
     network: str
     data: str
@@ -138,6 +144,7 @@ class Setting(Model):
     replicates_per_job: Count
     levels_per_job: Count
     dense_orders: tuple[Step, ...] = ()
+    dense_copies: Count = 1
     sweeps: tuple[Sweep, ...] = ()
     line: Line = Line()
     calibration: tuple[float, float] | None = None

@@ -43,9 +43,12 @@ def use_threads(threads: int) -> None:
 def take_step(network: nn.Module, x: Tensor, y: Tensor, updater: Updater, rate: float) -> Tensor:
     """One step on a batch x [R, N, *sample], y [R, N] at a learning rate; mean cross-entropy [R] before it."""
     updater.begin(rate)
-    if fused.usable(network, x):
+    rounded = updater.recipe.precision == "bfloat16"
+    if not rounded and fused.usable(network, x):
         return fused.step(network, x, y, updater)
-    losses = F.cross_entropy(network(x).transpose(1, 2), y, reduction="none").mean(1)
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=rounded):
+        logits = network(x)
+    losses = F.cross_entropy(logits.float().transpose(1, 2), y, reduction="none").mean(1)
     network.zero_grad()
     losses.sum().backward()
     updater.step_by_torch()
@@ -75,6 +78,7 @@ def train(
     """
     write_network(network, start)
     network.train()
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = recipe.precision == "tf32"
     named = dict(network.named_parameters())
     updater = Updater(recipe, named, masks or {}, start.optimizer, start.optimizer_steps)
     trained = earlier or Trained(start)

@@ -204,3 +204,20 @@ def test_states_of_different_steps_are_not_stacked():
     later = read_network(build("lenet-300-100", 2, (1, 8, 8), 10), 5)
     with pytest.raises(ValueError, match="different steps"):
         stacked([state, later])
+
+
+@pytest.mark.parametrize(("name", "shape", "recipe"), SETTINGS)
+def test_bfloat16_products_keep_float32_weights_and_exact_zeros(name, shape, recipe):
+    """Off by default; three digits of a product are lost, the weights' own are not."""
+    recipe = recipe.model_copy(update={"steps": 4, "drops": (), "learning_rate": recipe.learning_rate / 10})
+    network, batches, state = start(name, shape, recipe)
+    masks = {key: (torch.rand(state.weights[key].shape) < 0.5).float() for key in prunable_names(network)}
+    exact = train(network, recipe, batches, state, masks).final
+    rounded = train(network, recipe.model_copy(update={"precision": "bfloat16"}), batches, state, masks).final
+    apart = moved = 0.0
+    for key, value in rounded.weights.items():
+        assert value.dtype == torch.float32
+        assert not value[masks[key] == 0].any() if key in masks else True
+        apart += float((value - exact.weights[key]).square().sum())
+        moved += float((exact.weights[key] - state.weights[key] * masks.get(key, torch.ones(()))).square().sum())
+    assert 0 < apart < 0.1 * moved
