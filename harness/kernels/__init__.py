@@ -91,7 +91,7 @@ def _load() -> ctypes.CDLL | None:
         return None
     found = ctypes.CDLL(str(path))
     pointer, whole = ctypes.c_void_p, ctypes.c_int64
-    found.execute.argtypes, found.execute.restype = [pointer, whole, pointer, whole, whole], None
+    found.execute.argtypes, found.execute.restype = [pointer, whole, whole, pointer, whole, whole], None
     return found
 
 

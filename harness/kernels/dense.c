@@ -215,25 +215,31 @@ void pad(float *out, const float *in, int64_t rows, int64_t columns, int64_t in_
         for (int64_t c = 0; c < out_pitch; c++) out[i * out_pitch + c] = c < columns ? in[i * in_pitch + c] : 0;
 }
 
-/* One step of the optimizer for `count` weights with gradient g. */
-void update(const Update *u, float *w, const float *g, float *first, float *second, const uint8_t *mask, int64_t count,
-            int64_t part, int64_t parts) {
+#define STRIDE 64 /* vectors of a piece of an update */
+
+/* One step of the optimizer for `count` weights of each replicate, with gradient g. */
+void update(const Update *u, float *w, const float *g, float *first, float *second, const uint8_t *mask,
+            int64_t replicates, int64_t count, int64_t part, int64_t parts) {
+    const int64_t pieces = (count + STRIDE * LANES - 1) / (STRIDE * LANES);
     int64_t from, to;
-    share((count + LANES - 1) / LANES, part, parts, &from, &to);
-    for (int64_t k = from * LANES; k < to * LANES; k += LANES) {
-        if (k + LANES <= count) {
+    share(replicates * pieces, part, parts, &from, &to);
+    for (int64_t work = from; work < to; work++) {
+        int64_t k = work % pieces * STRIDE * LANES;
+        int64_t end = k + STRIDE * LANES < count ? k + STRIDE * LANES : count;
+        k += work / pieces * count;
+        end += work / pieces * count;
+        for (; k + LANES <= end; k += LANES) {
             vec one = load(first + k), two = second ? load(second + k) : (vec){0};
             store(w + k, moved(u, load(w + k), load(g + k), &one, &two, kept(mask ? mask + k : NULL)));
             store(first + k, one);
             if (second) store(second + k, two);
-            continue;
         }
-        for (int64_t i = k; i < count; i++) { /* the last few, one in each vector */
-            vec one = {first[i]}, two = {second ? second[i] : 0};
-            const vec keep = (vec){0} + (mask ? (float)mask[i] : 1.0f);
-            w[i] = moved(u, (vec){w[i]}, (vec){g[i]}, &one, &two, keep)[0];
-            first[i] = one[0];
-            if (second) second[i] = two[0];
+        for (; k < end; k++) { /* the last few, one in each vector */
+            vec one = {first[k]}, two = {second ? second[k] : 0};
+            const vec keep = (vec){0} + (mask ? (float)mask[k] : 1.0f);
+            w[k] = moved(u, (vec){w[k]}, (vec){g[k]}, &one, &two, keep)[0];
+            first[k] = one[0];
+            if (second) second[k] = two[0];
         }
     }
 }

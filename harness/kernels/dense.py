@@ -49,7 +49,8 @@ def pad(program: Program, x: Tensor, columns: int, into: Tensor | None = None) -
 def update(program: Program, parameter: nn.Parameter, memory: Memory) -> None:
     """Move a parameter by its `.grad`."""
     first, second, mask = memory.of(parameter)
-    program.add(UPDATE, (parameter, parameter.grad, first, second, mask), (parameter.numel(),), memory.constants)
+    sizes = (len(parameter), parameter[0].numel())
+    program.add(UPDATE, (parameter, parameter.grad, first, second, mask), sizes, memory.constants)
 
 
 class Layer:

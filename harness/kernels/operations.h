@@ -68,6 +68,6 @@ void dense_gradient(const Dense *d, float *dw, const float *dy, const float *x, 
 void bias_gradient(const Dense *d, float *db, const float *dy, int64_t part, int64_t parts);
 void pad(float *out, const float *in, int64_t rows, int64_t columns, int64_t in_pitch, int64_t out_pitch, int64_t part,
          int64_t parts);
-void update(const Update *u, float *w, const float *g, float *first, float *second, const uint8_t *mask, int64_t count,
-            int64_t part, int64_t parts);
+void update(const Update *u, float *w, const float *g, float *first, float *second, const uint8_t *mask,
+            int64_t replicates, int64_t count, int64_t part, int64_t parts);
 #endif

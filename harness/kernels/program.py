@@ -49,9 +49,10 @@ class Update(ctypes.Structure):
 
 
 class Program:
-    """Operations in order, and the buffers that they work on."""
+    """Operations in order on a stack of so many replicates, and the buffers that they work on."""
 
-    def __init__(self) -> None:
+    def __init__(self, replicates: int) -> None:
+        self.replicates = replicates
         self._operations: list[Operation] = []
         self._keep: list[Any] = []
         self._free: dict[int, list[Tensor]] = {}
@@ -63,7 +64,7 @@ class Program:
         if self._array is None:
             self._array = (Operation * len(self._operations))(*self._operations)
         self._arrived.value = 0
-        call("execute", self._array, len(self._operations), ctypes.byref(self._arrived))
+        call("execute", self._array, len(self._operations), self.replicates, ctypes.byref(self._arrived))
 
     def buffer(self, *shape: int) -> Tensor:
         """A buffer of float32 of this shape, not initialised; one that was given back, if there is one."""

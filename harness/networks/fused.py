@@ -104,7 +104,7 @@ def _run(network: nn.Module, x: Tensor, y: Tensor | None, memory: Memory | None,
 
 
 def _write(network: Any, x: Tensor, memory: Memory | None, learn: bool) -> _Pass:
-    program = Program()
+    program = Program(x.shape[0])
     if learn:
         for parameter in network.parameters():
             if parameter.grad is None:

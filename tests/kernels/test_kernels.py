@@ -59,7 +59,7 @@ def test_convolution_and_its_gradients_are_torchs(shape: Shape, generator: torch
     replicates, positions = 2, torch.Size(shape.size).numel()
     weight = torch.randn(replicates, shape.outputs, shape.inputs, *[shape.width] * len(shape.size), generator=generator)
     x = torch.randn(replicates, shape.inputs, positions, shape.samples, generator=generator)
-    program = Program()
+    program = Program(replicates)
     y = convolve(program, x, weight, shape)
     dy = torch.randn(y.shape, generator=generator)
     start = torch.randn(x.shape, generator=generator)
@@ -96,7 +96,7 @@ def test_batch_norm_and_its_gradients_are_torchs(relu: bool, with_residual: bool
     y = 3 + 2 * torch.randn(replicates, channels, positions, samples, generator=generator)
     residual = torch.randn(y.shape, generator=generator) if with_residual else None
     running = [buffer.double().flatten() for buffer in (norm.mean, norm.variance)]
-    program = Program()
+    program = Program(replicates)
     out, normed = normalise(program, y, norm, relu=relu, residual=residual)
     gradient = torch.randn(y.shape, generator=generator)
     dy, through = gradient.clone(), torch.empty_like(y)
@@ -284,7 +284,7 @@ def test_pack_puts_samples_innermost() -> None:
 
 
 def test_operands_that_are_not_contiguous_are_refused() -> None:
-    program, shape = Program(), Shape(4, 4, (4,), 3, 1, 16)
+    program, shape = Program(1), Shape(4, 4, (4,), 3, 1, 16)
     with pytest.raises(ValueError, match="contiguous"):
         convolve(program, torch.zeros(1, 4, 16, 4).transpose(2, 3), torch.zeros(1, 4, 4, 3), shape)
 
