@@ -16,7 +16,7 @@ CODE: dict[str, tuple[str, ...]] = {
     "data": ("data/*.py", "seeds.py"),
     "training": (
         "kernels/*.py",
-        "kernels/*.c",
+        "kernels/*.[ch]",
         "networks/*.py",
         "training/*.py",
         "pruning/*.py",
@@ -26,12 +26,12 @@ CODE: dict[str, tuple[str, ...]] = {
     "analysis": (
         "networks/*.py",
         "kernels/*.py",
-        "kernels/*.c",
+        "kernels/*.[ch]",
         "analysis/distance.py",
         "analysis/interpolation.py",
         "workflow/compare.py",
     ),
-    "collect": ("analysis/table.py", "workflow/collect.py"),
+    "collect": ("analysis/table.py", "workflow/collect.py", "workflow/environment.py"),
     "claims": ("claims/*.py", "spec/claims.py", "spec/measures.py"),
     "report": ("report/*.py", "report/templates/*.j2", "claims/judge.py"),
 }

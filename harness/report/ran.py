@@ -200,6 +200,7 @@ def run(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
         ),
         ("Memory", "" if memory is None else f"{memory:g} GiB"),
         ("GPU", formats.clean(hardware.get("gpu")) or "none"),
+        ("Training kernels", formats.clean(hardware.get("kernels"))),
         ("Platform", formats.clean(hardware.get("platform"))),
         ("Started", formats.clean(provenance.get("started"))),
         ("Finished", formats.clean(provenance.get("finished"))),

@@ -17,7 +17,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]*")  # names become paths and parts of comm
 DENSITY_TOLERANCE = 0.02  # relative: a claim may write 0.107 for 0.8 ** 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared as an object, so that what is worked out for one can be kept
 class Spec:
     """A paper at a scale: everything that a run needs to know."""
 

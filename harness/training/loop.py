@@ -35,7 +35,7 @@ def use_threads(threads: int) -> None:
     """Fix the number of threads and ask for deterministic kernels: small steps lose 15-fold on oversubscribed cores."""
     torch.set_num_threads(threads)
     kernels.use_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms(True) without its second of imports
     # that mode fills new memory before it is written: a tenth of a step, and it changes no number
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 

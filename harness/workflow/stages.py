@@ -6,31 +6,24 @@ import resource
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import psutil
 
-from harness.analysis.table import CURVE_COLUMNS, TABLE_COLUMNS
-from harness.errors import HarnessError
-from harness.files import file_sha256, read_json, write_json
+from harness.files import file_sha256, write_json
 from harness.plan import find_stage, parents, stacks
 from harness.spec import Spec
-from harness.spec.load import dump
 from harness.workflow.context import Context, Folders
 
 
 def run_stage(spec: Spec, folders: Folders, name: str, threads: int) -> None:
     """Run one stage: prepare/<data set>, collect, claims, report, or one of `harness.plan.stages`."""
-    whole: dict[str, Callable[[Spec, Folders], None]] = {
-        "collect": collect,
-        "claims": claims_stage,
-        "report": report_stage,
-    }
-    if name in whole:
-        whole[name](spec, folders)
+    if name in ("collect", "claims", "report"):
+        from harness.workflow import judging  # needs pandas, which costs every training job a third of a second
+
+        {"collect": judging.collect_stage, "claims": judging.claims_stage, "report": judging.report_stage}[name](
+            spec, folders
+        )
         return
     started = time.time()
     facts = _prepare(folders, name) if name.startswith("prepare/") else _experiment_stage(spec, folders, name, threads)
@@ -50,7 +43,7 @@ def run_stage(spec: Spec, folders: Folders, name: str, threads: int) -> None:
 
 def made_with() -> dict[str, Any]:
     """What can differ between machines and days: code revision, packages, processor."""
-    from harness.workflow.collect import environment
+    from harness.workflow.environment import environment
 
     facts = environment()
     return {key: facts[key] for key in ("code_revision", "tree_clean", "packages", "hardware")}
@@ -95,79 +88,6 @@ def _experiment_stage(spec: Spec, folders: Folders, name: str, threads: int) -> 
     if stage.kind == "dense":
         stored += [f"{run}{SNAPSHOTS}" for run in stored if context.store.read(run)["status"] == "ok"]
     return {**facts, **done, "outputs": {name: context.store.read(name)["sha256"] for name in stored}}
-
-
-def collect(spec: Spec, folders: Folders) -> None:
-    """Put the tidy table together."""
-    from harness.workflow.collect import collect_stage
-
-    collect_stage(spec, folders)
-
-
-def claims_stage(spec: Spec, folders: Folders) -> None:
-    """Judge the claims on the table."""
-    from harness.claims.judge import judge, write_claims
-
-    bands = {name: setting.calibration for name, setting in spec.scale.experiments.items() if setting.calibration}
-    write_claims(folders.claims, judge(spec.claims, spec.scale_name, read_table(folders.table, TABLE_COLUMNS), bands))
-
-
-def report_stage(spec: Spec, folders: Folders) -> None:
-    """Build the page."""
-    from harness.claims.judge import read_claims
-    from harness.report import build_report
-
-    files = sorted((spec.folder / "published").glob("*.csv"))
-    published = pd.concat([pd.read_csv(file) for file in files], ignore_index=True) if files else pd.DataFrame()
-
-    build_report(
-        dump(spec.paper),
-        scale_facts(spec),
-        read_claims(folders.claims),
-        read_table(folders.table, TABLE_COLUMNS),
-        read_table(folders.all_curves, CURVE_COLUMNS),
-        published,
-        read_json(folders.provenance),
-        folders.report,
-    )
-
-
-def scale_facts(spec: Spec) -> dict[str, Any]:
-    """The scale as the page shows it."""
-    experiments = {}
-    for name, setting in spec.scale.experiments.items():
-        levels = max((sweep.levels for sweep in setting.sweeps), default=0)
-        experiments[name] = {
-            "title": spec.experiments[name].title,
-            "asks": spec.experiments[name].asks,
-            "data": setting.data,
-            "network": setting.network,
-            "recipe": dump(spec.recipe(name)),
-            "rewind": sorted(setting.rewind_grid()),
-            "densities": [setting.pruning.density(level) for level in range(levels + 1)],
-            "replicates": setting.replicates,
-            "calibration": list(setting.calibration) if setting.calibration else None,
-        }
-    return {
-        "name": spec.scale_name,
-        "description": spec.scale.description,
-        "judges_claims": spec.scale.judges_claims,
-        "experiments": experiments,
-    }
-
-
-def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Read a Parquet table with these columns. Raises HarnessError for a missing or broken one."""
-    try:
-        table = pd.read_parquet(path)
-    except FileNotFoundError:
-        raise HarnessError(f"{path}: missing. Run `harness reproduce` first.") from None
-    except (OSError, ValueError) as error:
-        raise HarnessError(f"{path}: can't be read ({error}). Delete it and run `harness reproduce` again.") from None
-    lacking = [column for column in columns if column not in table]
-    if lacking:
-        raise HarnessError(f"{path}: column {lacking[0]} is missing. Delete it and run `harness reproduce` again.")
-    return table
 
 
 def end_with_parent() -> None:

@@ -1,0 +1,81 @@
+"""The stages after training: the tables read and checked, the verdicts, the page."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.analysis.table import CURVE_COLUMNS, TABLE_COLUMNS
+from harness.claims.judge import judge, read_claims, write_claims
+from harness.errors import HarnessError
+from harness.files import read_json
+from harness.spec import Spec
+from harness.spec.load import dump
+from harness.workflow.collect import collect_stage
+from harness.workflow.context import Folders
+
+__all__ = ["claims_stage", "collect_stage", "read_table", "report_stage", "scale_facts"]
+
+
+def claims_stage(spec: Spec, folders: Folders) -> None:
+    """Judge the claims on the table."""
+    bands = {name: setting.calibration for name, setting in spec.scale.experiments.items() if setting.calibration}
+    write_claims(folders.claims, judge(spec.claims, spec.scale_name, read_table(folders.table, TABLE_COLUMNS), bands))
+
+
+def report_stage(spec: Spec, folders: Folders) -> None:
+    """Build the page."""
+    from harness.report import build_report
+
+    files = sorted((spec.folder / "published").glob("*.csv"))
+    published = pd.concat([pd.read_csv(file) for file in files], ignore_index=True) if files else pd.DataFrame()
+
+    build_report(
+        dump(spec.paper),
+        scale_facts(spec),
+        read_claims(folders.claims),
+        read_table(folders.table, TABLE_COLUMNS),
+        read_table(folders.all_curves, CURVE_COLUMNS),
+        published,
+        read_json(folders.provenance),
+        folders.report,
+    )
+
+
+def scale_facts(spec: Spec) -> dict[str, Any]:
+    """The scale as the page shows it."""
+    experiments = {}
+    for name, setting in spec.scale.experiments.items():
+        levels = max((sweep.levels for sweep in setting.sweeps), default=0)
+        experiments[name] = {
+            "title": spec.experiments[name].title,
+            "asks": spec.experiments[name].asks,
+            "data": setting.data,
+            "network": setting.network,
+            "recipe": dump(spec.recipe(name)),
+            "rewind": sorted(setting.rewind_grid()),
+            "densities": [setting.pruning.density(level) for level in range(levels + 1)],
+            "replicates": setting.replicates,
+            "calibration": list(setting.calibration) if setting.calibration else None,
+        }
+    return {
+        "name": spec.scale_name,
+        "description": spec.scale.description,
+        "judges_claims": spec.scale.judges_claims,
+        "experiments": experiments,
+    }
+
+
+def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Read a Parquet table with these columns. Raises HarnessError for a missing or broken one."""
+    try:
+        table = pd.read_parquet(path)
+    except FileNotFoundError:
+        raise HarnessError(f"{path}: missing. Run `harness reproduce` first.") from None
+    except (OSError, ValueError) as error:
+        raise HarnessError(f"{path}: can't be read ({error}). Delete it and run `harness reproduce` again.") from None
+    lacking = [column for column in columns if column not in table]
+    if lacking:
+        raise HarnessError(f"{path}: column {lacking[0]} is missing. Delete it and run `harness reproduce` again.")
+    return table
