@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from harness.errors import HarnessError
 from harness.spec import Spec
@@ -69,7 +70,22 @@ def dense_run(experiment: str, replicate: int) -> Run:
 
 def stages(spec: Spec) -> list[Stage]:
     """All stages of the scale that train or compare networks, parents before children."""
-    return [stage for name, setting in spec.scale.experiments.items() for stage in _stages(name, setting)]
+    return list(_by_name(spec).values())
+
+
+@lru_cache(maxsize=8)
+def _by_name(spec: Spec) -> dict[str, Stage]:
+    """The scale's stages by name: the workflow asks for one stage at a time, thousands of times."""
+    found = (stage for name, setting in spec.scale.experiments.items() for stage in _stages(name, setting))
+    return {stage.name: stage for stage in found}
+
+
+@lru_cache(maxsize=8)
+def _by_chunk(spec: Spec) -> dict[tuple[str, int], list[Stage]]:
+    groups: dict[tuple[str, int], list[Stage]] = {}
+    for stage in _by_name(spec).values():
+        groups.setdefault((stage.experiment, stage.chunk), []).append(stage)
+    return groups
 
 
 def _stages(name: str, setting: Setting) -> Iterator[Stage]:
@@ -95,11 +111,7 @@ def _stages(name: str, setting: Setting) -> Iterator[Stage]:
 
 def parents(spec: Spec, stage: Stage) -> list[Stage]:
     """The stages whose results a stage reads."""
-    siblings = [
-        other
-        for other in _stages(stage.experiment, spec.scale.experiments[stage.experiment])
-        if other.chunk == stage.chunk
-    ]
+    siblings = _by_chunk(spec)[stage.experiment, stage.chunk]
     if stage.kind == "dense":
         return []
     if stage.kind == "orders":
@@ -122,9 +134,8 @@ def parents(spec: Spec, stage: Stage) -> list[Stage]:
 
 def find_stage(spec: Spec, name: str) -> Stage:
     """The stage of a name. Raises HarnessError when the scale has none of that name."""
-    for stage in stages(spec):
-        if stage.name == name:
-            return stage
+    if name in _by_name(spec):
+        return _by_name(spec)[name]
     raise HarnessError(f"stage {name!r}: not in scale {spec.scale_name}; `harness plan --stages` lists them")
 
 
@@ -141,12 +152,17 @@ def _runs(stage: Stage, replicate: int, setting: Setting) -> list[Run]:
     if stage.kind == "dense":
         return [dense_run(name, replicate)]
     if stage.kind == "orders":
-        return [Run(name, replicate, k, 0, "dense", 1) for k in setting.dense_orders]
+        return [copy for k in setting.dense_orders for copy in _dense_copies(name, replicate, setting, k)]
     if stage.kind == "levels" and stage.k is not None:
         return [Run(name, replicate, stage.k, level, "imp", 0) for level in stage.levels]
     if stage.kind == "branches" and stage.k is not None:
         return list(_branch_runs(name, replicate, setting, stage.k, stage.levels[0]))
     return []
+
+
+def _dense_copies(name: str, replicate: int, setting: Setting, k: int) -> list[Run]:
+    """The dense network trained again from snapshot k, with data orders other than the dense run's."""
+    return [Run(name, replicate, k, 0, "dense", order) for order in range(1, setting.dense_copies + 1)]
 
 
 def _branch_runs(name: str, replicate: int, setting: Setting, k: int, level: int) -> Iterator[Run]:
@@ -178,14 +194,19 @@ def _pairs(stage: Stage, replicate: int, setting: Setting) -> list[Pair]:
     name = stage.experiment
     dense = dense_run(name, replicate)
     if stage.k is None:
-        # the dense run itself is one of the two copies: from snapshot k on, it is a training with data order 0
-        return [Pair(dense, Run(name, replicate, k, 0, "dense", 1), "data_order", True) for k in setting.dense_orders]
+        # the dense run itself is one of the copies: from snapshot k on, it is a training with data order 0
+        return [
+            Pair(run, other, "data_order", True)
+            for k in setting.dense_orders
+            for run, other in itertools.combinations([dense, *_dense_copies(name, replicate, setting, k)], 2)
+        ]
     sweep = next(sweep for sweep in setting.sweeps if stage.k in sweep.k)
     runs = [Run(name, replicate, stage.k, level, "imp", 0) for level in range(1, sweep.levels + 1)]
     runs += [run for level in sorted(sweep.at) for run in _branch_runs(name, replicate, setting, stage.k, level)]
-    compared = [run for run in runs if run.branch in ("imp", "random_prune")]
-    found = [Pair(dense, run, "pruning", False) for run in compared if run.data_order == 0]
-    for run, other in itertools.combinations(compared, 2):
+    # fresh weights have nothing in common with the dense network, so only their data orders are compared
+    pruned = [run for run in runs if run.branch in ("imp", "random_prune") and run.data_order == 0]
+    found = [Pair(dense, run, "pruning", False) for run in pruned]
+    for run, other in itertools.combinations(runs, 2):
         if (run.level, run.branch) == (other.level, other.branch):
             found.append(Pair(run, other, "data_order", True))
     return found

@@ -40,7 +40,7 @@ def judge(claims: Sequence[Claim], scale: str, table: pd.DataFrame, calibration:
         or a calibration band with its bounds swapped, raises ValueError.
     """
     entries = [(claim, claim.scales.get(scale)) for claim in claims]
-    measures = {part.measure for _, entry in entries if entry for part in entry.parts}
+    measures = {measure for _, entry in entries if entry for part in entry.parts for measure in part.measures}
     reader = Table(table, measures | ({"test_accuracy"} if calibration else set()))
     misfits = calibration_misfits(reader, calibration)
     return [_judge_claim(claim, entry, scale, reader, misfits) for claim, entry in entries]

@@ -72,7 +72,8 @@ class Table:
         self._steps: dict[tuple[str, str], float] = {}
 
     def cell(self, cell: Cell, measure: str) -> CellValues:
-        """The cell's mean of the measure in each replicate of its experiment."""
+        """The cell's mean of the measure (its own, if it names one) in each replicate of its experiment."""
+        measure = cell.measure or measure
         key = (cell, measure)
         if key not in self._cells:
             self._cells[key] = _read_cell(self._columns(cell.experiment), cell, measure)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from harness.spec.measures import NETWORK_MEASURES, PAIR_MEASURES, PERCENT_MEASURES
 
 if TYPE_CHECKING:
-    from harness.spec.claims import Part
+    from harness.spec.claims import Cell, Part
 
 #: which optional fields each statistic needs and which it may have besides
 _NEEDS: dict[str, tuple[set[str], set[str]]] = {
@@ -57,26 +57,40 @@ def _not_rising(values: list[int] | list[float]) -> bool:
 
 
 def check_measure(part: Part) -> None:
-    """The measure is known, and its cells say what is compared where it compares."""
-    if part.measure not in NETWORK_MEASURES + PAIR_MEASURES:
-        near = difflib.get_close_matches(part.measure, NETWORK_MEASURES + PAIR_MEASURES, n=1)
+    """Each cell's measure is known, and the cell says what is compared where it compares."""
+    for measure in (part.measure, *part.measures):
+        _check_known(measure)
+    for cell in part.cells:
+        if cell.measure and part.statistic != "onset_difference":
+            raise ValueError(
+                f"{part.statistic} with a measure of its own in the cell {cell.describe()}: only the cells of an "
+                "onset_difference may measure different things, remove it"
+            )
+        _check_comparison(cell, cell.measure or part.measure)
+
+
+def _check_known(measure: str) -> None:
+    if measure not in NETWORK_MEASURES + PAIR_MEASURES:
+        near = difflib.get_close_matches(measure, NETWORK_MEASURES + PAIR_MEASURES, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise ValueError(
-            f"unknown measure {part.measure!r}{hint}: of networks {', '.join(NETWORK_MEASURES)}; "
+            f"unknown measure {measure!r}{hint}: of networks {', '.join(NETWORK_MEASURES)}; "
             f"of pairs {', '.join(PAIR_MEASURES)}"
         )
-    pair = part.measure in PAIR_MEASURES
-    for cell in part.cells:
-        if pair and cell.comparison is None:
-            raise ValueError(
-                f"measure {part.measure} compares two networks: add comparison (data_order or pruning) "
-                f"to the cell {cell.describe()}"
-            )
-        if not pair and cell.comparison is not None:
-            raise ValueError(
-                f"measure {part.measure} belongs to one network: remove comparison {cell.comparison!r} "
-                f"from the cell {cell.describe()}"
-            )
+
+
+def _check_comparison(cell: Cell, measure: str) -> None:
+    pair = measure in PAIR_MEASURES
+    if pair and cell.comparison is None:
+        raise ValueError(
+            f"measure {measure} compares two networks: add comparison (data_order or pruning) "
+            f"to the cell {cell.describe()}"
+        )
+    if not pair and cell.comparison is not None:
+        raise ValueError(
+            f"measure {measure} belongs to one network: remove comparison {cell.comparison!r} "
+            f"from the cell {cell.describe()}"
+        )
 
 
 def check_region(part: Part) -> None:
@@ -106,13 +120,17 @@ def _covers_everything(part: Part) -> bool:
 
 def check_complete(part: Part) -> None:
     """Every cell names one place of the table; leaving k out would average over rewind iterations."""
-    pair = part.measure in PAIR_MEASURES
     for cell in part.cells:
+        pair = (cell.measure or part.measure) in PAIR_MEASURES
         if cell.k is None and part.over is None and (cell.branch != "dense" or pair):
             raise ValueError(f"the cell {cell.describe()} has no k: add k, the rewind iteration (0 for none)")
         if cell.density is None and part.over_density is None and cell.branch != "dense":
             raise ValueError(f"the cell {cell.describe()} has no density: add the share of weights remaining")
         if cell.branch == "dense" and part.over_density is not None:
             raise ValueError("over_density with a dense cell: a dense network has one density, use another branch")
-    if part.a is not None and part.a == part.b:
+    if part.a is not None and part.b is not None and len(part.measures) == 1 and _same_place(part.a, part.b):
         raise ValueError(f"a and b are the same cell ({part.a.describe()}): the answer is known without data")
+
+
+def _same_place(a: Cell, b: Cell) -> bool:
+    return a.model_copy(update={"measure": None}) == b.model_copy(update={"measure": None})

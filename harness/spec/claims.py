@@ -79,7 +79,8 @@ class Cell(Strict):
     """The rows of the table that a part reads: its value for a replicate is their mean.
 
     ``density`` is the share of prunable weights remaining and matches a level within 2%. A dense cell selects level 0;
-    without ``k`` it takes every dense network of the replicate.
+    without ``k`` it takes every dense network of the replicate. ``measure`` replaces the part's, for the cells of an
+    onset difference.
     """
 
     experiment: Text
@@ -88,6 +89,7 @@ class Cell(Strict):
     density: Density | None = None
     comparison: Comparison | None = None
     data_order: Step | None = None
+    measure: Text | None = None
 
     @model_validator(mode="after")
     def _dense(self) -> Cell:
@@ -103,7 +105,8 @@ class Cell(Strict):
         place += [f"density {self.density:g}"] if self.density is not None and self.branch != "dense" else []
         place += [f"data order {self.data_order}"] if self.data_order is not None else []
         pair = f" ({self.comparison} pairs)" if self.comparison else ""
-        return f"{self.experiment} {self.branch}" + (f" at {', '.join(place)}" if place else "") + pair
+        measure = f", {self.measure}" if self.measure else ""
+        return f"{self.experiment} {self.branch}" + (f" at {', '.join(place)}" if place else "") + pair + measure
 
 
 class Term(Cell):
@@ -170,6 +173,11 @@ class Part(Strict):
     def cells(self) -> list[Cell]:
         """The cells as written, before ``over`` is applied."""
         return [c for c in (self.a, self.b, *(self.terms or [])) if c is not None]
+
+    @property
+    def measures(self) -> set[str]:
+        """The measures of its cells."""
+        return {cell.measure or self.measure for cell in self.cells}
 
     def cells_and_grids(self) -> list[tuple[Cell, list[int], list[float]]]:
         """Each cell with the values of k and the densities that it is read at; empty where it names none."""
@@ -268,7 +276,7 @@ def _expand(part: Part) -> list[Part]:
 def _takes(part: Part, cell: Cell, key: str) -> bool:
     if getattr(cell, key) is not None:
         return False
-    return cell.branch != "dense" or (key == "k" and part.measure in PAIR_MEASURES)
+    return cell.branch != "dense" or (key == "k" and (cell.measure or part.measure) in PAIR_MEASURES)
 
 
 def _check_for_each(part: Part) -> None:

@@ -177,6 +177,18 @@ def test_an_onset_difference_counts_grid_positions() -> None:
     assert found["parts"][0]["values"] == [-1, -1, -1, -1, -1, -2]
 
 
+def test_an_onset_difference_may_compare_two_measures_of_one_cell() -> None:
+    rows = [row | {"instability_train": row["instability_test"] + 1.5} for row in curves(*[[9, 1, 0.1]] * 5)]
+    part = ONSET | {"statistic": "onset_difference", "region": [1, 1]}
+    found = verdict(
+        table(*rows), part | {"a": ONSET["a"] | {"measure": "instability_train"}, "b": ONSET["a"]}, replicates=5
+    )
+    assert (found["verdict"], found["parts"][0]["values"]) == ("supported", [1.0] * 5)
+    no_column = table(*rows).drop(columns="instability_train")
+    with pytest.raises(ValueError, match="no column 'instability_train'"):
+        verdict(no_column, part | {"a": ONSET["a"] | {"measure": "instability_train"}, "b": ONSET["a"]}, replicates=5)
+
+
 def test_all_needs_every_part_and_any_needs_one() -> None:
     miss = DIFFERENCE | {"region": [None, -0.5]}
     every = verdict(GOOD, DIFFERENCE, miss)

@@ -17,6 +17,11 @@ ACROSS = {
     "terms": [{"weight": 1} | IMP, {"weight": -0.5} | DENSE],
     "region": [0, 1],
 }
+ORDER = ONSET | {
+    "statistic": "onset_difference",
+    "b": ONSET["a"] | {"measure": "instability_train"},
+    "region": [-1, 1],
+}
 
 
 def part(base: dict[str, Any], **changes: Any) -> Part:
@@ -24,7 +29,7 @@ def part(base: dict[str, Any], **changes: Any) -> Part:
     return Part.model_validate({"name": "a part"} | kept)
 
 
-@pytest.mark.parametrize("base", [DIFFERENCE, RATIO, TREND, ONSET, ACROSS])
+@pytest.mark.parametrize("base", [DIFFERENCE, RATIO, TREND, ONSET, ORDER, ACROSS])
 def test_every_statistic_has_a_valid_form(base: dict[str, Any]) -> None:
     assert part(base).region == tuple(base["region"])
 
@@ -59,6 +64,10 @@ def test_every_statistic_has_a_valid_form(base: dict[str, Any]) -> None:
         (DIFFERENCE, {"a": DENSE | {"density": 0.5}}, "a dense network has density 1, remove it"),
         (RATIO, {"a": DENSE | {"comparison": "pruning"}}, "comparison 'pruning' on a dense cell"),
         (RATIO, {"a": DENSE | PAIR}, "lenet dense.* has no k: add k"),
+        (ONSET, {"a": ONSET["a"] | {"measure": "distance"}}, "only the cells of an onset_difference may measure"),
+        (ORDER, {"b": ONSET["a"] | {"measure": "instability"}}, "unknown measure 'instability'"),
+        (ORDER, {"b": ONSET["a"] | {"measure": "train_loss"}}, "belongs to one network: remove comparison"),
+        (ORDER, {"b": ONSET["a"] | {"measure": "instability_test"}}, "a and b are the same cell"),
         (ACROSS, {"terms": [{"weight": 0} | IMP]}, "weight 0 leaves the term out"),
         (DIFFERENCE, {"a": IMP | {"branch": "IMP"}}, "'dense', 'imp', 'random_prune' or 'random_reinit'"),
         (DIFFERENCE, {"a": IMP | {"k": "0"}}, "valid integer"),

@@ -137,7 +137,7 @@ def test_a_file_of_the_wrong_kind(papers):
 
 
 def test_unknown_papers_and_scales_list_what_there_is():
-    with pytest.raises(HarnessError, match="no such paper; choose one of stabilizing-lth"):
+    with pytest.raises(HarnessError, match="no such paper; choose one of linear-mode-connectivity, stabilizing-lth"):
         load_spec(checkout(), "nope", "mini")
     with pytest.raises(HarnessError, match=r"nope\.yaml: no such scale; choose one of mini, paper, smoke"):
         load_spec(checkout(), PAPER, "nope")

@@ -31,6 +31,29 @@ def test_the_tiny_scales_runs_by_hand():
     assert counts == {"lenet/c0/dense-stability": 2, "lenet/c0/k0-stability": 5, "lenet/c0/k5-stability": 5}
 
 
+def test_copies_of_a_dense_network_are_compared_with_it_and_with_each_other():
+    spec = tiny_spec(dense_orders=[0, 5], dense_copies=2)
+    assert len(all_runs(spec)) == len(all_runs(tiny_spec())) + 2 * 2
+    (stability,) = [stage for stage in stages(spec) if stage.kind == "stability" and stage.k is None]
+    orders = [(pair.run.data_order, pair.run_b.data_order, pair.run_b.k) for (pair, _) in pairs(spec, stability)]
+    assert orders == [(0, 1, 0), (0, 2, 0), (1, 2, 0), (0, 1, 5), (0, 2, 5), (1, 2, 5)]
+
+
+def test_every_branch_with_two_data_orders_is_compared():
+    sweeps = [{"k": [0], "levels": 1, "at": {1: {"imp": 3, "random_prune": 2, "random_reinit": 2}}}]
+    spec = tiny_spec(sweeps=sweeps, dense_orders=[])
+    (stability,) = [stage for stage in stages(spec) if stage.kind == "stability"]
+    found = [(pair.comparison, pair.run_b.branch) for (pair, _) in pairs(spec, stability)]
+    # fresh weights are not held against the dense network
+    assert sorted(found) == [
+        *[("data_order", "imp")] * 3,
+        ("data_order", "random_prune"),
+        ("data_order", "random_reinit"),
+        ("pruning", "imp"),
+        ("pruning", "random_prune"),
+    ]
+
+
 def test_parents_come_first_and_exist():
     for scale in ("smoke", "mini", "paper"):
         spec = load_spec(checkout(), "stabilizing-lth", scale)
