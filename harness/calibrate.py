@@ -62,7 +62,7 @@ def costs(spec: Spec, at_most: float = LONGEST_SECONDS) -> list[Cost]:
         same = (setting.network, setting.data, recipe.batch_size, recipe.augmentation, stack)
         if same not in timed:
             timed[same] = step_seconds(spec, name, at_most)
-        steps = sum(steps_of(run, recipe.steps) for run in runs[name])
+        steps = sum(steps_of(run, recipe.steps, setting.restart) for run in runs[name])
         network = build(setting.network, 1, SOURCES[setting.data].shape, 10)
         weights = 4 * parameter_count(network)
         mask = sum(dict(network.named_parameters())[weight][0].numel() for weight in prunable_names(network))

@@ -195,10 +195,11 @@ def _pairs(stage: Stage, replicate: int, setting: Setting) -> list[Pair]:
     dense = dense_run(name, replicate)
     if stage.k is None:
         # the dense run itself is one of the copies: from snapshot k on, it is a training with data order 0
+        own = [] if setting.restart else [dense]
         return [
             Pair(run, other, "data_order", True)
             for k in setting.dense_orders
-            for run, other in itertools.combinations([dense, *_dense_copies(name, replicate, setting, k)], 2)
+            for run, other in itertools.combinations([*own, *_dense_copies(name, replicate, setting, k)], 2)
         ]
     sweep = next(sweep for sweep in setting.sweeps if stage.k in sweep.k)
     runs = [Run(name, replicate, stage.k, level, "imp", 0) for level in range(1, sweep.levels + 1)]
@@ -212,6 +213,6 @@ def _pairs(stage: Stage, replicate: int, setting: Setting) -> list[Pair]:
     return found
 
 
-def steps_of(run: Run, steps: int) -> int:
-    """Steps that a run trains: the dense run all of them, any other from its rewind iteration on."""
-    return steps - run.k
+def steps_of(run: Run, steps: int, restart: bool = False) -> int:
+    """Steps that a run trains: the dense run all of them, any other from its rewind iteration on, or all anew."""
+    return steps if restart else steps - run.k

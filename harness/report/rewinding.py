@@ -29,13 +29,13 @@ INSTABILITY = (
         "instability_test",
         "data_order",
         "instability, BN averaged\n(points of test error)",
-        ("dense", "imp", "random_prune"),
+        ("dense", "imp", "random_prune", "random_reinit"),
     ),
     Row(
         "instability_test_reestimated",
         "data_order",
         "instability, BN re-estimated\n(points of test error)",
-        ("dense", "imp", "random_prune"),
+        ("dense", "imp", "random_prune", "random_reinit"),
     ),
 )
 DISTANCE = (

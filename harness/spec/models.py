@@ -133,7 +133,8 @@ class Setting(Model):
     """One experiment at one scale. `change` overrides fields of the paper's recipe, `data` and `network` its own.
 
     At each k of `dense_orders` the dense network is trained again from its snapshot, `dense_copies` times, each time
-    with another data order.
+    with another data order. With `restart`, what is trained from a snapshot trains all of the recipe's steps, the
+    schedule and the optimizer from their beginning, so that the dense run is no longer one of the copies.
     """
 
     network: str
@@ -145,6 +146,7 @@ class Setting(Model):
     levels_per_job: Count
     dense_orders: tuple[Step, ...] = ()
     dense_copies: Count = 1
+    restart: bool = False
     sweeps: tuple[Sweep, ...] = ()
     line: Line = Line()
     calibration: tuple[float, float] | None = None
@@ -154,6 +156,8 @@ class Setting(Model):
         grid = self.rewind_grid()
         if len(set(grid)) != len(grid):
             raise ValueError(f"sweeps: a rewind iteration stands in two sweeps ({grid}); merge them")
+        if self.restart and self.dense_orders and self.dense_copies < 2:
+            raise ValueError("restart: the dense run is none of the copies then; give dense_copies 2 or more")
         if self.calibration and self.calibration[0] >= self.calibration[1]:
             raise ValueError(f"calibration: {list(self.calibration)} must be (low, high)")
         return self

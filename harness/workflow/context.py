@@ -8,7 +8,7 @@ from harness import data
 from harness.data import DataSet
 from harness.digest import cached_code_digest
 from harness.files import digest
-from harness.plan import Run
+from harness.plan import Run, dense_run
 from harness.spec import Spec
 from harness.spec.load import dump
 from harness.spec.models import Recipe, Setting
@@ -105,7 +105,7 @@ class Context:
 
         What a run starts from is kept apart, as checksums in its record: see `harness.workflow.train.finished`.
         """
-        settings = {
+        settings: dict[str, object] = {
             "code": cached_code_digest("training"),
             "data": data.checksum(self.setting.data),
             "network": self.setting.network,
@@ -114,4 +114,6 @@ class Context:
         }
         if run.level:
             settings["pruning"] = dump(self.setting.pruning)
+        if self.setting.restart and run != dense_run(run.experiment, run.replicate):
+            settings["restart"] = True
         return digest(settings)

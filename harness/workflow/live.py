@@ -44,7 +44,8 @@ class Watcher:
         for stage in self.stages.values():
             runs = [run for stack in stacks(spec, stage) for run in stack]
             self.networks[stage.name] = len(runs)
-            self.steps[stage.name] = sum(steps_of(run, spec.recipe(stage.experiment).steps) for run in runs)
+            steps, restart = spec.recipe(stage.experiment).steps, spec.scale.experiments[stage.experiment].restart
+            self.steps[stage.name] = sum(steps_of(run, steps, restart) for run in runs)
         self.began = time.time()
 
     def _finished(self) -> set[str]:

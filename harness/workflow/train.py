@@ -83,6 +83,8 @@ def train_stack(context: Context, stack: list[Run], heartbeat: Heartbeat) -> lis
     data, setting = context.data, context.setting
     network = build(setting.network, len(healthy), data.input_shape, data.classes)
     start, masks = starting_point(context, healthy, network)
+    if setting.restart and not _is_dense(first):
+        start = State(0, start.weights, start.buffers)
     orders: list[tuple[str | int, ...]] = [
         (run.experiment, run.replicate, "data order", run.data_order) for run in healthy
     ]
@@ -236,7 +238,7 @@ def _record(context: Context, run: Run) -> dict[str, Any]:
         "branch": run.branch,
         "data_order": run.data_order,
         "density": 1.0,
-        "steps": steps_of(run, context.recipe.steps),
+        "steps": steps_of(run, context.recipe.steps, context.setting.restart),
     }
 
 

@@ -50,11 +50,13 @@ def test_recipes_are_table_1():
     assert rows == {
         "lenet": ("adam", 0.0012, 60, 24000, 0, ()),
         "resnet20-standard": ("momentum", 0.1, 128, 63000, 0, cifar),
+        "resnet20-restarted": ("momentum", 0.1, 128, 63000, 0, cifar),
         "resnet20-low": ("momentum", 0.01, 128, 63000, 0, cifar),
         "resnet20-warmup": ("momentum", 0.03, 128, 63000, 30000, cifar),
         "vgg16-standard": ("momentum", 0.1, 128, 63000, 0, cifar),
         "vgg16-low": ("momentum", 0.01, 128, 63000, 0, cifar),
         "vgg16-warmup": ("momentum", 0.1, 128, 63000, 30000, cifar),
+        "vgg16-restarted": ("momentum", 0.1, 128, 63000, 0, cifar),
     }
 
 

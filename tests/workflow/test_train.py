@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import pytest
 import torch
 
@@ -230,3 +231,34 @@ def test_a_kept_state_without_a_snapshot_now_asked_for_is_not_taken(tmp_path, mo
     more = tiny_context(tmp_path, change={"steps": 250}, dense_orders=[0, 5, 7])
     run_stage(more.spec, more.folders, "lenet/c0/dense", 1)
     assert more.store.read(dense_run("lenet", 0).id)["snapshots"] == [0, 5, 7]
+
+
+def test_restarted_copies_train_the_whole_schedule_from_the_snapshots_weights(tmp_path, monkeypatch):
+    context = tiny_context(tmp_path, restart=True, dense_copies=2, sweeps=[])
+    begun = []
+    whole = train_module.train
+
+    def noting(network, recipe, batches, start, *rest, **more):
+        begun.append(start)
+        return whole(network, recipe, batches, start, *rest, **more)
+
+    monkeypatch.setattr(train_module, "train", noting)
+    for stage in stages(context.spec):
+        run_stage(context.spec, context.folders, stage.name, 1)
+    assert [start.step for start in begun] == [0] * 5
+    assert not begun[-1].optimizer
+    snapshot = context.store.load_part(f"{dense_run('lenet', 0).id}.snapshots", "k5/weights/")
+    assert torch.equal(begun[-1].weights["output.weight"][0], snapshot["output.weight"])
+    copies = [Run("lenet", 0, k, 0, "dense", order) for k in (0, 5) for order in (1, 2)]
+    assert [context.store.read(run.id)["steps"] for run in copies] == [30] * 4
+    table = pd.read_parquet(context.folders.pairs("lenet/c0/dense-stability"))
+    assert set(zip(table["run"], table["run_b"], strict=True)) == {
+        (Run("lenet", r, k, 0, "dense", 1).id, Run("lenet", r, k, 0, "dense", 2).id) for r in range(2) for k in (0, 5)
+    }
+
+
+def test_a_restarted_run_is_not_taken_for_a_continued_one(tmp_path):
+    continued, restarted = tiny_context(tmp_path), tiny_context(tmp_path, restart=True, dense_copies=2)
+    dense, copy = dense_run("lenet", 0), Run("lenet", 0, 5, 0, "dense", 1)
+    assert continued.key(dense) == restarted.key(dense)
+    assert continued.key(copy) != restarted.key(copy)
