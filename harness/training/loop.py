@@ -21,6 +21,10 @@ CHECK_EVERY = 100  # steps between looks at the loss: each look waits for the de
 Masks = dict[str, Tensor]  # prunable weight -> keep-mask [R, ...], 1 keeps, 0 prunes
 
 
+class Stopped(Exception):
+    """Training was asked to stop and has kept its state; the argument is the step."""
+
+
 @dataclass
 class Trained:
     """What a training leaves: the final state, the snapshots asked for, and who diverged when."""
@@ -66,6 +70,7 @@ def train(
     each_check: Callable[[int, Tensor], None] | None = None,
     keep_state: Callable[[State, Trained], None] | None = None,
     keep_every_seconds: float = 120.0,
+    stopping: Callable[[], bool] = lambda: False,
     earlier: Trained | None = None,
 ) -> Trained:
     """Train `network` from `start` to `recipe.steps` and leave it there.
@@ -73,7 +78,8 @@ def train(
     The schedule and the place within the epoch follow `start.step`; the optimizer continues if the state has its
     memory, else it is fresh. Pruned weights are exactly zero before the first and after every step. `each_check` gets
     the step and the losses [R] every CHECK_EVERY steps; `keep_state` gets the state and what there is so far every
-    `keep_every_seconds`, and `earlier` is that of a run cut off. A replicate whose loss stops being finite is noted
+    `keep_every_seconds`, and `earlier` is that of a run cut off. When `stopping` says so, the state is kept and
+    Stopped raised. A replicate whose loss stops being finite is noted
     in `diverged`; the others go on, for no operation mixes replicates.
     """
     write_network(network, start)
@@ -102,10 +108,12 @@ def train(
                 trained.diverged.setdefault(position, step)
             if each_check:
                 each_check(step + 1, losses)
-            if keep_state and step + 1 < recipe.steps and time.perf_counter() - last_kept > keep_every_seconds:
-                last_kept = time.perf_counter()
-                trained.seconds = last_kept - began
+            stop, now = stopping(), time.perf_counter()
+            if keep_state and step + 1 < recipe.steps and (stop or now - last_kept > keep_every_seconds):
+                last_kept, trained.seconds = now, now - began
                 keep_state(state(step + 1), trained)
+                if stop:
+                    raise Stopped(step + 1)
     trained.final = read_network(network, recipe.steps)
     trained.seconds = time.perf_counter() - began
     for position in _not_finite(trained.final):

@@ -3,7 +3,9 @@
 import contextlib
 import os
 import resource
+import signal
 import socket
+import sys
 import threading
 import time
 from typing import Any
@@ -62,6 +64,7 @@ def _prepare(folders: Folders, name: str) -> dict[str, Any]:
 
 def _experiment_stage(spec: Spec, folders: Folders, name: str, threads: int) -> dict[str, Any]:
     """Train or compare. Returns the facts for the stage's record: what it read, what it wrote, by checksum."""
+    from harness.training.loop import Stopped
     from harness.training.store import SNAPSHOTS
     from harness.workflow.compare import compare_stage
     from harness.workflow.progress import Heartbeat, heartbeat_path
@@ -83,7 +86,11 @@ def _experiment_stage(spec: Spec, folders: Folders, name: str, threads: int) -> 
         return {**facts, "training_seconds": 0.0, "steps": 0, **compared, "outputs": outputs}
     networks = sum(len(stack) for stack in stacks(spec, stage))
     heartbeat = Heartbeat(heartbeat_path(folders.progress, name), name, networks)
-    done = train_stage(context, stage, threads, heartbeat)
+    try:
+        done = train_stage(context, stage, threads, heartbeat)
+    except Stopped as stopped:
+        print(f"stopped by SIGTERM after step {stopped}; the state is kept and the next run goes on", file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)
     stored = done.pop("runs")
     if stage.kind == "dense":
         stored += [f"{run}{SNAPSHOTS}" for run in stored if context.store.read(run)["status"] == "ok"]

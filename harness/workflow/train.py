@@ -1,6 +1,8 @@
 """The training stages: what each run starts from, and how a stack is trained, recorded and found again."""
 
 import os
+import signal
+import threading
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from harness.workflow.context import Context
 from harness.workflow.progress import Heartbeat
 
 TRAIN_SAMPLES = 5000  # of the training split, on which the training accuracy is measured
+_terminated = threading.Event()  # set by SIGTERM, which a cluster sends before it takes a machine back
 KEEP_STATE_SECONDS = float(os.environ.get("HARNESS_KEEP_STATE_SECONDS", "120"))
 
 
@@ -29,6 +32,8 @@ def train_stage(context: Context, stage: Stage, threads: int, heartbeat: Heartbe
     were trained.
     """
     use_threads(threads)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: _terminated.set())
     seconds, network_seconds, steps = 0.0, 0.0, 0
     runs: list[str] = []
     for stack in stacks(context.spec, stage):
@@ -114,6 +119,7 @@ def train_stack(context: Context, stack: list[Run], heartbeat: Heartbeat) -> lis
         each_check=each_check,
         keep_state=lambda state, trained: write_partial(partial, state, trained),
         keep_every_seconds=KEEP_STATE_SECONDS,
+        stopping=_terminated.is_set,
         earlier=earlier,
     )
     records += _store(context, healthy, network, masks, trained)

@@ -1,6 +1,9 @@
 """Training stages on a tiny run: what a branch starts from, what is stored, what is found again."""
 
 import json
+import os
+import signal
+import threading
 
 import pandas as pd
 import pytest
@@ -13,6 +16,7 @@ from harness.training.loop import Trained
 from harness.training.partial import read_partial, write_partial
 from harness.training.state import State
 from harness.workflow import train as train_module
+from harness.workflow.progress import Heartbeat
 from harness.workflow.stages import run_stage
 from harness.workflow.train import starting_point, train_stack, train_stage
 
@@ -132,6 +136,32 @@ def test_a_stage_cut_off_ends_with_the_same_bits(finished, tmp_path, monkeypatch
         for suffix in ("", ".snapshots"):
             name = dense_run("lenet", replicate).id + suffix
             assert context.store.read(name)["sha256"] == reference.store.read(name)["sha256"]
+
+
+def test_sigterm_keeps_the_state_and_the_next_run_ends_with_the_same_bits(tmp_path, monkeypatch, capsys):
+    """What a cluster sends before it takes a machine back, at the first sign of life of a long stage."""
+    context = tiny_context(tmp_path, change={"steps": 450})
+    reference = tiny_context(tmp_path / "reference", change={"steps": 450})
+    run_stage(reference.spec, reference.folders, "lenet/c0/dense", 1)
+
+    monkeypatch.setattr(train_module, "_terminated", threading.Event())
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr(Heartbeat, "beat", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(SystemExit) as ended:
+            run_stage(context.spec, context.folders, "lenet/c0/dense", 1)
+    signal.signal(signal.SIGTERM, before)
+    assert ended.value.code == 143
+    assert "stopped by SIGTERM after step" in capsys.readouterr().err
+    kept = read_partial(next(context.folders.state.iterdir()))
+    assert kept is not None
+    assert 0 < kept[0].step < 450
+
+    monkeypatch.setattr(train_module, "_terminated", threading.Event())
+    run_stage(context.spec, context.folders, "lenet/c0/dense", 1)
+    for replicate in range(2):
+        name = dense_run("lenet", replicate).id
+        assert context.store.read(name)["sha256"] == reference.store.read(name)["sha256"]
 
 
 def test_a_broken_kept_state_is_as_good_as_none(tmp_path):
