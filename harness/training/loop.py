@@ -44,6 +44,11 @@ def use_threads(threads: int) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """[R, N, classes], [R, N] -> [R, N]. Samples in one row: a GPU has no deterministic kernel for the other form."""
+    return F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view(y.shape)
+
+
 def take_step(network: nn.Module, x: Tensor, y: Tensor, updater: Updater, rate: float) -> Tensor:
     """One step on a batch x [R, N, *sample], y [R, N] at a learning rate; mean cross-entropy [R] before it."""
     updater.begin(rate)
@@ -52,7 +57,7 @@ def take_step(network: nn.Module, x: Tensor, y: Tensor, updater: Updater, rate: 
         return fused.step(network, x, y, updater)
     with torch.autocast(x.device.type, torch.bfloat16, enabled=rounded):
         logits = network(x)
-    losses = F.cross_entropy(logits.float().transpose(1, 2), y, reduction="none").mean(1)
+    losses = cross_entropy(logits.float(), y).mean(1)
     network.zero_grad()
     losses.sum().backward()
     updater.step_by_torch()
@@ -140,6 +145,5 @@ def evaluate(network: nn.Module, x: Tensor, y: Tensor, batch_size: int = 512) ->
         part_x, part_y = x[start : start + batch_size], y[start : start + batch_size]
         logits = network(part_x.expand(replicates, *part_x.shape))
         right += (logits.argmax(-1) == part_y).sum(1).cpu()
-        repeated = part_y.expand(replicates, -1)
-        loss += F.cross_entropy(logits.transpose(1, 2), repeated, reduction="none").sum(1).double().cpu()
+        loss += cross_entropy(logits, part_y.expand(replicates, -1)).sum(1).double().cpu()
     return 100 * right / len(y), loss / len(y)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 @dataclass
 class State:
-    """Everything that training continues from, at a step.
+    """Everything that training continues from, at a step, on the CPU.
 
     `weights` and `buffers` map names to [R, ...]; `optimizer` maps "<slot>/<weight>" to [R, ...] and is empty when
     the optimizer is fresh; `optimizer_steps` counts the steps that it has taken.
@@ -58,11 +58,11 @@ def stacked(states: Sequence[State]) -> State:
 
 
 def read_network(network: nn.Module, step: int) -> State:
-    """Copies of a network's weights and buffers."""
+    """Copies of a network's weights and buffers, on the CPU."""
     return State(
         step,
-        {name: value.detach().clone() for name, value in network.named_parameters()},
-        {name: value.detach().clone() for name, value in network.named_buffers()},
+        {name: value.detach().to("cpu", copy=True) for name, value in network.named_parameters()},
+        {name: value.detach().to("cpu", copy=True) for name, value in network.named_buffers()},
     )
 
 

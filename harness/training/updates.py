@@ -30,7 +30,9 @@ class Updater:
         self.recipe, self.named, self.steps = recipe, named, steps if tensors else 0
         self.slots = {
             name: [
-                tensors[f"{slot}/{name}"].clone() if tensors else torch.zeros_like(parameter.data)
+                tensors[f"{slot}/{name}"].to(parameter.device, copy=True)
+                if tensors
+                else torch.zeros_like(parameter.data)
                 for slot in SLOTS[recipe.optimizer]
             ]
             for name, parameter in named.items()
@@ -40,7 +42,7 @@ class Updater:
         self._name = {id(parameter): name for name, parameter in named.items()}
         self._bytes = {name: mask.to(torch.uint8).contiguous() for name, mask in masks.items()}
         self._pruned: list[Tensor] = [named[name] for name in masks]
-        self._masks = list(masks.values())
+        self._masks = [mask.to(named[name].device) for name, mask in masks.items()]
         self._torch: torch.optim.Optimizer | None = None
         self.rate = 0.0
         self.prune()
@@ -75,11 +77,11 @@ class Updater:
             torch._foreach_mul_(self._pruned, self._masks)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Copies of the memory, "<slot>/<parameter>" -> [R, ...]; empty before the first step."""
+        """Copies of the memory on the CPU, "<slot>/<parameter>" -> [R, ...]; empty before the first step."""
         if not self.steps:
             return {}
         return {
-            f"{slot}/{name}": value.clone()
+            f"{slot}/{name}": value.to("cpu", copy=True)
             for name, values in self.slots.items()
             for slot, value in zip(SLOTS[self.recipe.optimizer], values, strict=True)
         }

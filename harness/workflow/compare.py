@@ -42,7 +42,9 @@ def _no_curves() -> pd.DataFrame:
 
 def _compare(context: Context, group: list[Pair]) -> tuple[list[dict[str, Any]], list[pd.DataFrame]]:
     """Rows and curves of one pair per replicate, computed side by side."""
-    network = build(context.setting.network, len(group), context.data.input_shape, context.data.classes)
+    network = build(context.setting.network, len(group), context.data.input_shape, context.data.classes).to(
+        context.device
+    )
     a, masks_a = _finals(context, [pair.run for pair in group])
     b, masks_b = _finals(context, [pair.run_b for pair in group])
     # dense against subnetwork: the subnetwork's mask on both; two dense networks: everything that could be pruned

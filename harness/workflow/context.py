@@ -1,8 +1,11 @@
 """Where a run keeps its files, and what a stage needs to find them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from harness import data
 from harness.data import DataSet
@@ -12,6 +15,7 @@ from harness.plan import Run, dense_run
 from harness.spec import Spec
 from harness.spec.load import dump
 from harness.spec.models import Recipe, Setting
+from harness.training.device import pick
 from harness.training.store import Store
 
 
@@ -97,8 +101,15 @@ class Context:
         return Store(self.folders.runs)
 
     @cached_property
+    def device(self) -> torch.device:
+        return pick()
+
+    @cached_property
     def data(self) -> DataSet:
-        return data.load(self.folders.data(self.setting.data))
+        """The data set, on the device if it fits into memory."""
+        found = data.load(self.folders.data(self.setting.data))
+        x, y = ({split: _moved(part, self.device) for split, part in parts.items()} for parts in (found.x, found.y))
+        return replace(found, x=x, y=y)
 
     def key(self, run: Run) -> str:
         """Digest of the settings and code that can change a run's numbers, and of nothing else.
@@ -117,3 +128,7 @@ class Context:
         if self.setting.restart and run != dense_run(run.experiment, run.replicate):
             settings["restart"] = True
         return digest(settings)
+
+
+def _moved(part: Any, device: torch.device) -> Any:
+    return part.to(device) if isinstance(part, torch.Tensor) else part

@@ -86,7 +86,7 @@ def train_stack(context: Context, stack: list[Run], heartbeat: Heartbeat) -> lis
         return records
     first = healthy[0]
     data, setting = context.data, context.setting
-    network = build(setting.network, len(healthy), data.input_shape, data.classes)
+    network = build(setting.network, len(healthy), data.input_shape, data.classes).to(context.device)
     start, masks = starting_point(context, healthy, network)
     if setting.restart and not _is_dense(first):
         start = State(0, start.weights, start.buffers)
