@@ -87,32 +87,38 @@ INLINE void weight_tile(float *dw, const float *dy, const float *x, const Geomet
 
 #define SPAN 8192 /* bytes of a map's row that stay in the first-level cache while its taps pass */
 
-/* dw[r, i, k, t] = sum over positions and samples of dy[r, i, p, n] x[r, k, position, n]. */
-void weight_gradient(const Geometry *g, float *dw, const float *dy, const float *x, int64_t replicates,
-                            int64_t part, int64_t parts) {
-    const int64_t tiles = (g->outputs + TALL - 1) / TALL;
+/* dw[r, i, k, t] = sum over positions and samples of dy[r, i, p, n] x[r, k, position, n]. A block of positions passes
+ * all tiles before the next does, so that x comes from far away once. */
+void weight_gradient(const Geometry *g, float *dw, const float *dy, const float *x, int64_t replicates, int64_t part,
+                     int64_t parts) {
+    const int64_t tiles = (g->outputs + TALL - 1) / TALL, pairs = g->inputs * g->taps;
     const int64_t block = SPAN / 4 / g->samples > 1 ? SPAN / 4 / g->samples : 1;
     int64_t first, last;
     share(replicates * tiles, part, parts, &first, &last);
-    for (int64_t work = first; work < last; work++) {
-        const int64_t r = work / tiles, i = work % tiles * TALL;
-        const int tall = g->outputs - i < TALL ? (int)(g->outputs - i) : TALL;
-        const float *dyr = dy + (r * g->outputs + i) * g->out_positions * g->samples;
+    while (first < last) {
+        const int64_t r = first / tiles, end = last < (r + 1) * tiles ? last : (r + 1) * tiles;
         const float *xr = x + r * g->inputs * g->in_positions * g->samples;
-        float *dwr = dw + (r * g->outputs + i) * g->inputs * g->taps;
-        for (int64_t j = 0; j < tall * g->inputs * g->taps; j++) dwr[j] = 0;
         for (int64_t from = 0; from < g->out_positions; from += block) {
             const int64_t to = from + block < g->out_positions ? from + block : g->out_positions;
-            for (int64_t k = 0; k < g->inputs; k += DEEP) {
-                const int deep = g->inputs - k < DEEP ? (int)(g->inputs - k) : DEEP;
-                const float *xk = xr + k * g->in_positions * g->samples;
-                for (int64_t t = 0; t < g->taps; t++) {
-                    if (tall == TALL && deep == DEEP)
-                        weight_tile(dwr + k * g->taps, dyr, xk, g, t, from, to, TALL, DEEP);
-                    else weight_tile(dwr + k * g->taps, dyr, xk, g, t, from, to, tall, deep);
+            for (int64_t work = first; work < end; work++) {
+                const int64_t i = work % tiles * TALL;
+                const int tall = g->outputs - i < TALL ? (int)(g->outputs - i) : TALL;
+                const float *dyr = dy + (r * g->outputs + i) * g->out_positions * g->samples;
+                float *dwr = dw + (r * g->outputs + i) * pairs;
+                if (!from)
+                    for (int64_t j = 0; j < tall * pairs; j++) dwr[j] = 0;
+                for (int64_t k = 0; k < g->inputs; k += DEEP) {
+                    const int deep = g->inputs - k < DEEP ? (int)(g->inputs - k) : DEEP;
+                    const float *xk = xr + k * g->in_positions * g->samples;
+                    for (int64_t t = 0; t < g->taps; t++) {
+                        if (tall == TALL && deep == DEEP)
+                            weight_tile(dwr + k * g->taps, dyr, xk, g, t, from, to, TALL, DEEP);
+                        else weight_tile(dwr + k * g->taps, dyr, xk, g, t, from, to, tall, deep);
+                    }
                 }
             }
         }
+        first = end;
     }
 }
 
