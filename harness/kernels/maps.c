@@ -15,7 +15,7 @@
  * w[i * wi + k * wk + t * wt]. */
 INLINE void tile(float *out, const float *in, const float *w, const Geometry *g, int64_t p, int64_t wi, int64_t wk,
                  int64_t wt, int64_t add, const int tall, const int wide) {
-    const int64_t out_row = g->out_positions * g->samples, in_row = g->in_positions * g->samples;
+    const int64_t out_row = g->out_row, in_row = g->in_row;
     vec y[TALL][WIDE];
     for (int i = 0; i < tall; i++)
         for (int j = 0; j < wide; j++) y[i][j] = add ? load(out + i * out_row + j * LANES) : (vec){0};
@@ -37,34 +37,32 @@ INLINE void tile(float *out, const float *in, const float *w, const Geometry *g,
  * The gradient to the input is the same sum with the weights' two channel strides exchanged. */
 void convolve(const Geometry *g, float *out, const float *in, const float *w, int64_t replicates, int64_t wr,
                      int64_t wi, int64_t wk, int64_t wt, int64_t add, int64_t part, int64_t parts) {
-    const int64_t row = g->out_positions * g->samples;
     int64_t from, to;
     share(replicates * g->out_positions, part, parts, &from, &to);
-    for (int64_t work = from; work < to; work++) {
-        const int64_t r = work / g->out_positions, p = work % g->out_positions;
-        const float *x = in + r * g->inputs * g->in_positions * g->samples, *weights = w + r * wr;
-        float *y = out + (r * g->outputs * g->out_positions + p) * g->samples;
-        for (int64_t n = 0; n < g->samples;) {
-            const int wide = n + WIDE * LANES <= g->samples ? WIDE : 1;
+    for (int64_t n = 0; n < g->samples;) { /* outermost, so that neighbouring positions find their rows still close */
+        const int wide = n + WIDE * LANES <= g->samples ? WIDE : 1;
+        for (int64_t work = from; work < to; work++) {
+            const int64_t r = work / g->out_positions, p = work % g->out_positions;
+            const float *x = in + r * g->inputs * g->in_row + n, *weights = w + r * wr;
+            float *y = out + r * g->outputs * g->out_row + p * g->samples + n;
             for (int64_t i = 0; i < g->outputs;) {
                 const int tall = i + TALL <= g->outputs ? TALL : 1;
-                float *to_y = y + i * row + n;
                 const float *from_w = weights + i * wi;
-                if (tall == TALL && wide == WIDE) tile(to_y, x + n, from_w, g, p, wi, wk, wt, add, TALL, WIDE);
-                else if (wide == WIDE) tile(to_y, x + n, from_w, g, p, wi, wk, wt, add, 1, WIDE);
-                else if (tall == TALL) tile(to_y, x + n, from_w, g, p, wi, wk, wt, add, TALL, 1);
-                else tile(to_y, x + n, from_w, g, p, wi, wk, wt, add, 1, 1);
+                if (tall == TALL && wide == WIDE) tile(y + i * g->out_row, x, from_w, g, p, wi, wk, wt, add, TALL, WIDE);
+                else if (wide == WIDE) tile(y + i * g->out_row, x, from_w, g, p, wi, wk, wt, add, 1, WIDE);
+                else if (tall == TALL) tile(y + i * g->out_row, x, from_w, g, p, wi, wk, wt, add, TALL, 1);
+                else tile(y + i * g->out_row, x, from_w, g, p, wi, wk, wt, add, 1, 1);
                 i += tall;
             }
-            n += wide * LANES;
         }
+        n += wide * LANES;
     }
 }
 
 /* Adds to dw[i, k, t] for one tile of weights (tall x deep channels, tap t) the sum over output positions from..to. */
 INLINE void weight_tile(float *dw, const float *dy, const float *x, const Geometry *g, int64_t t, int64_t from,
                         int64_t to, const int tall, const int deep) {
-    const int64_t dy_row = g->out_positions * g->samples, x_row = g->in_positions * g->samples;
+    const int64_t dy_row = g->out_row, x_row = g->in_row;
     vec total[TALL * DEEP];
     for (int i = 0; i < TALL * DEEP; i++) total[i] = (vec){0};
     for (int64_t p = from; p < to; p++) {
@@ -85,7 +83,7 @@ INLINE void weight_tile(float *dw, const float *dy, const float *x, const Geomet
         for (int k = 0; k < deep; k++) dw[(i * g->inputs + k) * g->taps + t] += done[i * DEEP + k];
 }
 
-#define SPAN 8192 /* bytes of a map's row that stay in the first-level cache while its taps pass */
+#define SPAN 4096 /* bytes of a map's row that stay in the first-level cache while its taps pass */
 
 /* dw[r, i, k, t] = sum over positions and samples of dy[r, i, p, n] x[r, k, position, n]. A block of positions passes
  * all tiles before the next does, so that x comes from far away once. */
@@ -97,19 +95,19 @@ void weight_gradient(const Geometry *g, float *dw, const float *dy, const float 
     share(replicates * tiles, part, parts, &first, &last);
     while (first < last) {
         const int64_t r = first / tiles, end = last < (r + 1) * tiles ? last : (r + 1) * tiles;
-        const float *xr = x + r * g->inputs * g->in_positions * g->samples;
+        const float *xr = x + r * g->inputs * g->in_row;
         for (int64_t from = 0; from < g->out_positions; from += block) {
             const int64_t to = from + block < g->out_positions ? from + block : g->out_positions;
             for (int64_t work = first; work < end; work++) {
                 const int64_t i = work % tiles * TALL;
                 const int tall = g->outputs - i < TALL ? (int)(g->outputs - i) : TALL;
-                const float *dyr = dy + (r * g->outputs + i) * g->out_positions * g->samples;
+                const float *dyr = dy + (r * g->outputs + i) * g->out_row;
                 float *dwr = dw + (r * g->outputs + i) * pairs;
                 if (!from)
                     for (int64_t j = 0; j < tall * pairs; j++) dwr[j] = 0;
                 for (int64_t k = 0; k < g->inputs; k += DEEP) {
                     const int deep = g->inputs - k < DEEP ? (int)(g->inputs - k) : DEEP;
-                    const float *xk = xr + k * g->in_positions * g->samples;
+                    const float *xk = xr + k * g->in_row;
                     for (int64_t t = 0; t < g->taps; t++) {
                         if (tall == TALL && deep == DEEP)
                             weight_tile(dwr + k * g->taps, dyr, xk, g, t, from, to, TALL, DEEP);
@@ -145,8 +143,8 @@ void normalise(const Norm *b, float *out, const float *y, const float *residual,
     int64_t from, to;
     share(b->channels, part, parts, &from, &to);
     for (int64_t c = from; c < to; c++) {
-        const float *row = y + c * b->count, *extra = residual + c * b->count;
-        float *at = out + c * b->count;
+        const float *row = y + c * b->row, *extra = residual + c * b->row;
+        float *at = out + c * b->row;
         double mean = b->mean[c], variance = b->variance[c];
         if (b->training) {
             const double count = (double)b->count;
@@ -175,8 +173,8 @@ void normalise_backward(const Norm *b, float *dy, float *dscale, float *dshift, 
     int64_t from, to;
     share(b->channels, part, parts, &from, &to);
     for (int64_t c = from; c < to; c++) {
-        const float *g = gradient + c * b->count, *a = out + c * b->count, *row = y + c * b->count;
-        float *at = dy + c * b->count, *open = through + c * b->count;
+        const float *g = gradient + c * b->row, *a = out + c * b->row, *row = y + c * b->row;
+        float *at = dy + c * b->row, *open = through + c * b->row;
         const float centre = b->centre[c], steep = b->steep[c];
         double total = 0, along = 0;
         for (int64_t first = 0; first < b->count; first += RUN * LANES) {
@@ -207,12 +205,12 @@ void normalise_backward(const Norm *b, float *dy, float *dscale, float *dshift, 
 
 
 /* Mean over positions of maps [R, C, P, N], as rows [R, N, C]: what the output layer takes. */
-void pool(float *rows, const float *maps, int64_t replicates, int64_t channels, int64_t positions, int64_t samples,
-          int64_t part, int64_t parts) {
+void pool(float *rows, const float *maps, int64_t replicates, int64_t channels, int64_t positions, int64_t row,
+          int64_t samples, int64_t part, int64_t parts) {
     int64_t from, to;
     share(replicates * channels, part, parts, &from, &to);
     for (int64_t work = from; work < to; work++) {
-        const float *map = maps + work * positions * samples;
+        const float *map = maps + work * row;
         float *at = rows + work / channels * samples * channels + work % channels;
         for (int64_t n = 0; n < samples; n += LANES) {
             vec total = {0};
@@ -225,11 +223,11 @@ void pool(float *rows, const float *maps, int64_t replicates, int64_t channels, 
 
 /* The gradient to maps [R, C, P, N] from that to their means, rows [R, N, C]. */
 void pool_backward(float *maps, const float *rows, int64_t replicates, int64_t channels, int64_t positions,
-                   int64_t samples, int64_t part, int64_t parts) {
+                   int64_t row, int64_t samples, int64_t part, int64_t parts) {
     int64_t from, to;
     share(replicates * channels, part, parts, &from, &to);
     for (int64_t work = from; work < to; work++) {
-        float *map = maps + work * positions * samples;
+        float *map = maps + work * row;
         const float *at = rows + work / channels * samples * channels + work % channels;
         for (int64_t n = 0; n < samples; n += LANES) {
             vec value;

@@ -1,6 +1,7 @@
 """Operations on a stack's feature maps: convolution, batch normalisation, ReLU, pooling, and their gradients.
 
-A feature map is [R, C, P, N]: replicate, channel, position (row by row), sample; N is a multiple of `LANES`.
+A feature map is [R, C, P, N]: replicate, channel, position (row by row), sample; N is a multiple of `LANES`. Some have
+room for one position more: channels that lie a multiple of a page apart would fall on the same few places of a cache.
 """
 
 import ctypes
@@ -28,14 +29,15 @@ EPS = 1e-5  # torch's default
 
 class _Geometry(ctypes.Structure):
     _fields_ = [
-        *[(name, ctypes.c_int64) for name in ("outputs", "inputs", "out_positions", "in_positions", "samples", "taps")],
+        *[(name, ctypes.c_int64) for name in ("outputs", "inputs", "out_positions", "in_positions")],
+        *[(name, ctypes.c_int64) for name in ("out_row", "in_row", "samples", "taps")],
         ("under", ctypes.c_void_p),
     ]
 
 
 class _Norm(ctypes.Structure):
     _fields_ = [
-        *[(name, ctypes.c_int64) for name in ("channels", "count")],
+        *[(name, ctypes.c_int64) for name in ("channels", "count", "row")],
         *[(name, ctypes.c_void_p) for name in ("scale", "shift", "mean", "variance", "centre", "steep")],
         *[(name, ctypes.c_double) for name in ("momentum", "eps")],
         *[(name, ctypes.c_int64) for name in ("training", "relu")],
@@ -63,8 +65,13 @@ class Shape(NamedTuple):
         return tuple((length + self.stride - 1) // self.stride for length in self.size)
 
 
+def room(positions: int, samples: int) -> int:
+    """Positions that a feature map has room for."""
+    return positions + (positions * samples * 4 % 4096 == 0)
+
+
 @lru_cache(maxsize=256)
-def _tables(shape: Shape) -> tuple[_Geometry, _Geometry, tuple[np.ndarray, ...]]:
+def _tables(shape: Shape, out_room: int, in_room: int) -> tuple[_Geometry, _Geometry, tuple[np.ndarray, ...]]:
     """Which input position lies under each tap at each output position, and the reverse (-1 is padding).
 
     The arrays are what the two structures point to.
@@ -79,17 +86,20 @@ def _tables(shape: Shape) -> tuple[_Geometry, _Geometry, tuple[np.ndarray, ...]]
             if all(0 <= a < length for a, length in zip(at, shape.size, strict=True)):
                 position = int(np.ravel_multi_index(at, shape.size))
                 under[output, tap], over[position, tap] = position, output
-    forward = _Geometry(shape.outputs, shape.inputs, outputs, inputs, shape.samples, shape.taps, under.ctypes.data)
-    backward = _Geometry(shape.inputs, shape.outputs, inputs, outputs, shape.samples, shape.taps, over.ctypes.data)
+    samples, taps = shape.samples, shape.taps
+    rows = (out_room * samples, in_room * samples)
+    forward = _Geometry(shape.outputs, shape.inputs, outputs, inputs, *rows, samples, taps, under.ctypes.data)
+    backward = _Geometry(shape.inputs, shape.outputs, inputs, outputs, *rows[::-1], samples, taps, over.ctypes.data)
     return forward, backward, (under, over)
 
 
 def convolve(program: Program, x: Tensor, weight: Tensor, shape: Shape) -> Tensor:
     """[R, C, P, N] -> [R, O, Q, N] for weights [R, O, C, *k]."""
-    y = program.buffer(len(weight), shape.outputs, math.prod(shape.out_size), shape.samples)
+    positions = room(math.prod(shape.out_size), shape.samples)
+    y = program.buffer(len(weight), shape.outputs, positions, shape.samples)
     pair = shape.inputs * shape.taps
     strides = (shape.outputs * pair, pair, shape.taps, 1)
-    program.add(CONVOLVE, (y, x, weight), (len(weight), *strides, 0), _tables(shape)[0])
+    program.add(CONVOLVE, (y, x, weight), (len(weight), *strides, 0), _tables(shape, positions, x.shape[2])[0])
     return y
 
 
@@ -97,16 +107,17 @@ def input_gradient(program: Program, dy: Tensor, weight: Tensor, shape: Shape, i
     """Gradient to the convolution's input, added to `into` if that is given."""
     dx = into
     if dx is None:
-        dx = program.buffer(len(weight), shape.inputs, math.prod(shape.size), shape.samples)
+        dx = program.buffer(len(weight), shape.inputs, room(math.prod(shape.size), shape.samples), shape.samples)
     pair = shape.inputs * shape.taps
     strides = (shape.outputs * pair, shape.taps, pair, 1)
-    program.add(CONVOLVE, (dx, dy, weight), (len(weight), *strides, int(into is not None)), _tables(shape)[1])
+    tables = _tables(shape, dy.shape[2], dx.shape[2])
+    program.add(CONVOLVE, (dx, dy, weight), (len(weight), *strides, int(into is not None)), tables[1])
     return dx
 
 
 def weight_gradient(program: Program, dw: Tensor, dy: Tensor, x: Tensor, shape: Shape) -> None:
     """Write the gradient to the convolution's weights to dw [R, O, C, *k]."""
-    program.add(WEIGHT_GRADIENT, (dw, dy, x), (len(dw),), _tables(shape)[0])
+    program.add(WEIGHT_GRADIENT, (dw, dy, x), (len(dw),), _tables(shape, dy.shape[2], x.shape[2])[0])
 
 
 class Normed(NamedTuple):
@@ -121,14 +132,22 @@ class Normed(NamedTuple):
 
 
 def normalise(
-    program: Program, y: Tensor, norm: Any, *, relu: bool, residual: Tensor | None = None, in_place: bool = False
+    program: Program,
+    y: Tensor,
+    positions: int,
+    norm: Any,
+    *,
+    relu: bool,
+    residual: Tensor | None = None,
+    in_place: bool = False,
 ) -> tuple[Tensor, Normed]:
     """[relu](batch norm of y [+ residual]) by a `BatchNorm`; in training, its running statistics are updated."""
-    replicates, channels, positions, samples = y.shape
+    replicates, channels, there, samples = y.shape
     centre, steep = program.buffer(replicates, channels), program.buffer(replicates, channels)
     pointers = (tensor.data_ptr() for tensor in (norm.weight, norm.bias, norm.mean, norm.variance, centre, steep))
     flags = (int(norm.training), int(relu))
-    structure = _Norm(replicates * channels, positions * samples, *pointers, norm.momentum, EPS, *flags)
+    sizes = (replicates * channels, positions * samples, there * samples)
+    structure = _Norm(*sizes, *pointers, norm.momentum, EPS, *flags)
     out = y if in_place else program.buffer(*y.shape)
     program.add(NORMALISE, (out, y, residual), (), structure)
     return out, Normed(structure, norm)
@@ -145,24 +164,26 @@ def normalise_backward(
     program.add(NORMALISE_BACKWARD, (dy, scale, shift, through, dy, out, y), (), normed.structure)
 
 
-def pool(program: Program, maps: Tensor) -> Tensor:
+def pool(program: Program, maps: Tensor, positions: int) -> Tensor:
     """Mean over positions, as rows [R, N, C]."""
-    replicates, channels, _, samples = maps.shape
+    replicates, channels, there, samples = maps.shape
     rows = program.buffer(replicates, samples, channels)
-    program.add(POOL, (rows, maps), tuple(maps.shape))
+    program.add(POOL, (rows, maps), (replicates, channels, positions, there * samples, samples))
     return rows
 
 
-def pool_backward(program: Program, rows: Tensor, maps: Tensor) -> Tensor:
+def pool_backward(program: Program, rows: Tensor, maps: Tensor, positions: int) -> Tensor:
     """Gradient to `maps` from that to its means, rows [R, N, C]."""
+    replicates, channels, there, samples = maps.shape
     gradient = program.buffer(*maps.shape)
-    program.add(POOL_BACKWARD, (gradient, rows), tuple(maps.shape))
+    program.add(POOL_BACKWARD, (gradient, rows), (replicates, channels, positions, there * samples, samples))
     return gradient
 
 
 def pack(x: Tensor, into: Tensor) -> None:
-    """Write x [R, N, C, *S] to feature maps [R, C, P, N'], N' >= N."""
-    into[..., : x.shape[1]] = x.flatten(3).permute(0, 2, 3, 1)
+    """Write x [R, N, C, *S] to feature maps [R, C, P', N'], P' >= P, N' >= N."""
+    samples, positions = x.shape[1], x.shape[3:].numel()
+    into[:, :, :positions, :samples] = x.flatten(3).permute(0, 2, 3, 1)
 
 
 def rounded(samples: int) -> int:

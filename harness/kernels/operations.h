@@ -3,17 +3,20 @@
 #define HARNESS_OPERATIONS_H
 #include "kernels.h"
 
+/* A feature map is [R, C, P, N] with `row` numbers from one channel to the next: P * N, or more, for rows that lie a
+ * power of two apart fall on the same few places of a cache. */
+
 /* What a convolution reads: under[p * taps + t] is the input position under tap t of the kernel at output position p,
  * or -1 where the tap falls outside the map: that is the zero padding. */
 typedef struct {
-    int64_t outputs, inputs, out_positions, in_positions, samples, taps;
+    int64_t outputs, inputs, out_positions, in_positions, out_row, in_row, samples, taps;
     const int32_t *under;
 } Geometry;
 
-/* A batch normalisation of [R * channels, count] rows. Per channel: scale and shift (trained), mean and variance
+/* A batch normalisation of [R * channels] rows of `count` numbers. Per channel: scale and shift (trained), mean and variance
  * (running, updated by `momentum` when `training`), and of this batch centre = mean and steep = 1 / sqrt(var + eps). */
 typedef struct {
-    int64_t channels, count;
+    int64_t channels, count, row;
     const float *scale, *shift;
     float *mean, *variance, *centre, *steep;
     double momentum, eps;
@@ -53,10 +56,10 @@ void weight_gradient(const Geometry *g, float *dw, const float *dy, const float 
 void normalise(const Norm *b, float *out, const float *y, const float *residual, int64_t part, int64_t parts);
 void normalise_backward(const Norm *b, float *dy, float *dscale, float *dshift, float *through, const float *gradient,
                         const float *out, const float *y, int64_t part, int64_t parts);
-void pool(float *rows, const float *maps, int64_t replicates, int64_t channels, int64_t positions, int64_t samples,
-          int64_t part, int64_t parts);
+void pool(float *rows, const float *maps, int64_t replicates, int64_t channels, int64_t positions, int64_t row,
+          int64_t samples, int64_t part, int64_t parts);
 void pool_backward(float *maps, const float *rows, int64_t replicates, int64_t channels, int64_t positions,
-                   int64_t samples, int64_t part, int64_t parts);
+                   int64_t row, int64_t samples, int64_t part, int64_t parts);
 void dense(const Dense *d, float *y, const float *x, const float *w, const float *b, int64_t part, int64_t parts);
 void loss(const Dense *d, float *losses, float *z, const int64_t *labels, int64_t classes, int64_t part, int64_t parts);
 void transpose(float *out, const float *in, int64_t replicates, int64_t rows, int64_t columns, int64_t in_pitch,

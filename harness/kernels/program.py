@@ -49,14 +49,20 @@ class Update(ctypes.Structure):
 
 
 class Program:
-    """Operations in order on a stack of so many replicates, and the buffers that they work on."""
+    """Operations in order on a stack of so many replicates, and the buffers that they work on.
 
-    def __init__(self, replicates: int) -> None:
+    A program that replaces an `earlier` one takes over its buffers: new memory costs as much as several steps.
+    """
+
+    def __init__(self, replicates: int, earlier: "Program | None" = None) -> None:
         self.replicates = replicates
+        self.buffers: dict[int, Tensor] = {}  # by address
         self._operations: list[Operation] = []
         self._keep: list[Any] = []
         self._free: dict[int, list[Tensor]] = {}
         self._array: Any = None
+        for buffer in earlier.buffers.values() if earlier else []:
+            self.give_back(buffer)
         self._arrived = ctypes.c_int64()
 
     def run(self) -> None:
@@ -69,10 +75,8 @@ class Program:
     def buffer(self, *shape: int) -> Tensor:
         """A buffer of float32 of this shape, not initialised; one that was given back, if there is one."""
         free = self._free.get(math.prod(shape))
-        if free:
-            return free.pop().view(shape)
-        made = torch.empty(shape)
-        self._keep.append(made)
+        made = free.pop().view(shape) if free else torch.empty(shape)
+        self.buffers[made.data_ptr()] = made
         return made
 
     def give_back(self, buffer: Tensor) -> None:

@@ -3,6 +3,7 @@
 A network says with `write(program, x_shape, training)` how its passes are written; see `Written`.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,7 @@ from harness.kernels.maps import (
     pack,
     pool,
     pool_backward,
+    room,
     rounded,
     weight_gradient,
 )
@@ -93,7 +95,7 @@ def _run(network: nn.Module, x: Tensor, y: Tensor | None, memory: Memory | None,
     key = (x.shape[1], network.training, learn)
     now = known.get(key)
     if now is None or now.stale(memory):
-        now = known[key] = _write(network, x, memory, learn)
+        now = known[key] = _write(network, x, memory, learn, now.program if now else None)
     for norm in now.written.norms:
         norm.refresh()
     now.written.fill(x)
@@ -103,8 +105,8 @@ def _run(network: nn.Module, x: Tensor, y: Tensor | None, memory: Memory | None,
     return now
 
 
-def _write(network: Any, x: Tensor, memory: Memory | None, learn: bool) -> _Pass:
-    program = Program(x.shape[0])
+def _write(network: Any, x: Tensor, memory: Memory | None, learn: bool, earlier: Program | None) -> _Pass:
+    program = Program(x.shape[0], earlier)
     if learn:
         for parameter in network.parameters():
             if parameter.grad is None:
@@ -143,7 +145,7 @@ def write_rows(program: Program, layers: list[nn.Module], shape: torch.Size, mem
 def write_residual(program: Program, network: Any, shape: torch.Size, learn: bool, memory: Memory | None) -> Written:
     """A residual network (`harness.networks.resnet.ResNet`) on x of `shape` [R, N, C, *S]."""
     samples, size = rounded(shape[1]), tuple(shape[3:])
-    packed = torch.zeros(shape[0], shape[2], shape[3:].numel(), samples)
+    packed = torch.zeros(shape[0], shape[2], room(shape[3:].numel(), samples), samples)
     stem = _Layer(program, packed, network.conv, network.norm, size, keep=learn)
     norms, last, blocks = [stem.normed], stem.out, []
     for block in network.blocks:
@@ -152,10 +154,11 @@ def write_residual(program: Program, network: Any, shape: torch.Size, learn: boo
         if not learn:
             program.give_back(last)
         last, size = blocks[-1].second.out, blocks[-1].first.shape.out_size
-    output = rows.Layer(program, pool(program, last), network.output, relu=False)
+    positions = math.prod(size)
+    output = rows.Layer(program, pool(program, last, positions), network.output, relu=False)
 
     def backward(gradient: Tensor) -> None:
-        at = pool_backward(program, gradient, last)
+        at = pool_backward(program, gradient, last, positions)
         for written in reversed(blocks):
             at = written.backward(program, at)
         stem.backward(program, at)
@@ -186,7 +189,10 @@ class _Layer:
         self.shape = Shape(outputs, inputs, size, conv.width, conv.stride, x.shape[-1])
         self.x, self.conv = x, conv
         self.y = convolve(program, x, conv.weight, self.shape)
-        self.out, self.normed = normalise(program, self.y, norm, relu=relu, residual=residual, in_place=not keep)
+        positions = math.prod(self.shape.out_size)
+        self.out, self.normed = normalise(
+            program, self.y, positions, norm, relu=relu, residual=residual, in_place=not keep
+        )
 
     def backward(self, program: Program, gradient: Tensor, through: Tensor | None = None) -> Tensor:
         """Gradients to the layer's parameters; returns that to the convolution's output, in place of `gradient`."""

@@ -20,6 +20,7 @@ from harness.kernels.maps import (
     normalise,
     normalise_backward,
     pack,
+    room,
     rounded,
     weight_gradient,
 )
@@ -50,13 +51,13 @@ def generator() -> torch.Generator:
 
 
 def as_torch(maps: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
-    """[C, P, N] -> [N, C, *S] in float64."""
-    return maps.double().permute(2, 0, 1).unflatten(2, size)
+    """[C, P', N] with room for the positions of S -> [N, C, *S] in float64."""
+    return maps[:, : torch.Size(size).numel()].double().permute(2, 0, 1).unflatten(2, size)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_convolution_and_its_gradients_are_torchs(shape: Shape, generator: torch.Generator) -> None:
-    replicates, positions = 2, torch.Size(shape.size).numel()
+    replicates, positions = 2, room(torch.Size(shape.size).numel(), shape.samples)
     weight = torch.randn(replicates, shape.outputs, shape.inputs, *[shape.width] * len(shape.size), generator=generator)
     x = torch.randn(replicates, shape.inputs, positions, shape.samples, generator=generator)
     program = Program(replicates)
@@ -97,7 +98,7 @@ def test_batch_norm_and_its_gradients_are_torchs(relu: bool, with_residual: bool
     residual = torch.randn(y.shape, generator=generator) if with_residual else None
     running = [buffer.double().flatten() for buffer in (norm.mean, norm.variance)]
     program = Program(replicates)
-    out, normed = normalise(program, y, norm, relu=relu, residual=residual)
+    out, normed = normalise(program, y, positions, norm, relu=relu, residual=residual)
     gradient = torch.randn(y.shape, generator=generator)
     dy, through = gradient.clone(), torch.empty_like(y)
     normalise_backward(program, normed, dy, out, y, through)
@@ -281,6 +282,34 @@ def test_pack_puts_samples_innermost() -> None:
     assert packed.shape[-1] == 16
     assert torch.equal(packed[1, 0, 4, :3], x[1, :, 0, 4])
     assert not packed[..., 3:].any()
+
+
+def test_a_program_takes_over_each_buffer_of_an_earlier_one_once() -> None:
+    first = Program(1)
+    one = first.buffer(4, 8)
+    first.give_back(one)
+    again, other = first.buffer(8, 4), first.buffer(32)  # `one` under another shape, and a second buffer
+    assert again.data_ptr() == one.data_ptr()
+    second = Program(1, first)
+    places = [second.buffer(32).data_ptr() for _ in range(3)]
+    assert len(set(places)) == 3
+    assert {one.data_ptr(), other.data_ptr()} < set(places)
+
+
+def test_another_optimizer_on_the_same_network_gives_the_same_bits(generator: torch.Generator) -> None:
+    """The programs are written again, on the old ones' buffers."""
+    found = []
+    network = build("resnet8-1d", 2, (1, 40), 10)
+    x, y = torch.randn(2, 32, 1, 40, generator=generator), torch.randint(0, 10, (2, 32), generator=generator)
+    recipe = Recipe.model_validate({"steps": 3, "batch_size": 32, **MOMENTUM})
+    for _ in range(3):
+        initialise(network, [("again", r) for r in range(2)])
+        updater = Updater(recipe, dict(network.named_parameters()), {})
+        for _ in range(3):
+            take_step(network, x, y, updater, 0.05)
+        found.append([value.clone() for value in network.state_dict().values()])
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
 
 
 def test_operands_that_are_not_contiguous_are_refused() -> None:
