@@ -1,27 +1,62 @@
 """Data sets by name: shape, size, the function that makes the arrays, and the pinned checksum of their content."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from harness.data import digits, mnist1d
-from harness.data.base import DataSet, load, store
+from harness.data import cifar10, digits, imagenet, mnist, mnist1d
+from harness.data.archives import Published
+from harness.data.base import DataSet, check_content, in_memory, load_arrays, store
+from harness.data.ilsvrc import PublishedImages, converted_folder
+from harness.data.images import open_images
 from harness.errors import HarnessError
 
-__all__ = ["SOURCES", "DataSet", "Source", "checksum", "load", "prepare"]
+__all__ = ["SOURCES", "DataSet", "Source", "checksum", "images", "load", "prepare", "published", "require"]
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set comes from; `make` is None for one that can be planned for but not loaded yet."""
+    """Where a data set comes from.
+
+    `checksum` is that of the content for a generated set, and that of the archives and their use for a downloaded one.
+    """
 
     shape: tuple[int, ...]  # (C, *S) of a sample
     training_samples: int
-    make: Callable[[], dict[str, np.ndarray]] | None = None
-    checksum: str = ""
+    make: Callable[[], dict[str, np.ndarray]]  # the arrays to store
+    checksum: str
+    classes: int = 10
+    generated: bool = True
+    facts: Mapping[str, Any] = field(default_factory=dict)  # more to keep in the record
+    require: Callable[[], None] | None = None  # raises HarnessError if files are missing that can't be downloaded
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether it stays on disk: its x are `Images`, and training reads them through a `Feed`."""
+        return "folder" in self.facts
+
+
+def published(what: Published, make: Callable[[Published], dict[str, np.ndarray]]) -> Source:
+    """The source of a set that is downloaded and held in memory."""
+    return Source(what.shape, what.sizes["train"], partial(make, what), what.checksum, what.classes, generated=False)
+
+
+def images(what: PublishedImages) -> Source:
+    """The source of a set that stays on disk."""
+    return Source(
+        what.shape,
+        what.sizes["train"],
+        partial(imagenet.arrays, what),
+        what.checksum,
+        what.classes,
+        generated=False,
+        facts={"folder": converted_folder(what), "crop": what.shape[-1]},
+        require=partial(imagenet.require, what),
+    )
 
 
 SOURCES: dict[str, Source] = {
@@ -43,26 +78,50 @@ SOURCES: dict[str, Source] = {
         partial(mnist1d.arrays, "mnist1d-hard"),
         "891f5e587403bc71e4b50d400c77d375a24c251e2be45284285c2b2227fec540",
     ),
-    "mnist": Source((1, 28, 28), 55_000),
-    "cifar10": Source((3, 32, 32), 45_000),
+    "mnist": published(mnist.MNIST, mnist.arrays),
+    "cifar10": published(cifar10.CIFAR10, cifar10.arrays),
+    "imagenet": images(imagenet.IMAGENET),
+    # Inception-v3's auxiliary head takes no less; the same ratio of crop to shorter side
+    "imagenet-299": images(replace(imagenet.IMAGENET, shape=(3, 299, 299), side=342)),
 }
 
 
-def checksum(name: str) -> str:
-    """The pinned checksum of a data set. Raises HarnessError for an unknown name or a set without a loader."""
+def source_of(name: str) -> Source:
+    """The source of a data set. Raises HarnessError for an unknown name."""
     if name not in SOURCES:
         raise HarnessError(f"data set {name!r} is unknown: choose one of {', '.join(SOURCES)}")
-    if SOURCES[name].make is None:
-        there = ", ".join(known for known, source in SOURCES.items() if source.make)
-        raise HarnessError(f"data set {name!r} has no loader in this version: only {there} can be run")
-    return SOURCES[name].checksum
+    return SOURCES[name]
+
+
+def checksum(name: str) -> str:
+    """The pinned checksum of a data set, known before it is there. Raises HarnessError for an unknown name."""
+    return source_of(name).checksum
+
+
+def require(name: str) -> None:
+    """Raise HarnessError, with what to do, for a set whose files a person must get first; cheap, for before a run."""
+    check = source_of(name).require
+    if check:
+        check()
 
 
 def prepare(name: str, record: Path) -> None:
     """Make a data set and store it beside `record`.
 
-    Raises HarnessError as `checksum` does, or for content that is not the pinned one.
+    Raises HarnessError for an unknown name, content that is not the pinned one, and files that can't be had.
     """
-    expected, make = checksum(name), SOURCES[name].make
-    if make:
-        store(name, make(), expected, record)
+    source = source_of(name)
+    arrays = source.make()
+    if source.generated:
+        check_content(name, arrays, source.checksum)
+    facts = {"name": name, "classes": source.classes, "checksum": source.checksum}
+    store(arrays, record, {**facts, **source.facts})
+
+
+def load(record: Path) -> DataSet:
+    """Read a stored data set, refusing arrays that are not those of the record.
+
+    Raises HarnessError for a missing, broken or altered file.
+    """
+    facts, arrays = load_arrays(record)
+    return open_images(facts, arrays, record) if "folder" in facts else in_memory(facts, arrays)

@@ -1,8 +1,10 @@
 """The data-set protocol: plain arrays, one fixed split, a checksum of the content, stored without pickle."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,15 +12,22 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
+from harness.data.archives import Published
+from harness.data.normalise import normalisation, normalised
 from harness.errors import HarnessError
 from harness.files import digest, file_sha256, read_json, write_atomically, write_json
+from harness.seeds import numpy_generator
 
 SPLITS = ("train", "validation", "test")
+NEEDED = ("name", "classes", "checksum")  # what every record says of its set
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """Arrays in memory: x[split] is [N, C, *S] float32, y[split] is [N] int64."""
+    """Arrays in memory: x[split] is [N, C, *S] float32, y[split] is [N] int64.
+
+    For ImageNet x[split] is `harness.data.images.Images` instead, which reads from disk what is asked of it.
+    """
 
     name: str
     classes: int
@@ -33,76 +42,114 @@ class DataSet:
 
 
 def content_checksum(arrays: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 of the arrays' names, shapes and values to three decimals.
+    """SHA-256 of the arrays' names, shapes and values: unsigned integers exactly, the rest to three decimals.
 
     Three decimals, because generated sets pass through library code whose last bits differ between machines.
     """
     parts = {}
     for name in sorted(arrays):
-        values = np.round(np.asarray(arrays[name], dtype=np.float64) * 1000).astype("<i4")
-        parts[name] = [list(values.shape), digest(values.tobytes().hex())]
+        found = arrays[name]
+        if found.dtype.kind == "u":  # read from files, and too large for the way below
+            little = found.astype(found.dtype.newbyteorder("<"), copy=False)
+            parts[name] = [list(found.shape), hashlib.sha256(little.tobytes()).hexdigest()]
+        else:
+            values = np.round(np.asarray(found, dtype=np.float64) * 1000).astype("<i4")
+            parts[name] = [list(values.shape), digest(values.tobytes().hex())]
     return digest(parts)
 
 
 def split_arrays(x: np.ndarray, y: np.ndarray, sizes: Mapping[str, int], order: np.ndarray) -> dict[str, np.ndarray]:
     """Cut samples into train, validation and test, in that order along `order`; the indexes are kept too.
 
-    Raises ValueError when the sizes don't add up to the number of samples.
+    uint8 samples stay so, others become float32. Raises ValueError when the sizes don't add up to their number.
     """
     if sum(sizes[split] for split in SPLITS) != len(y):
         raise ValueError(f"splits {dict(sizes)} don't add up to {len(y)} samples")
     arrays = {}
     start = 0
+    kind = np.uint8 if x.dtype == np.uint8 else np.float32
     for split in SPLITS:
         index = order[start : start + sizes[split]]
         start += sizes[split]
-        arrays[f"{split}_x"] = np.ascontiguousarray(x[index], dtype=np.float32)
+        arrays[f"{split}_x"] = np.ascontiguousarray(x[index], dtype=kind)
         arrays[f"{split}_y"] = y[index].astype(np.int64)
         arrays[f"{split}_index"] = index.astype(np.int64)
     return arrays
 
 
-def store(name: str, arrays: dict[str, np.ndarray], expected: str, record: Path) -> None:
-    """Write the arrays beside `record` (JSON) after comparing their content with the pinned checksum.
+def published_split(published: Published, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+    """Split a published set: x uint8 [N, C, *S] and y [N], the published training samples first.
 
-    Raises HarnessError when the content is not the pinned one.
+    Validation samples are drawn from those by the seed (name, "split"); the test set stays as published. The
+    normalisation goes with the arrays. Raises HarnessError for other numbers of samples or labels than published.
     """
-    checksum = content_checksum(arrays)
-    if checksum != expected:
+    sizes = published.sizes
+    if len(y) != sum(sizes.values()) or y.min() < 0 or y.max() >= published.classes:
         raise HarnessError(
-            f"data set {name}: content checksum {checksum[:16]} instead of {expected[:16]}. The library that provides "
+            f"data set {published.name}: {len(y)} samples of classes {y.min()} to {y.max()} instead of "
+            f"{sum(sizes.values())} of 0 to {published.classes - 1}: these are not the published files"
+        )
+    training = sizes["train"] + sizes["validation"]
+    shuffled = numpy_generator(published.name, "split").permutation(training)
+    arrays = split_arrays(x, y, sizes, np.concatenate([shuffled, np.arange(training, len(y))]))
+    return arrays | normalisation(published)
+
+
+def check_content(name: str, arrays: Mapping[str, np.ndarray], expected: str) -> None:
+    """Compare generated arrays with the pinned checksum. Raises HarnessError when they differ."""
+    found = content_checksum(arrays)
+    if found != expected:
+        raise HarnessError(
+            f"data set {name}: content checksum {found[:16]} instead of {expected[:16]}. The library that provides "
             "it has changed its data; install the versions that envs/ or pyproject.toml name, and run again."
         )
+
+
+def store(arrays: dict[str, np.ndarray], record: Path, facts: Mapping[str, Any]) -> None:
+    """Write the arrays beside `record` (JSON), which keeps the `facts` (NEEDED) and the content's checksums.
+
+    The content of downloaded sets is pinned by their archives' MD5s; these checksums hold for what was made of them
+    here, so that a later change is found, and say whether two machines made the same.
+    """
     path = record.with_suffix(".safetensors")
     write_atomically(path, lambda temporary: save_file(arrays, temporary))
-    shapes = {key: list(value.shape) for key, value in arrays.items()}
-    classes = int(max(arrays[f"{split}_y"].max() for split in SPLITS)) + 1
-    write_json(
-        record,
-        {"name": name, "classes": classes, "checksum": checksum, "sha256": file_sha256(path), "shapes": shapes},
-    )
+    made = {
+        "content": content_checksum(arrays),
+        "sha256": file_sha256(path),
+        "shapes": {key: list(value.shape) for key, value in arrays.items()},
+    }
+    write_json(record, {**facts, **made})
 
 
-def load(record: Path) -> DataSet:
-    """Read a stored data set, refusing arrays that are not those of the record.
+def load_arrays(record: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """A stored set's facts and arrays, refusing arrays that are not those of the record.
 
     Raises HarnessError for a missing, broken or altered file.
     """
     facts = read_json(record)
     path = record.with_suffix(".safetensors")
-    fix = f"Delete {record} and run `harness reproduce` again."
+    if not isinstance(facts, dict) or not {*NEEDED, "sha256"} <= facts.keys():
+        raise HarnessError(f"{record}: not the record of a data set. {fix(record)}")
     try:
         if file_sha256(path) != facts["sha256"]:
-            raise HarnessError(f"{path}: its checksum is not the one in {record.name}. {fix}")
-        arrays = load_file(path)
+            raise HarnessError(f"{path}: its checksum is not the one in {record.name}. {fix(record)}")
+        return facts, load_file(path)
     except FileNotFoundError:
-        raise HarnessError(f"{path}: missing. {fix}") from None
+        raise HarnessError(f"{path}: missing. {fix(record)}") from None
     except (SafetensorError, KeyError) as error:
-        raise HarnessError(f"{path}: can't be read ({error}). {fix}") from None
-    return DataSet(
-        name=facts["name"],
-        classes=facts["classes"],
-        x={split: torch.from_numpy(arrays[f"{split}_x"]) for split in SPLITS},
-        y={split: torch.from_numpy(arrays[f"{split}_y"]) for split in SPLITS},
-        checksum=facts["checksum"],
-    )
+        raise HarnessError(f"{path}: can't be read ({error}). {fix(record)}") from None
+
+
+def fix(record: Path) -> str:
+    """What to do about a stored set that is not as it was stored."""
+    return f"Delete {record} and run `harness reproduce` again."
+
+
+def in_memory(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> DataSet:
+    """The data set of stored arrays; uint8 samples are normalised."""
+    x = {split: torch.from_numpy(arrays[f"{split}_x"]) for split in SPLITS}
+    if "mean" in arrays:
+        mean, std = torch.from_numpy(arrays["mean"]), torch.from_numpy(arrays["std"])
+        x = {split: normalised(pixels, mean, std) for split, pixels in x.items()}
+    y = {split: torch.from_numpy(arrays[f"{split}_y"]) for split in SPLITS}
+    return DataSet(facts["name"], facts["classes"], x, y, facts["checksum"])

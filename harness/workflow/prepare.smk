@@ -7,8 +7,8 @@ rule prepare:
         run=RULES.arguments,
     log:
         f"{BASE}/logs/prepare/{{data}}.log",
-    threads: 1
+    threads: lambda wildcards: workflow.cores if wildcards.data == "imagenet" else 1
     resources:
-        mem_mb=1500,
+        mem_mb=2500,
     shell:
         "harness stage {params.name} {params.run} --threads {threads} > {log:q} 2>&1"

@@ -1,11 +1,14 @@
 """Data sets: content, fixed splits, checksums, and what happens to broken files."""
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
 from harness import data
-from harness.data.base import content_checksum, split_arrays, store
+from harness.data.base import content_checksum
 from harness.errors import HarnessError
 
 
@@ -38,10 +41,16 @@ def test_splits_do_not_overlap():
     assert sorted(indexes) == list(range(1797))
 
 
-def test_canonical_mnist1d_is_the_packages_own():
+@pytest.fixture(scope="module")
+def generated():
+    """Arrays of the quick generated sets, by name."""
+    return {name: data.SOURCES[name].make() for name in ("digits", "mnist1d")}
+
+
+def test_canonical_mnist1d_is_the_packages_own(generated):
     from mnist1d.data import get_dataset_args, make_dataset
 
-    arrays, made = data.SOURCES["mnist1d"].make(), make_dataset(get_dataset_args())
+    arrays, made = generated["mnist1d"], make_dataset(get_dataset_args())
     np.testing.assert_array_equal(arrays["test_x"][:, 0], made["x_test"].astype(np.float32))
     np.testing.assert_array_equal(arrays["test_y"], made["y_test"])
     np.testing.assert_array_equal(arrays["train_x"][:, 0], made["x"][:3600].astype(np.float32))
@@ -56,9 +65,8 @@ def test_generating_leaves_the_global_generators_alone():
 
 
 @pytest.mark.parametrize("name", ["digits", "mnist1d"])
-def test_pinned_checksums_hold(name):
-    source = data.SOURCES[name]
-    arrays = source.make()
+def test_pinned_checksums_hold(name, generated):
+    source, arrays = data.SOURCES[name], generated[name]
     assert content_checksum(arrays) == source.checksum
     assert arrays["train_x"].shape == (source.training_samples, *source.shape)
 
@@ -76,12 +84,16 @@ def test_a_checksum_sees_one_changed_value_and_no_rounding():
     changed = np.arange(10.0)
     changed[3] += 0.01
     assert content_checksum({"x": changed}) != base
+    pixels = np.arange(12, dtype=np.uint8)
+    sums = [content_checksum({"x": values}) for values in (pixels, pixels ^ 1, pixels.reshape(3, 4), pixels[::-1])]
+    assert len(set(sums)) == 4
 
 
-def test_other_content_is_refused(tmp_path):
-    arrays = split_arrays(np.zeros((3, 1)), np.zeros(3), {"train": 1, "validation": 1, "test": 1}, np.arange(3))
-    with pytest.raises(HarnessError, match=r"data set x: content checksum [0-9a-f]{16} instead of abc"):
-        store("x", arrays, "abc", tmp_path / "x.json")
+def test_other_content_is_refused(tmp_path, monkeypatch):
+    other = dataclasses.replace(data.SOURCES["digits"], checksum="abc")
+    monkeypatch.setitem(data.SOURCES, "digits", other)
+    with pytest.raises(HarnessError, match=r"data set digits: content checksum [0-9a-f]{16} instead of abc"):
+        data.prepare("digits", tmp_path / "digits.json")
     assert not list(tmp_path.iterdir())
 
 
@@ -98,7 +110,15 @@ def test_altered_and_missing_arrays_are_named(digits, tmp_path):
         data.load(record)
 
 
-@pytest.mark.parametrize(("name", "message"), [("cifar10", "no loader in this version"), ("cifar11", "is unknown")])
-def test_sets_that_can_not_be_had_say_so(name, message, tmp_path):
-    with pytest.raises(HarnessError, match=f"data set '{name}'.*{message}"):
-        data.prepare(name, tmp_path / "x.json")
+@pytest.mark.parametrize("ask", [data.checksum, data.require, lambda name: data.prepare(name, Path("x.json"))])
+def test_an_unknown_set_is_refused_by_name(ask):
+    with pytest.raises(HarnessError, match=r"data set 'cifar11' is unknown: choose one of digits, .*imagenet"):
+        ask("cifar11")
+
+
+def test_shapes_and_classes_of_every_source_are_those_of_its_networks():
+    facts = {name: (source.shape, source.classes, source.training_samples) for name, source in data.SOURCES.items()}
+    assert facts["mnist"] == ((1, 28, 28), 10, 55_000)
+    assert facts["cifar10"] == ((3, 32, 32), 10, 45_000)
+    assert facts["imagenet"] == ((3, 224, 224), 1000, 1_281_167)
+    assert len({data.checksum(name) for name in data.SOURCES}) == len(data.SOURCES)
