@@ -56,7 +56,8 @@ def reestimate_batch_norm(network: nn.Module, x: Tensor, batch_size: int = 496) 
     for count, start in enumerate(range(0, len(x) - batch_size + 1, batch_size), start=1):
         for norm in norms:
             norm.momentum = 1.0 / count
-        network(x[start : start + batch_size].expand(replicates, -1, *x.shape[1:]))
+        part = x[start : start + batch_size].to(next(network.parameters()).device)  # ImageNet's is on disk till now
+        network(part.expand(replicates, -1, *x.shape[1:]))
     for norm in norms:
         norm.momentum = BatchNorm.MOMENTUM
 

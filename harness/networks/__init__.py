@@ -1,12 +1,14 @@
 """Networks by name, each built as a stack of R replicates."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from harness.errors import HarnessError
+from harness.networks.imagenet import ImageNetwork, check_shape
 from harness.networks.layers import BatchNorm, Conv, Linear
 from harness.networks.lenet import LeNet
 from harness.networks.resnet import ResNet
@@ -20,6 +22,13 @@ NETWORKS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
     "resnet8-1d": (ResNet, {"dims": 1, "widths": (4, 8, 16), "blocks": 1}),
     "vgg16": (VGG, {"layers": 16}),
     "vgg19": (VGG, {"layers": 19}),
+    "resnet50": (ImageNetwork, {"definition": "resnet50", "smallest": 32, "options": {}}),
+    # with fewer pixels its auxiliary head's 5x5 convolution has less than that to see
+    "inception-v3": (
+        ImageNetwork,
+        {"definition": "inception_v3", "smallest": 299, "options": {"init_weights": False, "dropout": 0.0}},
+    ),
+    "squeezenet": (ImageNetwork, {"definition": "squeezenet1_0", "smallest": 32, "options": {"dropout": 0.0}}),
 }
 
 
@@ -28,10 +37,23 @@ def build(name: str, replicates: int, input_shape: tuple[int, ...], classes: int
 
     Raises HarnessError for an unknown name, ValueError for inputs of a shape that the network can't take.
     """
+    make, options = _definition(name)
+    return make(replicates, input_shape, classes, **options)
+
+
+def check(name: str, input_shape: tuple[int, ...]) -> None:
+    """Raise what `build` would raise, without the seconds that torchvision takes to be imported."""
+    make, options = _definition(name)
+    if make is ImageNetwork:
+        check_shape(input_shape, options["definition"], options["smallest"])
+    else:
+        make(1, input_shape, 10, **options)
+
+
+def _definition(name: str) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
     if name not in NETWORKS:
         raise HarnessError(f"network {name!r} is unknown: choose one of {', '.join(NETWORKS)}")
-    make, options = NETWORKS[name]
-    return make(replicates, input_shape, classes, **options)
+    return NETWORKS[name]
 
 
 def initialise(network: nn.Module, names: list[tuple[str | int, ...]]) -> None:
@@ -42,16 +64,25 @@ def initialise(network: nn.Module, names: list[tuple[str | int, ...]]) -> None:
     """
     with torch.no_grad():
         for layer, module in network.named_modules():
-            if isinstance(module, Linear | Conv):
-                deviation = (2.0 / (module.fan_in + module.fan_out)) ** 0.5
+            if isinstance(module, Linear | Conv | nn.Linear | nn.Conv2d):
+                deviation = (2.0 / sum(_fans(module))) ** 0.5
                 for replicate, name in enumerate(names):
                     generator = torch_generator(*name, f"{layer}.weight")
                     draw = torch.empty(module.weight.shape[1:]).normal_(0.0, deviation, generator=generator)
                     module.weight[replicate].copy_(draw)
-                if isinstance(module, Linear):
-                    module.bias.zero_()
+                bias = getattr(module, "bias", None)
+                if isinstance(bias, Tensor):
+                    bias.zero_()
             elif isinstance(module, BatchNorm):
                 module.reset()
+
+
+def _fans(layer: Linear | Conv | nn.Linear | nn.Conv2d) -> tuple[int, int]:
+    """Numbers that a layer's unit takes in, and gives to: Glorot's n_in and n_out."""
+    if isinstance(layer, Linear | Conv):
+        return layer.fan_in, layer.fan_out
+    _, outputs, inputs, *kernel = layer.weight.shape
+    return inputs * math.prod(kernel), outputs * math.prod(kernel)
 
 
 def prunable_names(network: nn.Module) -> list[str]:

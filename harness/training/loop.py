@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness import kernels
+from harness.data.feed import Feed
 from harness.networks import fused
 from harness.spec.models import Recipe
 from harness.training.batches import Batches
@@ -50,14 +51,17 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def take_step(network: nn.Module, x: Tensor, y: Tensor, updater: Updater, rate: float) -> Tensor:
-    """One step on a batch x [R, N, *sample], y [R, N] at a learning rate; mean cross-entropy [R] before it."""
+    """One step on a batch x [R, N, *sample], y [R, N] at a learning rate; mean cross-entropy [R] before it.
+
+    A network with several heads has the sum of their cross-entropies, weighted as it says.
+    """
     updater.begin(rate)
     rounded = updater.recipe.precision == "bfloat16"
-    if not rounded and fused.usable(network, x):
+    if updater.in_kernels and not rounded and fused.usable(network, x):
         return fused.step(network, x, y, updater)
     with torch.autocast(x.device.type, torch.bfloat16, enabled=rounded):
-        logits = network(x)
-    losses = cross_entropy(logits.float(), y).mean(1)
+        heads = network.heads(x) if hasattr(network, "heads") else [(1.0, network(x))]  # type: ignore[operator]
+    losses = torch.stack([weight * cross_entropy(logits.float(), y).mean(1) for weight, logits in heads]).sum(0)
     network.zero_grad()
     losses.sum().backward()
     updater.step_by_torch()
@@ -67,7 +71,7 @@ def take_step(network: nn.Module, x: Tensor, y: Tensor, updater: Updater, rate: 
 def train(
     network: nn.Module,
     recipe: Recipe,
-    batches: Batches,
+    batches: Batches | Feed,
     start: State,
     masks: Masks | None = None,
     *,
@@ -142,7 +146,7 @@ def evaluate(network: nn.Module, x: Tensor, y: Tensor, batch_size: int = 512) ->
     right = torch.zeros(replicates, dtype=torch.float64)
     loss = torch.zeros(replicates, dtype=torch.float64)
     for start in range(0, len(y), batch_size):
-        part_x, part_y = x[start : start + batch_size], y[start : start + batch_size]
+        part_x, part_y = x[start : start + batch_size].to(y.device), y[start : start + batch_size]
         logits = network(part_x.expand(replicates, *part_x.shape))
         right += (logits.argmax(-1) == part_y).sum(1).cpu()
         loss += cross_entropy(logits, part_y.expand(replicates, -1)).sum(1).double().cpu()

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +81,10 @@ class Store:
         except (HarnessError, OSError):
             return False
         for suffix, record, tensors in records:
-            own = {"id": f"{run}{suffix}", "trained_as": store.tensors_path(name).as_posix()}
+            own = {"id": f"{run}{suffix}", "trained_as": record.get("trained_as", tensors.as_posix())}
             if "experiment" in record:
                 own["experiment"] = run.partition("/")[0]
-            write_atomically(self.tensors_path(f"{run}{suffix}"), lambda path, source=tensors: _link(source, path))
+            write_atomically(self.tensors_path(f"{run}{suffix}"), partial(_link, tensors))
             write_json(self.record_path(f"{run}{suffix}"), {**record, **own})
         return True
 
@@ -138,7 +139,7 @@ def _checksums(tensors: dict[str, Tensor]) -> dict[str, str]:
     groups: dict[str, list[object]] = {}
     for name in sorted(tensors):
         value = tensors[name]
-        content = hashlib.sha256(value.detach().cpu().flatten().view(torch.uint8).numpy()).hexdigest()
+        content = hashlib.sha256(value.detach().cpu().flatten().view(torch.uint8).numpy().data).hexdigest()
         groups.setdefault(name.partition("/")[0], []).append([name, str(value.dtype), list(value.shape), content])
     return {group: digest(parts) for group, parts in groups.items()}
 

@@ -7,16 +7,21 @@ from harness.kernels.program import Update
 from harness.spec.models import Recipe
 
 # the per-parameter tensors in which an optimizer remembers earlier steps, by torch's names
-SLOTS = {"momentum": ("momentum_buffer",), "adam": ("exp_avg", "exp_avg_sq")}
-_KINDS = ("momentum", "adam")  # as in operations.h
+SLOTS = {
+    "momentum": ("momentum_buffer",),
+    "adam": ("exp_avg", "exp_avg_sq"),
+    "rmsprop": ("square_avg", "momentum_buffer"),
+}
+_KINDS = ("momentum", "adam")  # that the kernels know, as in operations.h
 _BETAS, _EPS = (0.9, 0.999), 1e-8  # torch's defaults, which are the paper's
 
 
 class Updater:
-    """The momentum or Adam of a recipe for a stack's parameters, with L2 weight decay as in the paper's code.
+    """The optimizer of a recipe for a stack's parameters, with L2 weight decay as in the paper's code.
 
     `named` maps names to parameters [R, ...], `masks` some names to keep-masks [R, ...]: a pruned weight is exactly
-    zero after every step. `tensors` and `steps` continue an optimizer that `tensors()` was asked of.
+    zero after every step. `tensors` and `steps` continue an optimizer that `tensors()` was asked of. `in_kernels` says
+    whether the kernels can take its steps: they know momentum and Adam.
     """
 
     def __init__(
@@ -37,7 +42,9 @@ class Updater:
             ]
             for name, parameter in named.items()
         }
-        self.constants = Update(kind=_KINDS.index(recipe.optimizer), decay=recipe.weight_decay, eps=_EPS)
+        self.in_kernels = recipe.optimizer in _KINDS
+        kind = _KINDS.index(recipe.optimizer) if self.in_kernels else -1
+        self.constants = Update(kind=kind, decay=recipe.weight_decay, eps=_EPS)
         self.constants.momentum, (self.constants.beta1, self.constants.beta2) = recipe.momentum, _BETAS
         self._name = {id(parameter): name for name, parameter in named.items()}
         self._bytes = {name: mask.to(torch.uint8).contiguous() for name, mask in masks.items()}
@@ -48,7 +55,12 @@ class Updater:
         self.prune()
 
     def of(self, parameter: nn.Parameter) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """What the kernels move a parameter with: its slots (the second may be None) and its mask in bytes."""
+        """What the kernels move a parameter with: its slots (the second may be None) and its mask in bytes.
+
+        Raises ValueError for an optimizer that they don't know.
+        """
+        if not self.in_kernels:
+            raise ValueError(f"the kernels have no optimizer {self.recipe.optimizer}")
         name = self._name[id(parameter)]
         first, *second = self.slots[name]
         return first, second[0] if second else None, self._bytes.get(name)
@@ -88,15 +100,22 @@ class Updater:
 
     def _make(self) -> torch.optim.Optimizer:
         """Torch's optimizer on the same slots. Momentum that starts from zeros takes the same first step."""
-        parameters, decay = list(self.named.values()), self.recipe.weight_decay
+        recipe, parameters, decay = self.recipe, list(self.named.values()), self.recipe.weight_decay
         made: torch.optim.Optimizer
-        if self.recipe.optimizer == "adam":
+        if recipe.optimizer == "adam":
             made = torch.optim.Adam(parameters, weight_decay=decay, betas=_BETAS, eps=_EPS, fused=True)
+        elif recipe.optimizer == "rmsprop":
+            assert recipe.rms_decay is not None
+            assert recipe.rms_epsilon is not None
+            alpha, eps = recipe.rms_decay, recipe.rms_epsilon
+            made = torch.optim.RMSprop(parameters, alpha=alpha, eps=eps, momentum=recipe.momentum, weight_decay=decay)
         else:
-            made = torch.optim.SGD(parameters, momentum=self.recipe.momentum, weight_decay=decay, fused=True)
+            made = torch.optim.SGD(parameters, momentum=recipe.momentum, weight_decay=decay, fused=True)
         for name, parameter in self.named.items():
-            state = dict(zip(SLOTS[self.recipe.optimizer], self.slots[name], strict=True))
-            if self.recipe.optimizer == "adam":
-                state["step"] = torch.tensor(float(self.steps - 1), device=parameter.device)
+            state = dict(zip(SLOTS[recipe.optimizer], self.slots[name], strict=True))
+            if recipe.optimizer != "momentum":
+                # Adam's fused step reads the count on the device, the other only counts
+                device = parameter.device if recipe.optimizer == "adam" else "cpu"
+                state["step"] = torch.tensor(float(self.steps - 1), device=device)
             made.state[parameter] = state
         return made

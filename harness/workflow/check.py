@@ -2,7 +2,7 @@
 
 from harness.data import SOURCES
 from harness.errors import HarnessError
-from harness.networks import build
+from harness.networks import check
 from harness.spec import Spec
 
 
@@ -14,13 +14,18 @@ def check_settings(spec: Spec) -> None:
             raise HarnessError(f"{where}.data: {setting.data!r} is unknown; choose one of {', '.join(SOURCES)}")
         source, recipe = SOURCES[setting.data], spec.recipe(name)
         try:
-            build(setting.network, 1, source.shape, 10)
+            check(setting.network, source.shape)
         except (HarnessError, ValueError) as error:
             raise HarnessError(f"{where}.network: {error}; choose another network or data set") from None
         if recipe.batch_size > source.training_samples:
             raise HarnessError(
                 f"{where}.change.batch_size: {recipe.batch_size} is more than the {source.training_samples} training "
                 f"samples of {setting.data}; give a smaller one"
+            )
+        if (recipe.augmentation == "resized_crop") != source.on_disk:
+            fitting = "resized_crop" if source.on_disk else "none or flip_crop"
+            raise HarnessError(
+                f"{where}.change.augmentation: {recipe.augmentation} does not go with {setting.data}; give {fitting}"
             )
         if recipe.augmentation == "flip_crop" and len(source.shape) != 3:
             raise HarnessError(
