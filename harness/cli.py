@@ -9,11 +9,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from harness import __version__
 from harness.errors import HarnessError
-from harness.paths import FIRST_PAPER, checkout, results_folder
+from harness.paths import FIRST_PAPER, checkout, other_results, results_folder
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,6 +25,8 @@ Paper = Annotated[str, typer.Option(help="A folder of papers/.")]
 Scale = Annotated[str, typer.Option(help="A scale of the paper: smoke, mini or paper.")]
 Results = Annotated[Path, typer.Option(help="Where runs are kept.")]
 CORES = os.cpu_count() or 1
+Claims = Annotated[str, typer.Option(help="Only what these claims need, such as C6,C7.")]
+Budget = Annotated[str, typer.Option(help="The most claims for so much core or GPU time, such as 20h or 90min.")]
 Cores = Annotated[int, typer.Option(min=1, help="Processor cores to use; each training takes one.")]
 
 
@@ -47,7 +48,16 @@ def _spec(paper: str, scale: str) -> Any:
 def _folders(paper: str, scale: str, results: Path) -> Any:
     from harness.workflow.context import Folders
 
-    return Folders(results_folder(_results(results), paper, scale))
+    found = _results(results)
+    return Folders(results_folder(found, paper, scale), other_results(found, checkout(), paper, scale))
+
+
+def _run(paper: str, scale: str, results: Path) -> tuple[Any, Any]:
+    """A run's scale, or what of it the selection recorded with it needs, and its folders."""
+    from harness.workflow.selection import as_recorded
+
+    spec, folders = _spec(paper, scale), _folders(paper, scale, results)
+    return as_recorded(spec, folders), folders
 
 
 def _results(results: Path) -> Path:
@@ -64,13 +74,20 @@ def reproduce(
     scale: Scale = "mini",
     cores: Cores = CORES,
     results: Results = Path("results"),
+    claims: Claims = "",
+    budget: Budget = "",
 ) -> None:
-    """Run the paper's experiments at a scale and judge its claims. Run it again to go on from where it stopped."""
-    spec = _spec(paper, scale)
+    """Run the paper's experiments at a scale and judge its claims. Run it again to go on from where it stopped.
+
+    With --claims or --budget, only what the chosen claims need is run, and the others are not tested; without them
+    afterwards, it goes on to the whole.
+    """
+    whole, folders = _spec(paper, scale), _folders(paper, scale, results)
     from harness.calibrate import costs
-    from harness.data import checksum
+    from harness.data import require
     from harness.workflow.clock import start_clock, stop_clock
     from harness.workflow.live import Watcher, finished_line, watch
+    from harness.workflow.planning import Plan, chosen
     from harness.workflow.reproduce import (
         clear_heartbeats,
         failures,
@@ -80,17 +97,21 @@ def reproduce(
         stop_workflow,
     )
     from harness.workflow.rules import Rules
+    from harness.workflow.selection import as_selected, write_selection
 
-    for setting in spec.scale.experiments.values():
-        checksum(setting.data)  # refuses a set that can't be had before anything is run
     console, root = _console(), checkout().resolve()
-    folders, rules = _folders(paper, scale, results), Rules(paper, scale, str(_results(results)))
+    selection = chosen(Plan(whole, folders), claims, budget, console)
+    spec = as_selected(whole, selection)
+    for setting in spec.scale.experiments.values():
+        require(setting.data)  # refuses a set that can't be had before anything is run
+    rules = Rules(paper, scale, str(_results(results)))
     with only_run(root, folders.base):
+        write_selection(folders, selection, budget)
         for reason in forget_broken(spec, folders):
             console.print(f"running again {escape(reason)}")
         start_clock(folders)
         clear_heartbeats(spec, folders)
-        cost = {one.experiment: one.seconds / max(one.steps, 1) for one in costs(spec, at_most=0.5)}
+        cost = {one.experiment: one.step_seconds for one in costs(spec, at_most=0.5)}
         watcher = Watcher(spec, folders, cost, cores)
         began, log = time.time(), folders.logs / "workflow.log"
         console.print(f"{escape(spec.paper.title)}: scale {scale}, {cores} cores. Log: {log}")
@@ -107,6 +128,7 @@ def reproduce(
             for reason in reasons:
                 Console(stderr=True, highlight=False).print(f"error: {escape(reason)}", soft_wrap=True)
             raise HarnessError(f"the run did not finish ({len(reasons)} stages failed); details in {log}")
+        write_selection(folders, selection, budget, finished=True)
     _show(folders, console)
     console.print(f"{finished_line(folders)}. Page: {folders.report / 'index.html'}")
 
@@ -117,48 +139,30 @@ def plan(
     scale: Scale = "mini",
     cores: Cores = CORES,
     stages: Annotated[bool, typer.Option("--stages", help="List the stages too.")] = False,
+    results: Results = Path("results"),
+    claims: Claims = "",
+    budget: Budget = "",
 ) -> None:
-    """Show what a scale would run, without running it: trainings, steps, estimated time and disk."""
-    spec = _spec(paper, scale)
-    from harness.calibrate import costs
+    """Show what a scale would run and what each claim needs of it, without running it: trainings, time, disk."""
+    spec, folders = _spec(paper, scale), _folders(paper, scale, results)
     from harness.plan import stages as all_stages
-    from harness.workflow.live import duration
+    from harness.workflow.planning import Plan, chosen, show
+    from harness.workflow.selection import as_selected
 
     console = _console()
-    table = Table(title=f"{escape(spec.paper.title)}, scale {scale}", title_justify="left")
-    for column in ("experiment", "network", "data set"):
-        table.add_column(column)
-    for column in ("replicates", "trainings", "steps", "core time", "disk"):
-        table.add_column(column, justify="right")
-    found = costs(spec)
-    for one in found:
-        setting = spec.scale.experiments[one.experiment]
-        name = setting.data if one.runnable else f"{setting.data} (no loader yet)"
-        sizes = (
-            str(setting.replicates),
-            f"{one.networks:,}",
-            f"{one.steps:,}",
-            duration(one.seconds),
-            f"{one.bytes / 1e6:,.0f} MB",
-        )
-        table.add_row(one.experiment, setting.network, name, *sizes)
-    console.print(table)
-    seconds = sum(one.seconds for one in found) / cores
-    console.print(
-        f"{sum(one.networks for one in found):,} trainings, {sum(one.steps for one in found):,} steps, "
-        f"{sum(one.bytes for one in found) / 1e6:,.0f} MB; about {duration(seconds)} on {cores} cores of this "
-        "machine's CPU (measured on a few steps of each network)"
-    )
+    found = Plan(spec, folders)
+    selection = chosen(found, claims, budget, console)
+    show(found, cores, console, selection)
     if stages:
-        for stage in all_stages(spec):
+        for stage in all_stages(as_selected(spec, selection)):
             console.print(stage.name)
 
 
 @app.command()
 def claims(paper: Paper = FIRST_PAPER, scale: Scale = "mini", results: Results = Path("results")) -> None:
     """Show the verdict of each claim of a finished run."""
-    _spec(paper, scale)
-    _show(_folders(paper, scale, results), _console())
+    _, folders = _run(paper, scale, results)
+    _show(folders, _console())
 
 
 def _show(folders: Any, console: Console) -> None:
@@ -174,8 +178,8 @@ def _show(folders: Any, console: Console) -> None:
 @app.command()
 def report(paper: Paper = FIRST_PAPER, scale: Scale = "mini", results: Results = Path("results")) -> None:
     """Judge the claims and build the page again from a finished run's tables, without training anything."""
-    spec, folders = _spec(paper, scale), _folders(paper, scale, results)
-    from harness.workflow.stages import claims_stage, report_stage
+    spec, folders = _run(paper, scale, results)
+    from harness.workflow.judging import claims_stage, report_stage
 
     claims_stage(spec, folders)
     report_stage(spec, folders)
@@ -194,7 +198,24 @@ def stage(
     from harness.workflow.stages import end_with_parent, run_stage
 
     end_with_parent()
-    run_stage(_spec(paper, scale), _folders(paper, scale, results), name, threads)
+    run_stage(*_run(paper, scale, results), name, threads)
+
+
+@app.command()
+def bench(
+    only: Annotated[list[str] | None, typer.Option(help="Measure this alone: lenet, resnet20, mini, fixed.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Turns that each way takes; 5 if not given.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A short look, not for figures to report.")] = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    paper: Paper = FIRST_PAPER,
+    cores: Cores = CORES,
+    results: Results = Path("results"),
+) -> None:
+    """Measure the training engine against the machine's limit and a straightforward PyTorch training."""
+    from harness.bench.run import bench as measure
+
+    options: dict[str, Any] = {"rounds": rounds, "quick": quick, "device": device, "cores": cores}
+    measure(checkout().resolve(), paper, _results(results), _console(), only=only or [], **options)
 
 
 def _version(value: bool) -> None:

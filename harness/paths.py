@@ -20,3 +20,9 @@ def checkout() -> Path:
 def results_folder(results: Path, paper: str, scale: str) -> Path:
     """results/<scale> for the first paper, results/<paper>/<scale> for any other."""
     return results / scale if paper == FIRST_PAPER else results / paper / scale
+
+
+def other_results(results: Path, root: Path, paper: str, scale: str) -> tuple[Path, ...]:
+    """The folders of every other scale of every paper below `root`, where runs trained alike may lie."""
+    found = [(path.parent.parent.name, path.stem) for path in sorted(root.glob("papers/*/scales/*.yaml"))]
+    return tuple(results_folder(results, *one) for one in found if one != (paper, scale))

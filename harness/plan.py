@@ -97,9 +97,10 @@ def _stages(name: str, setting: Setting) -> Iterator[Stage]:
             yield Stage("orders", name, chunk, replicates)
         for sweep in setting.sweeps:
             for k in sweep.k:
-                for start in range(1, sweep.levels + 1, setting.levels_per_job):
-                    levels = tuple(range(start, min(start + setting.levels_per_job, sweep.levels + 1)))
-                    yield Stage("levels", name, chunk, replicates, k, levels)
+                levels = sweep.trained()
+                for start in range(0, len(levels), setting.levels_per_job):
+                    part = tuple(levels[start : start + setting.levels_per_job])
+                    yield Stage("levels", name, chunk, replicates, k, part)
                 for level in sorted(sweep.at):
                     if any(_branch_runs(name, 0, setting, k, level)):
                         yield Stage("branches", name, chunk, replicates, k, (level,))
@@ -117,11 +118,16 @@ def parents(spec: Spec, stage: Stage) -> list[Stage]:
     if stage.kind == "orders":
         return [other for other in siblings if other.kind == "dense"]
     if stage.kind == "levels":
-        before = [
-            other
-            for other in siblings
-            if other.kind == "levels" and other.k == stage.k and other.levels[-1] == stage.levels[0] - 1
-        ]
+        one_shot = spec.scale.experiments[stage.experiment].pruning.style == "one_shot"
+        before = (
+            []
+            if one_shot
+            else [
+                other
+                for other in siblings
+                if other.kind == "levels" and other.k == stage.k and other.levels[-1] == stage.levels[0] - 1
+            ]
+        )
         return before or [other for other in siblings if other.kind == "dense"]
     if stage.kind == "branches":
         spans = [other for other in siblings if other.kind == "levels" and other.k == stage.k]
@@ -166,7 +172,7 @@ def _dense_copies(name: str, replicate: int, setting: Setting, k: int) -> list[R
 
 
 def _branch_runs(name: str, replicate: int, setting: Setting, k: int, level: int) -> Iterator[Run]:
-    """Random baselines and further data orders of a level that the scale names."""
+    """Baselines and further data orders of a level that the scale names."""
     for sweep in setting.sweeps:
         if k not in sweep.k or level not in sweep.at:
             continue
@@ -177,6 +183,8 @@ def _branch_runs(name: str, replicate: int, setting: Setting, k: int, level: int
             yield Run(name, replicate, k, level, "random_prune", order)
         for order in range(orders.random_reinit):
             yield Run(name, replicate, k, level, "random_reinit", order)
+        for order in range(orders.snip):
+            yield Run(name, replicate, k, level, "snip", order)
 
 
 def all_runs(spec: Spec) -> list[Run]:
@@ -202,10 +210,12 @@ def _pairs(stage: Stage, replicate: int, setting: Setting) -> list[Pair]:
             for run, other in itertools.combinations([*own, *_dense_copies(name, replicate, setting, k)], 2)
         ]
     sweep = next(sweep for sweep in setting.sweeps if stage.k in sweep.k)
-    runs = [Run(name, replicate, stage.k, level, "imp", 0) for level in range(1, sweep.levels + 1)]
+    runs = [Run(name, replicate, stage.k, level, "imp", 0) for level in sweep.trained()]
     runs += [run for level in sorted(sweep.at) for run in _branch_runs(name, replicate, setting, stage.k, level)]
-    # fresh weights have nothing in common with the dense network, so only their data orders are compared
+    # fresh weights have nothing in common with the dense network, and a restarted network no dense one that took the
+    # same steps: of these only the data orders are compared
     pruned = [run for run in runs if run.branch in ("imp", "random_prune") and run.data_order == 0]
+    pruned = [] if setting.restart else pruned
     found = [Pair(dense, run, "pruning", False) for run in pruned]
     for run, other in itertools.combinations(runs, 2):
         if (run.level, run.branch) == (other.level, other.branch):

@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from harness import calibrate
-from harness.calibrate import costs, step_seconds
-from harness.data import SOURCES, checksum
+from harness.calibrate import Timing, costs, run_seconds, step_seconds
 from harness.errors import HarnessError
 from harness.paths import checkout
-from harness.plan import all_runs
+from harness.plan import all_runs, dense_run
 from harness.spec import load_spec
 from harness.training.loop import use_threads
 from harness.workflow.check import check_settings
@@ -35,26 +34,97 @@ def test_a_job_gets_the_threads_that_it_asks_for(threads):
     assert torch.are_deterministic_algorithms_enabled()
 
 
-def test_networks_and_steps_are_those_of_the_plan():
+@pytest.fixture
+def quarter(monkeypatch):
+    """A step takes a quarter of a second."""
+    monkeypatch.setattr(calibrate, "step_seconds", lambda *_: Timing(0.25, 60))
+
+
+@pytest.mark.usefixtures("quarter")
+def test_networks_steps_and_seconds_are_those_of_the_plan():
     for replicates in (2, 5):
-        (cost,) = costs(tiny_spec(replicates=replicates), at_most=0.05)
+        (cost,) = costs(tiny_spec(replicates=replicates))
         assert cost.experiment == "lenet"
         assert cost.networks == len(all_runs(tiny_spec(replicates=replicates))) == replicates * NETWORKS
         assert cost.steps == replicates * STEPS
-        assert cost.runnable
+        assert cost.seconds == replicates * STEPS * 0.25
 
 
-def test_seconds_are_steps_times_the_measured_seconds_of_one(monkeypatch):
-    monkeypatch.setattr(calibrate, "step_seconds", lambda *_: 0.25)
-    (cost,) = costs(tiny_spec())
-    assert cost.seconds == 2 * STEPS * 0.25
+@pytest.mark.usefixtures("quarter")
+def test_a_part_of_the_runs_costs_its_part():
+    spec = tiny_spec()
+    runs = [run for run in all_runs(spec) if run.replicate == 1]
+    (cost,) = costs(spec, runs=runs)
+    assert (cost.networks, cost.steps) == (NETWORKS, STEPS)
+
+
+@pytest.mark.usefixtures("quarter")
+def test_the_seconds_of_runs_add_up_to_the_experiments():
+    spec = tiny_spec()
+    found = run_seconds(spec, costs(spec))
+    assert found[dense_run("lenet", 1)] == 30 * 0.25
+    assert set(found) == set(all_runs(spec))
+    assert sum(found.values()) == 2 * STEPS * 0.25
+    restarted = tiny_spec(restart=True, dense_copies=2)
+    assert set(run_seconds(restarted, costs(restarted)).values()) == {30 * 0.25}
+
+
+def test_what_was_measured_is_not_measured_again(monkeypatch):
+    monkeypatch.setattr(calibrate, "step_seconds", lambda *_: pytest.fail("measured again"))
+    measured = {"lenet": calibrate.Cost("lenet", 1, 1, 1.0, 1, 0.5, 4, 60)}
+    (cost,) = costs(tiny_spec(), measured=measured)
+    assert (cost.step_seconds, cost.samples) == (0.5, 4)
 
 
 def test_a_step_is_measured_in_time_on_one_thread():
     torch.set_num_threads(2)
-    seconds = step_seconds(tiny_spec(), "lenet", at_most=0.05)
+    found = step_seconds(tiny_spec(), "lenet", at_most=0.05)
     assert torch.get_num_threads() == 1
-    assert 0 < seconds < math.inf
+    assert 0 < found.seconds < math.inf
+
+
+class Clock:
+    """Time passes in training alone: 1 ms for each sample of each replicate's step, and 100 ms for each training."""
+
+    def __init__(self):
+        self.now, self.trained = 0.0, []
+
+    def train(self, network, recipe, batches, start):
+        replicates = next(network.parameters()).shape[0]
+        self.trained.append((recipe.batch_size, replicates, recipe.steps))
+        assert batches.batch(0)[0].shape[:2] == (replicates, recipe.batch_size)
+        self.now += 0.1 + 0.001 * recipe.batch_size * replicates * recipe.steps
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    made = Clock()
+    monkeypatch.setattr(calibrate, "train", made.train)
+    monkeypatch.setattr(calibrate.time, "perf_counter", lambda: made.now)
+    return made
+
+
+def test_a_cheap_network_is_measured_whole_and_in_its_stack(clock):
+    found = step_seconds(tiny_spec(replicates=3, replicates_per_job=3), "lenet", at_most=60)
+    assert found.samples == 60
+    assert clock.trained[-1] == (60, 3, 50)
+    assert found.seconds == pytest.approx((0.1 + 0.06 * 3 * 50) / 50 / 3)
+    assert clock.now <= 60
+
+
+def test_an_expensive_network_is_measured_on_a_few_samples_of_one_replicate_and_scaled(clock):
+    found = step_seconds(tiny_spec(), "lenet", at_most=0.25)
+    assert found.samples == 4
+    assert {(samples, replicates) for samples, replicates, _ in clock.trained} == {(4, 1)}
+    assert found.seconds == pytest.approx(0.104 * 60 / 4)
+    assert clock.now <= 0.25
+
+
+def test_time_is_kept_but_for_a_first_step(clock):
+    for at_most in (0.01, 0.3, 1.0, 4.0):
+        clock.now = 0.0
+        step_seconds(tiny_spec(), "lenet", at_most=at_most)
+        assert clock.now <= max(0.104, at_most + 0.2)
 
 
 def test_bytes_are_those_of_weights_masks_and_snapshots():
@@ -66,22 +136,14 @@ def test_bytes_are_those_of_weights_masks_and_snapshots():
 
 
 def test_every_shipped_scale_can_be_counted(monkeypatch):
-    monkeypatch.setattr(calibrate, "step_seconds", lambda *_: 1.0)
-    for scale in ("smoke", "mini", "paper"):
-        spec = load_spec(checkout(), "stabilizing-lth", scale)
-        found = costs(spec)
-        assert [cost.experiment for cost in found] == list(spec.scale.experiments)
-        assert sum(cost.networks for cost in found) == len(all_runs(spec))
-        assert all(cost.steps > 0 and cost.bytes > 0 for cost in found)
-        assert all(cost.runnable for cost in found) == (scale != "paper")
-
-
-def test_a_set_without_a_loader_can_be_planned_but_not_run():
-    for name in (name for name, source in SOURCES.items() if source.make is None):
-        with pytest.raises(HarnessError, match=f"'{name}' has no loader in this version"):
-            checksum(name)
-    (cost,) = costs(tiny_spec(data="mnist"), at_most=0.05)
-    assert not cost.runnable
+    monkeypatch.setattr(calibrate, "step_seconds", lambda *_: Timing(1.0, 60))
+    for paper in ("stabilizing-lth", "linear-mode-connectivity"):
+        for scale in ("smoke", "mini", "paper"):
+            spec = load_spec(checkout(), paper, scale)
+            found = costs(spec)
+            assert [cost.experiment for cost in found] == list(spec.scale.experiments)
+            assert sum(cost.networks for cost in found) == len(all_runs(spec))
+            assert all(cost.steps > 0 and cost.bytes > 0 for cost in found)
 
 
 def test_an_unknown_data_set_is_refused_by_name_before_anything_is_timed():

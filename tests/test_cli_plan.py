@@ -2,7 +2,6 @@
 
 import re
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from harness import calibrate, cli
+from harness.budget import judged, needs
 from harness.paths import checkout
 from harness.plan import all_runs, stages, steps_of
 from harness.spec import load_spec
@@ -31,15 +31,16 @@ def _threads():
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(calibrate, "costs", partial(calibrate.costs, at_most=0.05))
+    """Nothing is timed: a step of a network takes 10 ms."""
+    monkeypatch.setattr(calibrate, "step_seconds", lambda *_: calibrate.Timing(0.01, 60))
 
 
 def number(text: str) -> int:
     return int(text.replace(",", ""))
 
 
-def plan(*arguments: str) -> list[str]:
-    result = CliRunner().invoke(cli.app, ["plan", "--scale", "smoke", *arguments])
+def plan(*arguments: str, scale: str = "smoke") -> list[str]:
+    result = CliRunner().invoke(cli.app, ["plan", "--scale", scale, "--results", "no-such-folder", *arguments])
     assert result.exit_code == 0, result.output
     return result.stdout.splitlines()
 
@@ -71,6 +72,70 @@ def test_the_plan_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("HARNESS_ROOT", str(checkout().resolve()))
     monkeypatch.chdir(tmp_path)
     plan()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("quick")
+def test_each_claim_has_its_trainings_time_and_share():
+    spec = load_spec(checkout(), "stabilizing-lth", "mini")
+    lines = plan(scale="mini")
+    rows = {cells[1]: cells for line in lines if len(cells := [part.strip() for part in line.split("│")]) == 8}
+    assert set(rows) >= {claim.id for claim in spec.claims}
+    # C6: five replicates of the dense ResNet-20, four levels of IMP at k 0, and at the fourth what it is compared with
+    needed = needs(spec, "C6")
+    assert number(rows["C6"][3]) == len(needed)
+    total = sum(steps_of(run, spec.recipe(run.experiment).steps) for run in all_runs(spec))
+    own = sum(steps_of(run, spec.recipe(run.experiment).steps) for run in needed)
+    assert rows["C6"][5] == f"{own / total:.1%}"
+    for claim in spec.claims:
+        assert (rows[claim.id][4] == "not judged here") == ("mini" not in claim.scales)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_selection_is_planned_alone():
+    spec = load_spec(checkout(), "stabilizing-lth", "mini")
+    lines = plan("--claims", "C7,C6", scale="mini")
+    (total,) = [line for line in lines if re.match(r"[\d,]+ trainings, ", line)]
+    assert number(total.split()[0]) == len(needs(spec, "C6") | needs(spec, "C7"))
+    rows = {cells[1]: cells[-2] for line in lines if len(cells := [part.strip() for part in line.split("│")]) == 9}
+    assert {name for name, mark in rows.items() if mark == "yes"} == {"C6", "C7"}
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_budget_says_what_it_judges_and_what_it_leaves_out():
+    spec = load_spec(checkout(), "stabilizing-lth", "mini")
+    (line,) = [line for line in plan("--budget", "1h", scale="mini") if line.startswith("--budget")]
+    chosen, rest = line.split(". Left out: ")
+    names = re.findall(r"C\d+", chosen)
+    step = 0.01
+    cost = sum(
+        step * steps_of(run, spec.recipe(run.experiment).steps)
+        for run in frozenset().union(*(needs(spec, name) for name in names))
+    )
+    assert 0 < cost <= 3600
+    assert chosen.startswith(f"--budget 1h: {len(names)} of 20 claims, ")
+    assert sorted(names + re.findall(r"C\d+", rest)) == sorted(judged(spec))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--claims", "C99"], r"--claims 'C99': C99: not in .*claims\.yaml; there are C1, C2, .*C33"),
+        (["--claims", "C10"], r"--claims 'C10': C10: scale mini does not judge it; it judges C1, .*"),
+        (["--budget", "20"], r"--budget '20': give a time above 0 with its unit, such as 20h, 90min or 2d"),
+        (["--budget", "1h", "--claims", "C6"], r"--claims and --budget: give one of them"),
+    ],
+)
+@pytest.mark.parametrize("command", ["plan", "reproduce"])
+def test_selections_that_mean_nothing_are_one_line(monkeypatch, tmp_path, capsys, command, options, message):
+    monkeypatch.setattr(sys, "argv", ["harness", command, "--results", str(tmp_path / "none"), *options])
+    monkeypatch.chdir(checkout())
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 1
+    out, err = capsys.readouterr()
+    assert not out
+    assert re.fullmatch(f"error: {message}\n", err)
     assert not list(tmp_path.iterdir())
 
 

@@ -1,4 +1,4 @@
-"""Pruning: masks by magnitude with exact counts, and the branches that make a subnetwork from a mask.
+"""Pruning: masks by magnitude or another score with exact counts, and the branches that make a subnetwork from a mask.
 
 Masks map the name of a prunable weight to a float tensor [R, ...] of ones (keep) and zeros (prune). Float, so that
 applying one is a multiplication; exact, because 0 and 1 are.
@@ -14,12 +14,12 @@ from harness.seeds import numpy_generator
 Masks = dict[str, Tensor]
 
 
-def keep_count(total: int, fraction: float, level: int) -> int:
-    """Weights that remain at a level: round(total * (1 - fraction) ** level).
+def keep_count(total: int, density: float) -> int:
+    """Weights that remain at a level's density: round(total * density).
 
     Counted from the total, not level by level, so that rounding does not add up.
     """
-    return round(total * (1.0 - fraction) ** level)
+    return round(total * density)
 
 
 def dense_masks(weights: dict[str, Tensor], prunable: Sequence[str]) -> Masks:
@@ -30,20 +30,27 @@ def dense_masks(weights: dict[str, Tensor], prunable: Sequence[str]) -> Masks:
 def prune_by_magnitude(weights: dict[str, Tensor], masks: Masks, keep: int) -> Masks:
     """Keep the `keep` largest of the surviving weights by magnitude, over all masked tensors together (global).
 
-    STAB Algorithm 1, step 4; LMC section 4.2 for "global". Exactly `keep` survive in each replicate: equal magnitudes
-    are ranked by position, the earlier one is kept. A weight pruned before never comes back.
-    Raises ValueError when fewer than `keep` survive already, or when a surviving weight is not finite.
+    STAB Algorithm 1, step 4; LMC section 4.2 for "global". See `keep_largest` for ties and errors.
     """
-    names = list(masks)
-    magnitude = torch.cat([weights[name].abs().flatten(1) for name in names], 1)
-    alive = torch.cat([masks[name].flatten(1) for name in names], 1) != 0
-    if not torch.isfinite(magnitude[alive]).all():
-        raise ValueError("weights that are not finite can't be ranked by magnitude")
+    return keep_largest({name: weights[name].abs() for name in masks}, masks, keep)
+
+
+def keep_largest(scores: dict[str, Tensor], masks: Masks, keep: int) -> Masks:
+    """Keep the `keep` surviving weights of the largest scores (0 or more), over all masked tensors together.
+
+    Exactly `keep` survive in each replicate: equal scores are ranked by position, the earlier one is kept. A weight
+    pruned before never comes back. Raises ValueError when fewer than `keep` survive already, or when a surviving
+    weight's score is not finite.
+    """
+    score = torch.cat([scores[name].flatten(1) for name in masks], 1)
+    alive = torch.cat([mask.flatten(1) for mask in masks.values()], 1) != 0
+    if not torch.isfinite(score[alive]).all():
+        raise ValueError("weights whose scores are not finite can't be ranked")
     if keep > int(alive.sum(1).min()):
         raise ValueError(f"can't keep {keep} weights: only {int(alive.sum(1).min())} survive")
-    ranked = torch.where(alive, magnitude, torch.full_like(magnitude, -1.0))
+    ranked = torch.where(alive, score, torch.full_like(score, -1.0))
     order = torch.argsort(ranked, dim=1, descending=True, stable=True)
-    kept = torch.zeros_like(magnitude).scatter_(1, order[:, :keep], 1.0)
+    kept = torch.zeros_like(score).scatter_(1, order[:, :keep], 1.0)
     return _split(kept, masks)
 
 

@@ -14,12 +14,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from harness.spec.claim_checks import check_complete, check_fields, check_grid, check_measure, check_region
 from harness.spec.measures import PAIR_MEASURES
+from harness.spec.models import Branch
 
-Branch = Literal["dense", "imp", "random_prune", "random_reinit"]
 Comparison = Literal["data_order", "pruning"]
 Obtained = Literal["printed", "digitised", "derived", "text", "remembered"]
 Statistic = Literal["mean", "difference", "ratio", "trend", "contrast", "onset", "onset_difference"]
-Figure = Literal["accuracy_density", "accuracy_k", "instability_k", "distance", "angle", "none"]
+Figure = Literal["accuracy", "accuracy_density", "accuracy_k", "instability_k", "distance", "angle", "none"]
 
 #: the fewest replicates for a t interval, and for the sign test behind onsets (four cannot reach even 90%)
 FEWEST_REPLICATES = 3

@@ -10,7 +10,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from harness.errors import HarnessError
 from harness.spec.claims import Cell, Claim, expand_parts
-from harness.spec.models import Experiment, Paper, Recipe, Scale, Setting
+from harness.spec.models import Experiment, Orders, Paper, Recipe, Scale, Setting, Sweep
 from harness.spec.published import check_published
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")  # names become paths and parts of commands
@@ -121,6 +121,12 @@ def describe(error: ValidationError, kind: Any) -> str:
 
 def _check_experiments(spec: Spec) -> None:
     for name, experiment in spec.experiments.items():
+        other = spec.experiments.get(experiment.draws) if experiment.draws else None
+        if experiment.draws and (other is None or other.draws):
+            raise HarnessError(
+                f"{spec.folder / 'experiments.yaml'}: {name}.draws: {experiment.draws!r} is no experiment with random "
+                f"draws of its own; choose one of {', '.join(n for n, e in spec.experiments.items() if not e.draws)}"
+            )
         if not NAME.fullmatch(name):
             file = spec.folder / "experiments.yaml"
             raise HarnessError(f"{file}: {name!r}: a name is lower-case letters, digits and hyphens; rename it")
@@ -129,6 +135,13 @@ def _check_experiments(spec: Spec) -> None:
                 f"{spec.folder / 'experiments.yaml'}: {name}.network: {experiment.network!r} is not in paper.yaml's "
                 f"networks; choose one of {', '.join(spec.paper.networks)}, or say in `untested` why it isn't there"
             )
+    for place, figure in enumerate(spec.paper.figures):
+        for name in figure.experiments:
+            if name not in spec.experiments:
+                raise HarnessError(
+                    f"{spec.folder / 'paper.yaml'}: figures.{place}.experiments: {name!r} is not in experiments.yaml; "
+                    f"choose one of {', '.join(spec.experiments)}"
+                )
 
 
 def _check_settings(spec: Spec, file: Path) -> None:
@@ -197,19 +210,23 @@ def _check_cell(spec: Spec, where: str, cell: Cell, k_values: list[int], densiti
             )
     if cell.branch == "dense":
         return
-    levels = {
-        level
-        for sweep in setting.sweeps
-        if not k_values or set(k_values) & set(sweep.k)
-        for level in range(1, sweep.levels + 1)
-    }
-    reached = [setting.pruning.density(level) for level in sorted(levels)]
-    for density in densities:
-        if not any(abs(density - value) <= DENSITY_TOLERANCE * value for value in reached):
-            raise HarnessError(
-                f"{where}: no level of {cell.experiment} reaches density {density}; "
-                f"levels reach {', '.join(f'{value:.3f}' for value in reached)}"
-            )
+    for sweep in setting.sweeps:
+        if k_values and not set(k_values) & set(sweep.k):
+            continue
+        reached = [setting.pruning.density(level) for level in sweep.trained() if _asked(sweep, level, cell)]
+        for density in densities:
+            if not any(abs(density - value) <= DENSITY_TOLERANCE * value for value in reached):
+                raise HarnessError(
+                    f"{where}: no level of {cell.experiment} reaches density {density}; levels reach "
+                    f"{', '.join(f'{value:.3f}' for value in reached) or 'none'} "
+                    f"({cell.describe()}; the sweep over k = {', '.join(map(str, sweep.k))})"
+                )
+
+
+def _asked(sweep: Sweep, level: int, cell: Cell) -> bool:
+    """Whether the sweep trains what the cell reads at a level: the branch, and two data orders where they compare."""
+    orders = getattr(sweep.at.get(level, Orders()), cell.branch)
+    return bool(orders >= (2 if cell.comparison == "data_order" else 1))
 
 
 def dump(model: BaseModel) -> dict[str, Any]:

@@ -11,25 +11,46 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-Branch = Literal["dense", "imp", "random_prune", "random_reinit"]
+Branch = Literal["dense", "imp", "random_prune", "random_reinit", "snip"]
+# files of the page's figures, see harness/report/page.py
+PageFigure = Literal[
+    "accuracy-density",
+    "accuracy-k",
+    "accuracy",
+    "instability-k",
+    "distance",
+    "distance-k",
+    "angle",
+    "angle-k",
+    "interpolation",
+]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Step = Annotated[int, Field(ge=0)]
 
 
 class Recipe(Model):
-    """How a network is trained; steps count minibatches. All fields enter the digest of a training."""
+    """How a network is trained; steps count minibatches. All fields enter the digest of a training.
 
-    optimizer: Literal["momentum", "adam"]
+    The learning rate warms up linearly over `warmup` steps; it drops by `drop_factor` at each of `drops`, or it decays
+    to `final_learning_rate` at the end of training, linearly or exponentially. `rms_decay` of the running mean of
+    squared gradients and `rms_epsilon`, added to that mean's root, are for rmsprop, for which the paper prints neither.
+    """
+
+    optimizer: Literal["momentum", "adam", "rmsprop"]
     learning_rate: Annotated[float, Field(gt=0)]
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    rms_decay: Fraction | None = None
+    rms_epsilon: Annotated[float, Field(gt=0)] | None = None
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     batch_size: Count
     steps: Count
     warmup: Step = 0
     drops: tuple[Count, ...] = ()
     drop_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
-    augmentation: Literal["none", "flip_crop"] = "none"
+    decay: Literal["none", "linear", "exponential"] = "none"
+    final_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    augmentation: Literal["none", "flip_crop", "resized_crop"] = "none"
     # of the products; weights, sums and optimizers are always float32. "tf32" is a GPU's, "bfloat16" has no CPU kernels
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
 
@@ -44,9 +65,32 @@ class Recipe(Model):
             raise ValueError(f"warmup: {self.warmup} is longer than training ({self.steps} steps)")
         return self
 
+    @model_validator(mode="after")
+    def _fields_fit(self) -> "Recipe":
+        for name in ("rms_decay", "rms_epsilon"):
+            _needed_by(name, getattr(self, name), self.optimizer == "rmsprop", "optimizer: rmsprop")
+        decays = self.decay != "none"
+        _needed_by("final_learning_rate", self.final_learning_rate, decays, "decay: linear and exponential")
+        if self.final_learning_rate is not None and self.final_learning_rate >= self.learning_rate:
+            raise ValueError(f"final_learning_rate: {self.final_learning_rate} is no decay from {self.learning_rate}")
+        if decays and self.drops:
+            raise ValueError(f"decay: {self.decay} does not go with drops; give one of the two")
+        return self
+
+
+def _needed_by(name: str, value: float | None, needed: bool, by: str) -> None:
+    """Refuse a field that is missing where it has a meaning, or given where it has none."""
+    if needed and value is None:
+        raise ValueError(f"{name}: this field is missing; {by} needs it")
+    if not needed and value is not None:
+        raise ValueError(f"{name}: only {by} uses it; remove it")
+
 
 class NetworkRecipe(Model):
-    """One row of the paper's network tables."""
+    """One row of the paper's network tables.
+
+    `epochs` is the length as the paper prints it, where its figures count rewind points in epochs.
+    """
 
     title: str
     network: str
@@ -54,6 +98,7 @@ class NetworkRecipe(Model):
     recipe: Recipe
     source: str
     note: str = ""
+    epochs: Count | None = None
 
 
 class Choice(Model):
@@ -62,6 +107,20 @@ class Choice(Model):
     choice: str
     value: str
     source: str
+
+
+class PaperFigure(Model):
+    """A figure or table of the paper and where the page shows the same measured here.
+
+    `published` is how the rows of published/*.csv name it; `drawn_in` names figures of the page.
+    """
+
+    figure: str
+    shows: str
+    published: str
+    drawn_in: tuple[PageFigure, ...] = ()
+    experiments: tuple[str, ...] = ()
+    note: str = ""
 
 
 class Paper(Model):
@@ -76,25 +135,53 @@ class Paper(Model):
     version: str
     networks: dict[str, NetworkRecipe]
     choices: tuple[Choice, ...]
+    figures: tuple[PaperFigure, ...] = ()
 
 
 class Experiment(Model):
-    """experiments.yaml, one entry: a row of the paper, at whatever scale it is run."""
+    """experiments.yaml, one entry: a row of the paper, at whatever scale it is run.
+
+    `draws` names another experiment whose random draws are used, so that equal trainings of the two are one.
+    """
 
     title: str
     network: str
     asks: str
     untested: str = ""
+    draws: str = ""
 
 
 class Pruning(Model):
-    """Share of the surviving weights pruned at each level; one_shot prunes the dense network to every level at once."""
+    """What remains at each level: of `fraction`, the share of the survivors that each level prunes, or of `densities`.
 
-    fraction: Fraction
+    `one_shot` prunes the dense network to every level at once; only it takes `densities`, the share of prunable weights
+    that remains at level 1, 2, ... `snip_batches` is how many minibatches SNIP's sensitivity is summed over.
+    """
+
+    fraction: Fraction | None = None
+    densities: tuple[Fraction, ...] = ()
     style: Literal["iterative", "one_shot"] = "iterative"
+    snip_batches: Count = 1
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Pruning":
+        if (self.fraction is None) != bool(self.densities):
+            raise ValueError("fraction, densities: give one of the two")
+        if self.densities and self.style != "one_shot":
+            raise ValueError(f"densities: {list(self.densities)} are one-shot; give style: one_shot, or a fraction")
+        if list(self.densities) != sorted(set(self.densities), reverse=True):
+            raise ValueError(f"densities: {list(self.densities)} must fall")
+        return self
+
+    @property
+    def last_level(self) -> int | None:
+        """The level past which nothing is defined; None without end."""
+        return len(self.densities) or None
 
     def density(self, level: int) -> float:
-        """Share of prunable weights remaining at a level."""
+        """Share of prunable weights remaining at a level; 0.0 at one that is not defined."""
+        if self.fraction is None:
+            return (1.0, *self.densities)[level] if level <= len(self.densities) else 0.0
         return (1.0 - self.fraction) ** level
 
 
@@ -104,21 +191,34 @@ class Orders(Model):
     imp: Count = 1
     random_prune: Step = 0
     random_reinit: Step = 0
+    snip: Step = 0
 
 
 class Sweep(Model):
-    """Levels 1..levels at each rewind iteration of `k`, with branches and further data orders at some levels."""
+    """Levels 1..levels at each rewind iteration of `k`, with branches and further data orders at some levels.
+
+    One-shot pruning, whose levels don't build on each other, may begin at a `first_level` above 1.
+    """
 
     k: Annotated[tuple[Step, ...], Field(min_length=1)]
     levels: Count
+    first_level: Count = 1
     at: dict[Count, Orders] = {}
 
     @model_validator(mode="after")
     def _levels_exist(self) -> "Sweep":
+        if self.first_level > self.levels:
+            raise ValueError(f"first_level: {self.first_level} is past the sweep's last level {self.levels}")
         for level in self.at:
             if level > self.levels:
                 raise ValueError(f"at: level {level} is past the sweep's last level {self.levels}")
+            if level < self.first_level:
+                raise ValueError(f"at: level {level} is before the sweep's first level {self.first_level}")
         return self
+
+    def trained(self) -> range:
+        """The levels of the sweep."""
+        return range(self.first_level, self.levels + 1)
 
 
 class Line(Model):
@@ -135,6 +235,7 @@ class Setting(Model):
     At each k of `dense_orders` the dense network is trained again from its snapshot, `dense_copies` times, each time
     with another data order. With `restart`, what is trained from a snapshot trains all of the recipe's steps, the
     schedule and the optimizer from their beginning, so that the dense run is no longer one of the copies.
+    The dense run saves a snapshot at each of `snapshots` too, for experiments that share it.
     """
 
     network: str
@@ -148,6 +249,7 @@ class Setting(Model):
     dense_copies: Count = 1
     restart: bool = False
     sweeps: tuple[Sweep, ...] = ()
+    snapshots: tuple[Step, ...] = ()
     line: Line = Line()
     calibration: tuple[float, float] | None = None
 
@@ -156,6 +258,12 @@ class Setting(Model):
         grid = self.rewind_grid()
         if len(set(grid)) != len(grid):
             raise ValueError(f"sweeps: a rewind iteration stands in two sweeps ({grid}); merge them")
+        last = self.pruning.last_level
+        for sweep in self.sweeps:
+            if sweep.first_level > 1 and self.pruning.style != "one_shot":
+                raise ValueError(f"sweeps: first_level {sweep.first_level} needs one-shot pruning; begin at level 1")
+            if last and sweep.levels > last:
+                raise ValueError(f"sweeps: level {sweep.levels} is past the {last} densities; give a smaller one")
         if self.restart and self.dense_orders and self.dense_copies < 2:
             raise ValueError("restart: the dense run is none of the copies then; give dense_copies 2 or more")
         if self.calibration and self.calibration[0] >= self.calibration[1]:
@@ -168,7 +276,7 @@ class Setting(Model):
 
     def snapshot_steps(self) -> list[int]:
         """Steps at which the dense run saves a snapshot."""
-        return sorted({0, *self.rewind_grid(), *self.dense_orders})
+        return sorted({0, *self.rewind_grid(), *self.dense_orders, *self.snapshots})
 
 
 class Scale(Model):

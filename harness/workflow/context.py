@@ -12,6 +12,7 @@ from harness.data import DataSet
 from harness.digest import cached_code_digest
 from harness.files import digest
 from harness.plan import Run, dense_run
+from harness.sharing import drawing_alike, draws, snapshots
 from harness.spec import Spec
 from harness.spec.load import dump
 from harness.spec.models import Recipe, Setting
@@ -21,9 +22,13 @@ from harness.training.store import Store
 
 @dataclass(frozen=True)
 class Folders:
-    """The layout of results/<scale>/ (results/<paper>/<scale>/ for a paper other than the first)."""
+    """The layout of results/<scale>/ (results/<paper>/<scale>/ for a paper other than the first).
+
+    `others` are the bases of other scales and papers: a run that one of them has trained alike is taken from there.
+    """
 
     base: Path
+    others: tuple[Path, ...] = ()
 
     @property
     def runs(self) -> Path:
@@ -37,6 +42,10 @@ class Folders:
     @property
     def progress(self) -> Path:
         return self.base / "progress"
+
+    @property
+    def selection(self) -> Path:
+        return self.base / "selection.json"
 
     @property
     def clock(self) -> Path:
@@ -88,9 +97,16 @@ class Context:
     folders: Folders
     experiment: str
 
-    @property
+    @cached_property
     def setting(self) -> Setting:
-        return self.spec.scale.experiments[self.experiment]
+        """The experiment's setting, with the snapshots for all that share its dense run."""
+        setting = self.spec.scale.experiments[self.experiment]
+        return setting.model_copy(update={"snapshots": snapshots(self.spec, self.experiment)})
+
+    @property
+    def draws(self) -> str:
+        """The experiment after which its random draws are named."""
+        return draws(self.spec, self.experiment)
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -98,7 +114,10 @@ class Context:
 
     @cached_property
     def store(self) -> Store:
-        return Store(self.folders.runs)
+        """This scale's runs, and where else runs with the same random draws may lie."""
+        names = drawing_alike(self.spec, self.experiment)
+        places = [Folders(base).runs / name for base in (self.folders.base, *self.folders.others) for name in names]
+        return Store(self.folders.runs, tuple(places[1:]))
 
     @cached_property
     def device(self) -> torch.device:
@@ -121,7 +140,7 @@ class Context:
             "data": data.checksum(self.setting.data),
             "network": self.setting.network,
             "recipe": dump(self.recipe),
-            "run": [run.experiment, run.replicate, run.k, run.level, run.branch, run.data_order],
+            "run": [self.draws, run.replicate, run.k, run.level, run.branch, run.data_order],
         }
         if run.level:
             settings["pruning"] = dump(self.setting.pruning)

@@ -1,7 +1,7 @@
 # Dense training with a snapshot at every rewind iteration, and further data orders from those snapshots.
 rule dense:
     input:
-        lambda wildcards: RULES.data_record(wildcards.experiment),
+        lambda wildcards: RULES.parents(f"{wildcards.experiment}/c{wildcards.chunk}/dense"),
     output:
         f"{BASE}/stages/{{experiment}}/c{{chunk}}/dense.json",
     params:
@@ -20,7 +20,7 @@ rule dense:
 
 rule orders:
     input:
-        f"{BASE}/stages/{{experiment}}/c{{chunk}}/dense.json",
+        lambda wildcards: RULES.parents(f"{wildcards.experiment}/c{wildcards.chunk}/orders"),
     output:
         f"{BASE}/stages/{{experiment}}/c{{chunk}}/orders.json",
     params:

@@ -86,7 +86,7 @@ def _broken(path: Path, expected: str, name: str, folders: Folders, store: Store
         record = read_json(path)
         outputs = record["outputs"].items()
         if expected and record["digest"] != expected:
-            return "its settings or code changed"
+            return "its settings, its code or the selection changed"
     except (HarnessError, KeyError, TypeError, AttributeError):
         return "its record is broken"
     for output, checksum in outputs:

@@ -8,11 +8,13 @@ from pathlib import Path
 from harness.data import checksum
 from harness.digest import cached_code_digest
 from harness.files import digest, file_sha256
-from harness.paths import checkout, results_folder
+from harness.paths import checkout, other_results, results_folder
 from harness.plan import Stage, find_stage, pairs, parents, stacks, stages
 from harness.spec import Spec, load_spec
 from harness.spec.load import dump
 from harness.workflow.context import Context, Folders
+from harness.workflow.reuse import waits
+from harness.workflow.selection import as_recorded
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Rules:
 
     @cached_property
     def spec(self) -> Spec:
-        return load_spec(checkout(), self.paper, self.scale)
+        """The scale, or what of it the recorded selection of claims needs."""
+        return as_recorded(load_spec(checkout(), self.paper, self.scale), self._folders)
 
     @cached_property
     def base(self) -> str:
@@ -39,7 +42,8 @@ class Rules:
 
     @cached_property
     def _folders(self) -> Folders:
-        return Folders(Path(self.base))
+        others = other_results(Path(self.results), checkout(), self.paper, self.scale)
+        return Folders(Path(self.base), others)
 
     def targets(self) -> list[str]:
         """Everything that must exist at the end: an intermediate nobody lists would not be restored."""
@@ -60,13 +64,14 @@ class Rules:
             self._record(stage.name) for stage in stages(self.spec)
         ]
 
-    def data_record(self, experiment: str) -> str:
-        """The record of an experiment's data set."""
-        return self._record(f"prepare/{self.spec.scale.experiments[experiment].data}")
-
     def parents(self, name: str) -> list[str]:
-        """Records of the stages that a stage reads."""
-        return [self._record(stage.name) for stage in parents(self.spec, find_stage(self.spec, name))]
+        """Records of what a stage reads, and of the stages that train runs of its own for another experiment."""
+        stage = find_stage(self.spec, name)
+        read = [one.name for one in parents(self.spec, stage)]
+        if stage.kind == "dense":
+            read.append(f"prepare/{self.spec.scale.experiments[stage.experiment].data}")
+        read += [one.name for one in waits(self.spec, self._folders).get(name, [])]
+        return [self._record(one) for one in read]
 
     def _record(self, name: str) -> str:
         return self._folders.stage(name).as_posix()
@@ -97,7 +102,8 @@ def stage_digest(spec: Spec, folders: Folders, stage: Stage) -> str:
     """Digest of a training or stability stage."""
     context = Context(spec, folders, stage.experiment)
     if stage.kind != "stability":
-        return digest([context.key(run) for stack in stacks(spec, stage) for run in stack])
+        keys: list[object] = [context.key(run) for stack in stacks(spec, stage) for run in stack]
+        return digest([*keys, context.setting.snapshot_steps()] if stage.kind == "dense" else keys)
     compared = [
         [context.key(pair.run), context.key(pair.run_b), pair.comparison, pair.interpolated]
         for group in pairs(spec, stage)

@@ -28,7 +28,11 @@ def run_stage(spec: Spec, folders: Folders, name: str, threads: int) -> None:
         )
         return
     started = time.time()
-    facts = _prepare(folders, name) if name.startswith("prepare/") else _experiment_stage(spec, folders, name, threads)
+    facts = (
+        _prepare(folders, name, threads)
+        if name.startswith("prepare/")
+        else _experiment_stage(spec, folders, name, threads)
+    )
     finished = time.time()
     record = {
         "stage": name,
@@ -51,10 +55,12 @@ def made_with() -> dict[str, Any]:
     return {key: facts[key] for key in ("code_revision", "tree_clean", "packages", "hardware")}
 
 
-def _prepare(folders: Folders, name: str) -> dict[str, Any]:
+def _prepare(folders: Folders, name: str, threads: int) -> dict[str, Any]:
     """Make a data set. Returns the facts for the stage's record."""
     from harness import data
+    from harness.training.loop import use_threads
 
+    use_threads(threads)  # ImageNet is converted on so many
     set_name = name.removeprefix("prepare/")
     data.prepare(set_name, folders.data(set_name))
     outputs = {"data": file_sha256(folders.data(set_name))}

@@ -8,14 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.data.feed import Feed
+from harness.data.images import Images
 from harness.files import digest
 from harness.networks import build, initialise, prunable_names
 from harness.plan import Run, Stage, dense_run, stacks, steps_of
-from harness.pruning import Masks, dense_masks, keep_count, prune_by_magnitude, remaining, shuffled
+from harness.pruning import Masks, dense_masks, keep_count, keep_largest, prune_by_magnitude, remaining, shuffled
+from harness.pruning.snip import sensitivity
 from harness.training.batches import Batches
 from harness.training.loop import Trained, evaluate, train, use_threads
 from harness.training.partial import read_partial, write_partial
-from harness.training.state import State, read_network, stacked
+from harness.training.state import State, read_network, stacked, write_network
 from harness.training.store import SNAPSHOTS, final_tensors, snapshot_tensors, state_of
 from harness.workflow.context import Context
 from harness.workflow.progress import Heartbeat
@@ -38,14 +41,15 @@ def train_stage(context: Context, stage: Stage, threads: int, heartbeat: Heartbe
     runs: list[str] = []
     for stack in stacks(context.spec, stage):
         runs += [run.id for run in stack]
-        found = [finished(context, run) for run in stack]
-        if any(record is None for record in found):
-            records = train_stack(context, stack, heartbeat)
-            seconds += max((record["stack_seconds"] for record in records), default=0.0)
-            steps += sum(record["steps"] for record in records)
-        else:
-            records = [record for record in found if record is not None]
-            heartbeat.found_steps += sum(record["steps"] for record in records)
+        found = {run: finished(context, run) for run in stack}
+        records = [record for record in found.values() if record is not None]
+        heartbeat.found_steps += sum(record["steps"] for record in records)
+        missing = [run for run, record in found.items() if record is None]
+        if missing:
+            trained = train_stack(context, missing, heartbeat)
+            seconds += max((record["stack_seconds"] for record in trained), default=0.0)
+            steps += sum(record["steps"] for record in trained)
+            records += trained
         network_seconds += max((record["stack_seconds"] for record in records), default=0.0)
         heartbeat.done += len(stack)
         accuracies = [record["test_accuracy"] for record in records if record["test_accuracy"] is not None]
@@ -55,13 +59,13 @@ def train_stage(context: Context, stage: Stage, threads: int, heartbeat: Heartbe
 
 
 def finished(context: Context, run: Run) -> dict[str, Any] | None:
-    """The record of a run made with these settings from these very inputs, or None."""
-    record = context.store.find(run.id, context.key(run))
-    if record is None or record.get("inputs") != _inputs(context, run):
-        return None
-    if _is_dense(run) and not set(context.setting.snapshot_steps()) <= set(record["snapshots"]):
-        return None
-    return record
+    """The record of a run made with these settings from these very inputs, here or where else it may lie, or None."""
+    inputs, snapshots = _inputs(context, run), set(context.setting.snapshot_steps() if _is_dense(run) else ())
+    return context.store.find(
+        run.id,
+        context.key(run),
+        lambda record: record.get("inputs") == inputs and snapshots <= set(record.get("snapshots", ())),
+    )
 
 
 def _is_dense(run: Run) -> bool:
@@ -69,13 +73,24 @@ def _is_dense(run: Run) -> bool:
 
 
 def _inputs(context: Context, run: Run) -> dict[str, str]:
-    """Checksums of the stored networks and snapshots that a run starts from, by name."""
+    """Checksums of the stored network and the snapshot that a run starts from, by their places in the experiment.
+
+    Of the snapshots, which lie in one file, that of its k alone counts: others beside it change nothing.
+    """
     if _is_dense(run):
         return {}
-    names = {_parent(context, run).id}
-    if context.store.read(_parent(context, run).id)["status"] == "ok" and run.branch != "random_reinit":
-        names.add(f"{dense_run(run.experiment, run.replicate).id}{SNAPSHOTS}")
-    return {name: context.store.read(name)["sha256"] for name in sorted(names)}
+    parent = _parent(context, run)
+    record = context.store.read(parent.id)
+    found = {_place(parent.id): record["sha256"]}
+    if record["status"] == "ok" and run.branch != "random_reinit":
+        snapshots = f"{dense_run(run.experiment, run.replicate).id}{SNAPSHOTS}"
+        found[f"{_place(snapshots)}/k{run.k}"] = context.store.read(snapshots)["parts"][f"k{run.k}"]
+    return found
+
+
+def _place(run: str) -> str:
+    """A run's id without its experiment, which may have another name where it is stored too."""
+    return run.partition("/")[2]
 
 
 def train_stack(context: Context, stack: list[Run], heartbeat: Heartbeat) -> list[dict[str, Any]]:
@@ -91,9 +106,9 @@ def train_stack(context: Context, stack: list[Run], heartbeat: Heartbeat) -> lis
     if setting.restart and not _is_dense(first):
         start = State(0, start.weights, start.buffers)
     orders: list[tuple[str | int, ...]] = [
-        (run.experiment, run.replicate, "data order", run.data_order) for run in healthy
+        (context.draws, run.replicate, "data order", run.data_order) for run in healthy
     ]
-    batches = Batches(data.x["train"], data.y["train"], context.recipe.batch_size, orders, context.recipe.augmentation)
+    batches = _batches(context, orders)
     snapshot_steps = setting.snapshot_steps() if _is_dense(first) else []
     settled = digest([[_record(context, run) for run in healthy], snapshot_steps])
     partial = context.folders.state / f"{settled[:32]}.safetensors"
@@ -127,20 +142,30 @@ def train_stack(context: Context, stack: list[Run], heartbeat: Heartbeat) -> lis
     return records
 
 
+def _batches(context: Context, orders: list[tuple[str | int, ...]]) -> Batches | Feed:
+    """Training batches in named data orders, one per replicate: of arrays in memory, or of images on disk."""
+    x, y, recipe = context.data.x["train"], context.data.y["train"], context.recipe
+    if isinstance(x, Images):
+        return Feed(x, y, recipe.batch_size, orders, device=context.device)
+    return Batches(x, y, recipe.batch_size, orders, recipe.augmentation)
+
+
 def starting_point(context: Context, stack: list[Run], network: nn.Module) -> tuple[State, Masks]:
     """The state and masks that a stack trains from, by branch (STAB section 3; DESIGN's branches)."""
     first = stack[0]
     if _is_dense(first):
-        initialise(network, [(run.experiment, run.replicate, "initialisation") for run in stack])
+        initialise(network, [(context.draws, run.replicate, "initialisation") for run in stack])
         return read_network(network, 0), {}
     snapshots = stacked([_snapshot(context, run) for run in stack])
     if first.branch == "dense":  # a copy of the dense run from k on: the whole state, another data order
         return snapshots, {}
+    if first.branch == "snip":
+        return snapshots.rewound(), _snip_masks(context, stack, network, snapshots)
     masks = _imp_masks(context, stack, network) if _makes_mask(first) else _stored_masks(context, stack)
     if first.branch == "random_prune":
-        masks = shuffled(masks, [(run.experiment, run.replicate, "random prune", run.k, run.level) for run in stack])
+        masks = shuffled(masks, [(context.draws, run.replicate, "random prune", run.k, run.level) for run in stack])
     if first.branch == "random_reinit":
-        initialise(network, [(run.experiment, run.replicate, "reinitialisation", run.k, run.level) for run in stack])
+        initialise(network, [(context.draws, run.replicate, "reinitialisation", run.k, run.level) for run in stack])
         return read_network(network, first.k), masks
     return snapshots.rewound(), masks
 
@@ -164,7 +189,21 @@ def _imp_masks(context: Context, stack: list[Run], network: nn.Module) -> Masks:
     if all(parent_masks):
         masks = {name: torch.stack([mask[name] for mask in parent_masks]) for name in names}
     total = sum(mask[0].numel() for mask in masks.values())
-    return prune_by_magnitude(weights, masks, keep_count(total, pruning.fraction, stack[0].level))
+    return prune_by_magnitude(weights, masks, keep_count(total, pruning.density(stack[0].level)))
+
+
+def _snip_masks(context: Context, stack: list[Run], network: nn.Module, snapshots: State) -> Masks:
+    """Prune the snapshots by SNIP's sensitivity, to the level's exact count at once.
+
+    The minibatches are drawn like those of training, in an order of their own that all levels and data orders share.
+    """
+    pruning, names = context.setting.pruning, prunable_names(network)
+    batches = _batches(context, [(context.draws, run.replicate, "snip") for run in stack])
+    write_network(network, snapshots)
+    scores = sensitivity(network, [batches.batch(step) for step in range(pruning.snip_batches)], names)
+    scores = {name: score.cpu() for name, score in scores.items()}
+    total = sum(score[0].numel() for score in scores.values())
+    return keep_largest(scores, dense_masks(scores, names), keep_count(total, pruning.density(stack[0].level)))
 
 
 def _stored_masks(context: Context, stack: list[Run]) -> Masks:
@@ -176,7 +215,7 @@ def _stored_masks(context: Context, stack: list[Run]) -> Masks:
 def _parent(context: Context, run: Run) -> Run:
     """The run whose final weights or mask a run starts from."""
     dense = dense_run(run.experiment, run.replicate)
-    if run.branch == "dense":
+    if run.branch in ("dense", "snip"):
         return dense
     if not _makes_mask(run):
         return Run(run.experiment, run.replicate, run.k, run.level, "imp", 0)
@@ -205,6 +244,7 @@ def _store(
     scores = {
         split: evaluate(network, data.x[split][:most], data.y[split][:most])
         for split, most in (("train", TRAIN_SAMPLES), ("validation", None), ("test", None))
+        if len(data.y[split])  # the paper holds nothing out of ImageNet
     }
     records = []
     for position, run in enumerate(stack):
@@ -214,6 +254,7 @@ def _store(
             "status": "ok" if diverged_at is None else "diverged",
             "diverged_at": diverged_at,
         }
+        record |= {f"validation_{measure}": None for measure in ("accuracy", "loss")}
         for split, (accuracy, loss) in scores.items():
             record[f"{split}_accuracy"] = float(accuracy[position]) if diverged_at is None else None
             record[f"{split}_loss"] = float(loss[position]) if diverged_at is None else None

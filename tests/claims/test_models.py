@@ -69,7 +69,7 @@ def test_every_statistic_has_a_valid_form(base: dict[str, Any]) -> None:
         (ORDER, {"b": ONSET["a"] | {"measure": "train_loss"}}, "belongs to one network: remove comparison"),
         (ORDER, {"b": ONSET["a"] | {"measure": "instability_test"}}, "a and b are the same cell"),
         (ACROSS, {"terms": [{"weight": 0} | IMP]}, "weight 0 leaves the term out"),
-        (DIFFERENCE, {"a": IMP | {"branch": "IMP"}}, "'dense', 'imp', 'random_prune' or 'random_reinit'"),
+        (DIFFERENCE, {"a": IMP | {"branch": "IMP"}}, "'dense', 'imp', 'random_prune', 'random_reinit' or 'snip'"),
         (DIFFERENCE, {"a": IMP | {"k": "0"}}, "valid integer"),
         (DIFFERENCE, {"a": IMP | {"k": -1}}, "greater than or equal to 0"),
         (DIFFERENCE, {"a": IMP | {"density": 10.7}}, "less than or equal to 1"),

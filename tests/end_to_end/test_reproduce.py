@@ -9,6 +9,7 @@ import time
 import pandas as pd
 import psutil
 import pytest
+import yaml
 
 from harness.files import read_json
 
@@ -174,9 +175,15 @@ def test_bad_input_is_one_line(tmp_path):
         assert err.count("\n") == 1
 
 
-def test_a_data_set_without_a_loader_says_so(tmp_path):
+def test_files_that_only_a_person_can_get_are_asked_for_before_anything_runs(tmp_path):
     made = make_checkout(tmp_path / "checkout")
-    status, _, err = made.run("reproduce", "--scale", "paper", "--cores", "1")
+    scale = made.root / "papers/stabilizing-lth/scales/tiny.yaml"
+    facts = yaml.safe_load(scale.read_text())
+    change = {"steps": 400, "augmentation": "resized_crop"}
+    facts["experiments"]["lenet"] |= {"data": "imagenet", "network": "resnet20", "change": change}
+    scale.write_text(yaml.safe_dump(facts))
+    status, _, err = made.run("reproduce", "--scale", "tiny", "--cores", "1", HARNESS_DATA=str(tmp_path / "data"))
     assert status == 1
-    assert "data set 'mnist' has no loader in this version" in err
-    assert "Traceback" not in err
+    assert "ILSVRC2012_img_train.tar is missing and can't be downloaded. By hand: put" in err
+    assert err.count("\n") == 1
+    assert not made.results.exists()

@@ -1,5 +1,6 @@
 """papers/ as data: what ships is valid at every scale, and every kind of mistake is one line with a fix."""
 
+import csv
 import shutil
 from pathlib import Path
 
@@ -61,14 +62,15 @@ def test_every_claim_says_where_it_is_from_and_how_its_numbers_were_had():
 
 
 def test_recipes_are_the_papers():
-    """STAB Fig. 2, with the learning-rate drops of LTH: the printed columns are swapped."""
+    """STAB Fig. 2, with the learning-rate drops of LTH (the printed columns are swapped), and Fig. 6."""
     spec = load_spec(checkout(), PAPER, "paper")
     rows = {
         name: (recipe.optimizer, recipe.learning_rate, recipe.batch_size, recipe.steps, recipe.warmup, recipe.drops)
         for name in spec.scale.experiments
         for recipe in [spec.recipe(name)]
     }
-    resnet, vgg = (20000, 25000), (56000, 84000)
+    resnet, vgg, epoch = (20000, 25000), (56000, 84000), 1251
+    fifty = ("momentum", 0.4, 1024, 90 * epoch, 5 * epoch, (30 * epoch, 60 * epoch, 80 * epoch))
     assert rows == {
         "lenet": ("adam", 0.0012, 60, 50000, 0, ()),
         "resnet20-standard": ("momentum", 0.1, 128, 30000, 0, resnet),
@@ -77,7 +79,79 @@ def test_recipes_are_the_papers():
         "vgg19-standard": ("momentum", 0.1, 64, 112000, 0, vgg),
         "vgg19-low": ("momentum", 0.01, 64, 112000, 0, vgg),
         "vgg19-warmup": ("momentum", 0.1, 64, 112000, 10000, vgg),
+        "lenet-restarted": ("adam", 0.0012, 60, 50000, 0, ()),
+        "resnet20-restarted": ("momentum", 0.1, 128, 30000, 0, resnet),
+        "vgg19-restarted": ("momentum", 0.1, 64, 112000, 0, vgg),
+        "resnet50": fifty,
+        "resnet50-iterative": fifty,
+        "inception-v3": ("momentum", 0.03, 1024, 171 * epoch, 0, ()),
+        "squeezenet": ("rmsprop", 0.66, 1024, 150 * epoch, 0, ()),
     }
+    decays = {name: (spec.recipe(name).decay, spec.recipe(name).final_learning_rate) for name in rows}
+    assert decays["inception-v3"] == ("linear", 0.005)
+    assert decays["squeezenet"] == ("exponential", 6.6e-5)
+
+
+def test_the_paper_scale_has_every_row_and_figure_of_the_paper():
+    spec = load_spec(checkout(), PAPER, "paper")
+    assert set(spec.scale.experiments) == set(spec.experiments)
+    assert [figure.figure for figure in spec.paper.figures] == [f"Fig. {number}" for number in range(1, 13)]
+    assert {name for figure in spec.paper.figures for name in figure.experiments} == {
+        name for name in spec.experiments if not name.endswith("-restarted")
+    }
+    assert all("paper" in claim.scales for claim in spec.claims)
+    for name, network in spec.paper.networks.items():
+        assert not network.epochs or network.recipe.steps == 1251 * network.epochs, name
+
+
+def test_one_shot_densities_are_those_of_the_published_figure():
+    spec = load_spec(checkout(), PAPER, "paper")
+    rows = list(csv.DictReader((spec.folder / "published" / "fig8.csv").open(encoding="utf-8")))
+    for name in ("resnet50", "inception-v3", "squeezenet"):
+        found = [row for row in rows if row["experiment"] == name and row["obtained"] == "digitised"]
+        published = {float(row["density"]) for row in found} - {1.0}
+        pruning = spec.scale.experiments[name].pruning
+        assert (set(pruning.densities), pruning.style) == (published, "one_shot")
+        assert {1251 * int(row["k"]) for row in found} <= set(spec.scale.experiments[name].rewind_grid())
+    found = [row for row in rows if row["experiment"] == "resnet50-iterative" and row["branch"] != "dense"]
+    pruning = spec.scale.experiments["resnet50-iterative"].pruning
+    assert {float(row["density"]) for row in found} == {round(pruning.density(level), 4) for level in range(1, 15)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pruning": {}}, "experiments.lenet.pruning: fraction, densities: give one of the two"),
+        ({"pruning": {"fraction": 0.2, "densities": [0.5]}}, "fraction, densities: give one of the two"),
+        ({"pruning": {"densities": [0.5]}}, "densities: [0.5] are one-shot; give style: one_shot, or a fraction"),
+        ({"pruning": {"style": "one_shot", "densities": [0.2, 0.5]}}, "densities: [0.2, 0.5] must fall"),
+        ({"pruning": {"style": "one_shot", "densities": [0.5]}}, "sweeps: level 5 is past the 1 densities"),
+        ({"sweeps": [{"k": [0], "levels": 2, "first_level": 2}]}, "first_level 2 needs one-shot pruning"),
+        ({"sweeps": [{"k": [0], "levels": 2, "first_level": 3}]}, "first_level: 3 is past the sweep's last level 2"),
+    ],
+)
+def test_prunings_and_sweeps_that_make_no_sense(papers, change, message):
+    edit(papers, "scales/mini.yaml", lambda scale: scale["experiments"]["lenet"].update(change))
+    assert message in failure(papers)
+
+
+def test_a_claim_about_a_branch_that_no_level_trains(papers):
+    edit(papers, "claims.yaml", lambda claims: claims[0]["scales"]["mini"]["parts"][0]["a"].update(branch="snip"))
+    message = failure(papers)
+    assert "no level of lenet reaches density 0.107; levels reach none" in message
+    assert "snip" in message
+
+
+def test_random_draws_of_an_experiment_that_draws_elsewhere(papers):
+    edit(papers, "experiments.yaml", lambda experiments: experiments["lenet"].update(draws="lenett"))
+    assert "experiments.yaml: lenet.draws: 'lenett' is no experiment with random draws of its own" in failure(papers)
+
+
+def test_a_figure_of_a_missing_experiment(papers):
+    edit(papers, "paper.yaml", lambda paper: paper["figures"][0].update(experiments=["vgg"]))
+    assert "paper.yaml: figures.0.experiments: 'vgg' is not in experiments.yaml; choose one of" in failure(papers)
+    edit(papers, "paper.yaml", lambda paper: paper["figures"][0].update(drawn_in=["accuracy_k"]))
+    assert "figures.0.drawn_in.0: Input should be 'accuracy-density'" in failure(papers)
 
 
 def test_an_unknown_field(papers):

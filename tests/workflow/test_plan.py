@@ -1,5 +1,10 @@
 """The plan: nothing twice, everything a claim needs, parents before children."""
 
+import time
+
+import pytest
+
+from harness.files import digest
 from harness.paths import checkout
 from harness.plan import Run, all_runs, pairs, parents, stacks, stages
 from harness.spec import load_spec
@@ -92,7 +97,7 @@ def test_every_cell_of_a_claim_has_rows_at_its_scale():
                     levels = [
                         level
                         for density in densities
-                        for level in range(1, 20)
+                        for level in range(1, 25)
                         if abs(pruning.density(level) - density) < 0.02 * density
                     ] or [0]
                     for level in levels:
@@ -100,3 +105,56 @@ def test_every_cell_of_a_claim_has_rows_at_its_scale():
                             key = (cell.experiment, cell.branch, level, k)
                             found = (*key, cell.comparison) in compared if cell.comparison else key in networks
                             assert found or cell.branch == "dense", (claim.id, part.name, key)
+
+
+@pytest.mark.parametrize(
+    ("scale", "counts", "sums"),
+    [
+        ("smoke", (29, 58, 46), ("d7002207135e0bba", "f9ebc2b67f9edd31")),
+        ("mini", (47, 764, 651), ("852df40ae14b72ca", "e2997d14ac27ae5b")),
+    ],
+)
+def test_the_small_scales_keep_their_plan(scale, counts, sums):
+    """Stages, runs and pairs in their order: what a new branch or style of pruning must not move."""
+    spec = load_spec(checkout(), "stabilizing-lth", scale)
+    names = [stage.name for stage in stages(spec)]
+    runs = [run.id for stage in stages(spec) for stack in stacks(spec, stage) for run in stack]
+    compared = [
+        [pair.run.id, pair.run_b.id, pair.comparison, pair.interpolated]
+        for stage in stages(spec)
+        if stage.kind == "stability"
+        for group in pairs(spec, stage)
+        for pair in group
+    ]
+    assert (len(names), len(runs), len(compared)) == counts
+    assert (digest([names, runs])[:16], digest(compared)[:16]) == sums
+
+
+ONE_SHOT = {"style": "one_shot", "densities": [0.7, 0.5, 0.1]}
+
+
+def test_one_shot_levels_start_from_the_dense_run_alone_and_any_may_be_first():
+    sweeps = [{"k": [0], "levels": 3}, {"k": [5], "levels": 2, "first_level": 2, "at": {2: {"imp": 2}}}]
+    spec = tiny_spec(pruning=ONE_SHOT, sweeps=sweeps, dense_orders=[], levels_per_job=1)
+    assert [(run.k, run.level) for run in all_runs(spec) if run.replicate == 0 and run.data_order == 0] == [
+        *((0, level) for level in range(4)),
+        (5, 2),
+    ]
+    for stage in stages(spec):
+        if stage.kind == "levels":
+            assert [parent.kind for parent in parents(spec, stage)] == ["dense"]
+    assert [spec.scale.experiments["lenet"].pruning.density(level) for level in range(4)] == [1.0, 0.7, 0.5, 0.1]
+
+
+def test_restarted_subnetworks_are_compared_with_each_other_only():
+    spec = tiny_spec(restart=True, dense_orders=[])
+    found = {group[0].comparison for s in stages(spec) if s.kind == "stability" for group in pairs(spec, s)}
+    assert found == {"data_order"}
+
+
+def test_the_whole_workflow_of_the_paper_scale_is_planned_at_once():
+    began = time.process_time()
+    spec = load_spec(checkout(), "stabilizing-lth", "paper")
+    made = {stage.name for stage in stages(spec)}
+    assert {parent.name for stage in stages(spec) for parent in parents(spec, stage)} < made
+    assert time.process_time() - began < 10  # a second or two

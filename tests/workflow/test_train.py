@@ -292,3 +292,47 @@ def test_a_restarted_run_is_not_taken_for_a_continued_one(tmp_path):
     dense, copy = dense_run("lenet", 0), Run("lenet", 0, 5, 0, "dense", 1)
     assert continued.key(dense) == restarted.key(dense)
     assert continued.key(copy) != restarted.key(copy)
+
+
+def test_snip_prunes_the_snapshot_by_sensitivity_before_training(tmp_path):
+    """Exact counts; one mask for all data orders of a level; larger levels keep less of the same ranking."""
+    at = {1: {"snip": 2}, 2: {"snip": 1}}
+    context = tiny_context(tmp_path, sweeps=[{"k": [0], "levels": 2, "at": at}], dense_orders=[])
+    for stage in stages(context.spec):
+        if stage.kind != "stability":
+            train_stage(context, stage, 1, heartbeat(tmp_path))
+    for replicate in range(2):
+        runs = [Run("lenet", replicate, 0, level, "snip", order) for level, order in ((1, 0), (1, 1), (2, 0))]
+        first, again, deeper = (masks_of(context, run) for run in runs)
+        assert all(torch.equal(first[name], again[name]) for name in first)
+        assert all((deeper[name] <= first[name]).all() for name in first)
+        imp = masks_of(context, Run("lenet", replicate, 0, 1, "imp", 0))
+        assert any(not torch.equal(first[name], imp[name]) for name in first)
+        for run in runs:
+            record = context.store.read(run.id)
+            assert record["remaining"] == round(50_200 * 0.64**run.level)
+            assert record["steps"] == 30
+            assert set(record["inputs"]) >= {dense_run("lenet", replicate).id.removeprefix("lenet/")}
+    network = build("lenet-300-100", 2, (1, 8, 8), 10)
+    start, _ = starting_point(context, [Run("lenet", r, 0, 1, "snip", 0) for r in range(2)], network)
+    snapshot = context.store.load_part(f"{dense_run('lenet', 1).id}.snapshots", "k0/weights/")
+    assert all(torch.equal(start.weights[name][1], value) for name, value in snapshot.items())
+
+
+def test_one_shot_levels_have_the_densities_listed(tmp_path):
+    sweeps = [{"k": [5], "levels": 3, "first_level": 2, "at": {3: {"random_prune": 1}}}]
+    pruning = {"style": "one_shot", "densities": [0.7, 0.5, 0.1]}
+    context = tiny_context(tmp_path, pruning=pruning, sweeps=sweeps, dense_orders=[])
+    for stage in stages(context.spec):
+        if stage.kind != "stability":
+            train_stage(context, stage, 1, heartbeat(tmp_path))
+    final = load(context, dense_run("lenet", 0), "final/weights/")
+    for level, density in ((2, 0.5), (3, 0.1)):
+        run = Run("lenet", 0, 5, level, "imp", 0)
+        masks, record = masks_of(context, run), context.store.read(run.id)
+        assert record["remaining"] == round(50_200 * density)
+        magnitude = torch.cat([final[name].abs().flatten() for name in masks])
+        kept = torch.cat([mask.flatten() for mask in masks.values()]).bool()
+        assert magnitude[kept].min() >= magnitude[~kept].max()  # the dense network's, at every level
+    random = context.store.read(Run("lenet", 0, 5, 3, "random_prune", 0).id)
+    assert random["remaining"] == round(50_200 * 0.1)

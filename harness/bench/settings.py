@@ -1,0 +1,119 @@
+"""What is measured and what is to be reached, as data."""
+
+from dataclasses import dataclass
+
+MATRIX = 4096  # rows and columns of the product that gives the matrix rate
+COPIED = 2**24  # numbers in the copy that gives the copy rate
+LEAST_ROUNDS = 5  # fewer give no figure to report
+DENSITY = 0.512  # weights kept in what is trained: three levels of the paper
+LOADER_WORKERS = (0, 2)  # of the straightforward training; the faster counts
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A figure of a record, and what it has to be at least or at most."""
+
+    figure: str
+    least: float | None = None
+    most: float | None = None
+
+    def met(self, value: float) -> bool:
+        return (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
+
+    @property
+    def text(self) -> str:
+        """As in "≥ 18×" or "≥ 50%"."""
+        limit, sign = (self.least, "≥") if self.least is not None else (self.most, "≤")
+        return f"{sign} {FIGURES[self.figure].format(limit)}"
+
+
+# figure of a record -> how it is written in a goal
+FIGURES = {
+    "ratio_to_straightforward": "{:g}×",
+    "ratio_to_torch": "{:g}× torch",
+    "ratio_to_one": "{:g}× one",
+    "share_of_arithmetic": "{:.0%}",
+    "share_of_level": "{:.0%}",
+    "share_of_run": "{:.0%}",
+    "seconds_per_level": "{:g} s",
+    "wall_clock_seconds": "{:g} s",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """Networks that are trained together."""
+
+    replicates: int
+    goals: tuple[Goal, ...] = ()
+
+
+@dataclass(frozen=True)
+class Group:
+    """An experiment of a scale whose training step is measured."""
+
+    name: str
+    title: str
+    scale: str
+    experiment: str
+    rows: tuple[Row, ...]
+    evaluated: tuple[int, ...] = ()  # training, validation and test samples that a level's networks are evaluated on
+    evaluated_here: int = 0  # so many of them are measured, and the rest taken in proportion; 0: all
+    samples: int = 10_000  # random training samples: a step's cost does not depend on how many there are
+    torch_engine: bool = False  # measure the stacks without the harness's own kernels too
+    device: str = "cpu"
+
+
+def _against(times: float) -> Goal:
+    return Goal("ratio_to_straightforward", least=times)
+
+
+GROUPS: tuple[Group, ...] = (
+    Group(
+        "lenet",
+        "LeNet-300-100",
+        "paper",
+        "lenet",
+        (
+            Row(1, (_against(7),)),
+            Row(4, (_against(18), Goal("share_of_arithmetic", least=0.5))),
+            Row(8, (_against(18), Goal("share_of_arithmetic", least=0.5))),
+        ),
+        evaluated=(5_000, 5_000, 10_000),
+    ),
+    Group(
+        "resnet20",
+        "ResNet-20",
+        "paper",
+        "resnet20-standard",
+        (Row(1, (_against(1.5),)), Row(4, (_against(1.8), Goal("share_of_arithmetic", least=0.55)))),
+        evaluated=(5_000, 5_000, 10_000),
+        evaluated_here=512,
+    ),
+    Group(
+        "mini",
+        "1-D ResNet-20",
+        "mini",
+        "resnet20-standard",
+        (Row(6, (Goal("ratio_to_torch", least=3),)),),  # 3 replicates x 2 rewind points
+        evaluated=(5_000, 1_000, 12_000),
+        samples=12_000,
+        torch_engine=True,
+    ),
+    Group(
+        "gpu",
+        "ResNet-20",
+        "paper",
+        "resnet20-standard",
+        (
+            Row(1, (Goal("seconds_per_level", most=120),)),
+            Row(4),
+            Row(16, (Goal("ratio_to_one", least=8),)),  # 16 networks in twice the time of one
+            Row(64),
+        ),
+        device="cuda",
+    ),
+)
+BETWEEN_LEVELS = Goal("share_of_level", most=0.02)
+FIXED_COSTS = Goal("share_of_run", most=0.1)
+WALL_CLOCK = Goal("wall_clock_seconds", most=1200)

@@ -1,0 +1,240 @@
+"""What a claim needs, and the most claims for a budget: against hand counts, brute force and the judge itself."""
+
+import itertools
+import random
+
+import pandas as pd
+import pytest
+
+from harness.analysis.table import TABLE_COLUMNS
+from harness.budget import LEFT_OUT, choose, judged, needs, parse_budget, parse_claims, selected
+from harness.claims.judge import judge
+from harness.errors import HarnessError
+from harness.paths import checkout
+from harness.plan import Run, all_runs, pairs, stacks, stages
+from harness.spec import Spec, load_spec
+from harness.spec.claims import Claim
+from tests.workflow.conftest import tiny_spec
+
+PAPERS = ("stabilizing-lth", "linear-mode-connectivity")
+SCALES = ("mini", "paper")
+EVERY = [(paper, scale) for paper in PAPERS for scale in SCALES]
+
+# two rewind iterations, three levels; at level 3 every branch, at level 2 more data orders of IMP
+SWEEPS = [{"k": [0, 5], "levels": 3, "at": {2: {"imp": 3}, 3: {"imp": 2, "random_prune": 2, "random_reinit": 1}}}]
+L1, L2, L3 = 0.64, 0.64**2, 0.64**3
+
+
+def claim(name: str, *cells: dict, measure: str = "test_accuracy", **part) -> Claim:
+    given = {"a": cells[0], **({"b": cells[1]} if len(cells) > 1 else {})}
+    statistic = {1: "mean", 2: "difference"}[len(cells)]
+    one = {"name": "x", "statistic": statistic, "measure": measure, "region": [1, None], **given, **part}
+    return Claim.model_validate(
+        {
+            "id": name,
+            "title": name,
+            "statement": name,
+            "source": {"where": "here", "obtained": "printed"},
+            "scales": {"tiny": {"replicates": 3, "prediction": "some", "parts": [one]}},
+        }
+    )
+
+
+def cell(branch: str, **where) -> dict:
+    return {"experiment": "lenet", "branch": branch, **where}
+
+
+CLAIMS = [
+    claim("dense", cell("dense", data_order=0)),
+    claim("alldense", cell("dense")),
+    claim("level1", cell("imp", k=5, density=L1)),
+    claim("level2", cell("imp", k=5, density=L2)),
+    claim("random", cell("random_prune", k=0, density=L3), cell("dense", data_order=0)),
+    claim("fresh", cell("random_reinit", k=0, density=L3)),
+    claim("pair", cell("imp", k=0, density=L3, comparison="data_order"), measure="instability_test"),
+    claim("pruning", cell("imp", k=0, density=L3, comparison="pruning"), measure="distance"),
+    claim("copies", cell("dense", k=5, comparison="data_order"), measure="instability_test"),
+    claim("trend", cell("imp", density=L3), statistic="trend", over=[0, 5]),
+]
+
+
+@pytest.fixture
+def spec() -> Spec:
+    made = tiny_spec(replicates=3, replicates_per_job=2, sweeps=SWEEPS)
+    return Spec(made.folder, made.paper, made.experiments, CLAIMS, "tiny", made.scale)
+
+
+def runs(*wanted: tuple) -> set[Run]:
+    """(k, level, branch, data order) in each of three replicates, with the dense run."""
+    return {Run("lenet", r, *one) for r in range(3) for one in [(0, 0, "dense", 0), *wanted]}
+
+
+def chain(k: int, last: int) -> list[tuple]:
+    return [(k, level, "imp", 0) for level in range(1, last + 1)]
+
+
+BY_HAND = {
+    "dense": runs(),
+    "alldense": runs((0, 0, "dense", 1), (5, 0, "dense", 1)),
+    "level1": runs(*chain(5, 1)),
+    "level2": runs(*chain(5, 2), (5, 2, "imp", 1), (5, 2, "imp", 2)),
+    "random": runs(*chain(0, 3), (0, 3, "random_prune", 0), (0, 3, "random_prune", 1)),
+    "fresh": runs(*chain(0, 3), (0, 3, "random_reinit", 0)),
+    "pair": runs(*chain(0, 3), (0, 3, "imp", 1)),
+    "pruning": runs(*chain(0, 3)),
+    "copies": runs((5, 0, "dense", 1)),
+    "trend": runs(*chain(0, 3), (0, 3, "imp", 1), *chain(5, 3), (5, 3, "imp", 1)),
+}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_a_claim_needs_what_its_cells_read_and_where_that_starts(spec, name):
+    assert needs(spec, name) == BY_HAND[name]
+
+
+def test_a_selection_is_what_its_claims_need_together(spec):
+    for size in (1, 2, 3):
+        for names in itertools.combinations(BY_HAND, size):
+            assert set(all_runs(selected(spec, names))) == set().union(*(BY_HAND[name] for name in names))
+
+
+def test_other_claims_are_not_tested_and_say_why(spec):
+    small = selected(spec, ["dense", "fresh"])
+    assert judged(small) == ["dense", "fresh"]
+    assert [one.id for one in small.claims] == [one.id for one in spec.claims]
+    assert {one.not_tested for one in small.claims if one.id not in judged(small)} == {LEFT_OUT}
+    elsewhere = CLAIMS[0].model_copy(update={"id": "elsewhere", "scales": {}, "not_tested": "needs a telescope"})
+    wider = Spec(spec.folder, spec.paper, spec.experiments, [*CLAIMS, elsewhere], "tiny", spec.scale)
+    assert selected(wider, ["dense"]).claims[-1].not_tested == "needs a telescope"
+
+
+def test_the_dense_run_keeps_the_snapshots_of_the_whole(spec):
+    small = selected(spec, ["dense"])
+    assert small.scale.experiments["lenet"].rewind_grid() == []
+    assert small.scale.experiments["lenet"].snapshot_steps() == [0, 5]
+
+
+def fake_table(spec: Spec) -> pd.DataFrame:
+    """A row for everything the scale makes, with numbers that depend on the row's name alone."""
+
+    def row(kind: str, run: Run, other: Run | None = None, comparison: str = "") -> dict:
+        name = f"{run.id} {other.id if other else ''} {comparison}"
+        last, draw = other or run, random.Random(name)
+        levels = spec.scale.experiments[run.experiment].pruning
+        found = {
+            **{"row": kind, "experiment": run.experiment, "branch": last.branch, "comparison": comparison},
+            **{"run": run.id, "run_b": other.id if other else "", "status": "ok", "replicate": run.replicate},
+            **{"k": last.k, "level": last.level, "data_order": run.data_order, "density": levels.density(last.level)},
+        }
+        measured = {one: draw.uniform(1, 99) for one in TABLE_COLUMNS if one not in found}
+        pair_only = ("distance", "angle", "instability")
+        return found | {one: v for one, v in measured.items() if one.startswith(pair_only) == (kind == "pair")}
+
+    rows = [row("network", run) for run in all_runs(spec)]
+    for stage in stages(spec):
+        if stage.kind == "stability":
+            rows += [row("pair", p.run, p.run_b, p.comparison) for group in pairs(spec, stage) for p in group]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(("paper", "scale"), [(paper, "mini") for paper in PAPERS])
+def test_a_selected_claim_gets_the_verdict_that_it_gets_from_the_whole_table(paper, scale):
+    whole = load_spec(checkout(), paper, scale)
+    wanted = {one["id"]: one for one in judge(whole.claims, scale, fake_table(whole), {})}
+    for name in judged(whole):
+        small = selected(whole, [name])
+        found = {one["id"]: one for one in judge(small.claims, scale, fake_table(small), {})}
+        assert found[name] == wanted[name]
+        assert {one["verdict"] for one in found.values() if one["id"] != name} == {"not tested"}
+
+
+@pytest.mark.parametrize(("paper", "scale"), EVERY)
+def test_selections_of_what_ships_lie_within_the_whole_and_add_up(paper, scale):
+    spec = load_spec(checkout(), paper, scale)
+    everything = set(all_runs(spec))
+    names = judged(spec)
+    needed = {name: needs(spec, name) for name in names}
+    assert set().union(*needed.values()) <= everything
+    assert set(all_runs(selected(spec, names))) == set().union(*needed.values())
+    for name, own in needed.items():  # all replicates, each from a dense run
+        assert {run.id.partition("/")[0] for run in own} <= set(spec.scale.experiments)
+        for run in own:
+            assert Run(run.experiment, run.replicate, 0, 0, "dense", 0) in own, name
+
+
+def test_a_selections_stages_are_the_wholes_or_shorter_ones(spec):
+    """What has been trained for a selection is found again: the same runs, in stages of the same chunks."""
+    for name in BY_HAND:
+        for stage in stages(selected(spec, [name])):
+            assert {run for stack in stacks(selected(spec, [name]), stage) for run in stack} <= set(all_runs(spec))
+            assert stage.replicates in ((0, 1), (2,))
+
+
+def brute_force(needed: dict, seconds: dict, budget: float) -> tuple[int, float]:
+    best = (0, 0.0)
+    for size in range(len(needed) + 1):
+        for names in itertools.combinations(needed, size):
+            cost = sum(seconds[run] for run in set().union(*(needed[name] for name in names)))
+            if cost <= budget and (size, -cost) > (best[0], -best[1]):
+                best = (size, cost)
+    return best
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_choice_is_the_best_there_is(seed):
+    draw = random.Random(seed)
+    everything = [Run("x", 0, 0, level, "imp", 0) for level in range(draw.randint(1, 12))]
+    seconds = {run: float(draw.choice([0, 1, 1, 2, 5, 13])) for run in everything}
+    needed = {
+        f"C{n}": set(draw.sample(everything, draw.randint(0, len(everything)))) for n in range(draw.randint(1, 8))
+    }
+    total = sum(seconds.values())
+    for budget in (0.5, 1.0, 2.0, total / 3, total / 2, total, 2 * total):
+        if budget <= 0:
+            continue
+        found = choose(needed, seconds, budget)
+        assert (len(found.claims), found.seconds) == brute_force(needed, seconds, budget)
+        spent = set().union(*(needed[name] for name in found.claims))
+        assert found.left_out == {
+            name: sum(seconds[run] for run in runs - spent) for name, runs in needed.items() if name not in found.claims
+        }
+        assert choose(needed, seconds, budget) == found
+
+
+def test_what_is_shared_is_paid_once():
+    dense, a, b, alone = (Run("x", 0, 0, level, "imp", 0) for level in range(4))
+    seconds = {dense: 10.0, a: 1.0, b: 1.5, alone: 11.55}
+    needed = {"A": {dense, a}, "B": {dense, b}, "C": {alone}}
+    assert choose(needed, seconds, 12.5).claims == ["A", "B"]
+    assert choose(needed, seconds, 11.6).claims == ["A"]  # one, and A is the cheapest
+    assert choose(needed, seconds, 11.6).left_out == {"B": 1.5, "C": 11.55}
+    assert choose(needed, {**seconds, dense: 0.0, a: 0.0}, 1.5).claims == ["A", "B"]  # what is there costs nothing
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("20h", 72000), ("90min", 5400), ("1.5d", 129600), ("300s", 300), (" 2 h ", 7200)]
+)
+def test_budgets(text, seconds):
+    assert parse_budget(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "20", "h", "-3h", "0h", "20 hours", "1e3h", "nan h", "1.h", "9" * 400 + "h"])
+def test_what_is_no_budget_is_refused(text):
+    with pytest.raises(HarnessError, match=r"^--budget .*: give a time above 0 with its unit, such as 20h"):
+        parse_budget(text)
+
+
+def test_claims_are_those_named_in_the_papers_order(spec):
+    assert parse_claims("fresh, dense,,dense", spec) == ["dense", "fresh"]
+
+
+def test_claims_that_are_not_there_or_not_judged_here_are_refused(spec):
+    with pytest.raises(
+        HarnessError, match=r"^--claims 'dense,nope': nope: not in .*claims\.yaml; there are dense, all"
+    ):
+        parse_claims("dense,nope", spec)
+    with pytest.raises(HarnessError, match=r"^--claims ' ,': names no claim; there are dense"):
+        parse_claims(" ,", spec)
+    smoke = load_spec(checkout(), "stabilizing-lth", "smoke")
+    with pytest.raises(HarnessError, match=r"C6: scale smoke does not judge it; it judges no claim$"):
+        parse_claims("C6", smoke)
