@@ -4,7 +4,7 @@ A replicate's value is the mean over its matching rows with status ok (the same 
 one replicate never count as independent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,28 @@ def complete(frame: pd.DataFrame | None, columns: dict[str, Any]) -> pd.DataFram
         else:
             frame[name] = pd.to_numeric(frame[name], errors="coerce").fillna(default).astype(int)
     return frame
+
+
+def papers_own(experiments: Mapping[str, Mapping[str, Any]], paper: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The paper's network row of each experiment that is run with that row's network, data set and whole recipe.
+
+    Only these experiments' values can be laid on the published ones.
+    """
+    rows = (paper.get("networks") or {}).values()
+    keys = ("network", "data", "recipe")
+    found = {name: [r for r in rows if all(r.get(k) == e.get(k) for k in keys)] for name, e in experiments.items()}
+    return {name: dict(same[0]) for name, same in found.items() if same}
+
+
+def in_steps(published: pd.DataFrame, own: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """Published rows with k in steps where the paper counts epochs, for experiments run with its own recipe."""
+    published = published.copy()
+    for name, row in own.items():
+        if row.get("epochs"):
+            here = (published["experiment"] == name) & (published["k_unit"] == "epoch") & np.isfinite(published["k"])
+            published.loc[here, "k"] *= row["recipe"]["steps"] / row["epochs"]
+            published.loc[here, "k_unit"] = "step"
+    return published
 
 
 def mean_interval(values: Sequence[float] | np.ndarray, step: float = 0.0) -> tuple[float, float, float]:

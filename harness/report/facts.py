@@ -1,6 +1,6 @@
 """What the page says besides its figures, as plain dicts of text: header, outcome, claims."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,6 +10,7 @@ from harness.report.figures import Data
 
 Facts = dict[str, Any]
 SHOWN_IN = {
+    "accuracy": "accuracy at k = 0",
     "accuracy_density": "accuracy against density",
     "accuracy_k": "accuracy against k",
     "instability_k": "instability against k",
@@ -56,6 +57,35 @@ def context(
             {k: formats.clean(c.get(k)) for k in ("choice", "value", "source")} for c in paper.get("choices") or []
         ],
     }
+
+
+def originals(paper: Mapping[str, Any], data: Data, drawn: Collection[str]) -> list[Facts]:
+    """Every figure and table of the paper: where this page draws it, for which experiments, what was published."""
+    found = []
+    for original in paper.get("figures") or []:
+        measured = [name for name in original.get("experiments") or [] if name in data.names()]
+        found.append(
+            {
+                **{key: formats.clean(original.get(key)) for key in ("figure", "shows", "note")},
+                "drawn": [name for name in original.get("drawn_in") or [] if name in drawn and measured],
+                "experiments": ", ".join(measured) or "none at this scale",
+                "published": _available(data, formats.clean(original.get("published"))),
+            }
+        )
+    return found
+
+
+def _available(data: Data, figure: str) -> str:
+    """What of a published figure the tables hold: values that can be compared, or less, in words."""
+    rows = data.published
+    rows = rows[(rows["figure"] == figure) | rows["figure"].str.startswith(f"{figure}-")]
+    values = rows[rows["measure"].isin(ran.MEASURES) & (rows["obtained"] != "text")]
+    if len(values):
+        kinds = values["obtained"].value_counts().sort_index()
+        return ", ".join(f"{n} values {formats.clean(kind)}" for kind, n in kinds.items())
+    if len(rows):
+        return f"not digitised; {len(rows)} numbers stand in the text"
+    return "not digitised: its values were not available"
 
 
 def link(url: Any) -> str:

@@ -1,7 +1,8 @@
 """The paper's figures from the tidy table: each function takes data frames and returns a Figure, or None without data.
 
 Every measured point is a replicate (small dot), every line a mean over replicates, every bar its 95% t interval.
-Published numbers are drawn only in panels of their own, tinted and named as such.
+Published numbers lie dotted under the measured ones of an experiment that is run with the paper's own network, data set
+and recipe; those of any other are drawn only in panels of their own, tinted and named as such.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,18 +19,23 @@ from matplotlib.lines import Line2D
 from harness.report import estimates, formats, style
 
 WIDTH = 10.4  # inches: the page's column
-BRANCHES = ("imp", "random_prune", "random_reinit")
+BRANCHES = ("imp", "random_prune", "random_reinit", "snip")
 STABLE_BELOW = 2.0  # points; Linear Mode Connectivity's definition of stable
 
 
 @dataclass(frozen=True)
 class Data:
-    """What every figure draws from. `experiments` is the scale's dict of experiments (for titles and order)."""
+    """What every figure draws from.
+
+    `experiments` is the scale's dict of experiments (for titles and order), `own` names those whose measured values can
+    be laid on the paper's (see `estimates.papers_own`).
+    """
 
     table: pd.DataFrame
     curves: pd.DataFrame
     published: pd.DataFrame
     experiments: Mapping[str, Mapping[str, Any]]
+    own: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -38,12 +44,15 @@ class Data:
         curves: pd.DataFrame | None = None,
         published: pd.DataFrame | None = None,
         experiments: Mapping[str, Mapping[str, Any]] | None = None,
+        paper: Mapping[str, Any] | None = None,
     ) -> "Data":
+        own = estimates.papers_own(experiments or {}, paper or {})
         return cls(
             estimates.complete(table, estimates.COLUMNS),
             estimates.complete(curves, estimates.CURVE_COLUMNS),
-            estimates.complete(published, estimates.PUBLISHED_COLUMNS),
+            estimates.in_steps(estimates.complete(published, estimates.PUBLISHED_COLUMNS), own),
             experiments or {},
+            frozenset(own),
         )
 
     def names(self) -> list[str]:
@@ -140,22 +149,45 @@ def shown_grid(grid: Sequence[int], limit: int = 3) -> list[int]:
     return sorted({grid[round(i)] for i in np.linspace(0, len(grid) - 1, limit)})
 
 
+def told_apart(rows: pd.DataFrame, limit: int = 3) -> list[int]:
+    """At most `limit` rewind iterations to draw over densities: those with baselines, then subnetworks, at most levels.
+
+    One that was run at a single level is no curve, and is drawn only if there is no other.
+    """
+    grid = sorted({int(k) for k in rows["k"]})
+    rows = rows.assign(baseline=rows["level"].where(rows["branch"] != "imp"))
+    counts = rows.groupby("k")[["baseline", "level"]].nunique()
+    rank = {k: (int(counts["baseline"][k]), int(counts["level"][k])) for k in grid}
+    chosen: list[int] = []
+    for best in sorted({rank[k] for k in grid if rank[k][1] > 1} or set(rank.values()), reverse=True):
+        room = limit - len(chosen)
+        alike = [k for k in grid if rank[k] == best]
+        # beside k that are chosen already, the first of many says least
+        chosen += alike if len(alike) <= room else shown_grid(alike, room + bool(chosen))[-room:]
+        if len(chosen) >= limit:
+            break
+    return sorted(chosen)
+
+
 def accuracy_density(data: Data) -> Figure | None:
-    """Accuracy against density, a panel per experiment (the paper's Figures 1 and 5)."""
+    """Accuracy against density, a panel per experiment (STAB Figures 1, 5, 8 and 9)."""
     measured = [e for e in data.names() if len(estimates.select(data.table, experiment=e, row="network"))]
     tables = {e: _published_densities(data, e) for e in measured}
-    printed = [e for e in measured if len(tables[e])]
+    printed = [e for e in measured if len(tables[e]) and e not in data.own]
     if not measured:
         return None
     n = len(measured) + len(printed)
     figure, axes = panels(n, columns_for(n), 2.65)
     for ax, experiment in zip(axes, measured, strict=False):
         _measured_densities(ax, data, experiment)
+        if experiment in data.own:
+            _draw_under(ax, data, tables[experiment])
     for ax, experiment in zip(axes[len(measured) :], printed, strict=True):
         _draw_published_densities(ax, tables[experiment])
     for ax, experiment in zip(axes, measured + printed, strict=True):
         ax.set_title(data.title(experiment, 38 if columns_for(n) == 3 else 30))
-    style.branch_legend(figure, ["dense", *(b for b in BRANCHES if b in set(data.table["branch"]))])
+    under = [style.under_handle()] * any(e in data.own and len(tables[e]) for e in measured)
+    style.branch_legend(figure, ["dense", *(b for b in BRANCHES if b in set(data.table["branch"]))], under)
     return figure
 
 
@@ -167,7 +199,7 @@ def _measured_densities(ax: Axes, data: Data, experiment: str) -> None:
     densities = rows.groupby("level")["density"].mean()
     counted = data.grid_of(experiment, "test_accuracy")
     levels = [int(level) for level in densities.index]
-    shown = shown_grid(grid)
+    shown = told_apart(rows)
     for branch in reversed(BRANCHES):
         for i, k in enumerate(shown):
             values = estimates.replicate_values(select_branch(rows, branch, k), ["level"], "test_accuracy", counted)
@@ -191,6 +223,20 @@ def _measured_densities(ax: Axes, data: Data, experiment: str) -> None:
         for k in shown
     ]
     ax.legend(handles=marks, loc="lower left", handlelength=1.6, labelspacing=0.25, borderaxespad=0.2)
+
+
+def _draw_under(ax: Axes, data: Data, rows: pd.DataFrame) -> None:
+    """The published curves beneath the measured ones, in the colours of the same branch and k."""
+    measured = estimates.select(data.table, experiment=list(set(rows["experiment"])), row="network")
+    grid = sorted({int(k) for k in measured[measured["level"] > 0]["k"]})
+    for _, group in rows[rows["branch"] != "dense"].groupby(["figure", "branch", "k"]):
+        branch, k = str(group["branch"].iloc[0]), int(group["k"].iloc[0])
+        colour = style.shade(k, grid) if branch == "imp" and k in grid else style.branch_colour(branch)
+        group = group.sort_values("density", ascending=False)
+        ax.plot(group["density"] * 100, group["value"], color=colour, **style.UNDER)
+    full = rows[rows["branch"] == "dense"]["value"]
+    if len(full):
+        ax.axhline(full.iloc[0], color=style.COLOURS["dense"], **{**style.UNDER, "marker": ""})
 
 
 def select_branch(rows: pd.DataFrame, branch: str, k: int) -> pd.DataFrame:

@@ -8,7 +8,13 @@ from harness.claims import verdicts
 from harness.claims.verdicts import VERDICTS
 
 SYMBOLS = {"supported": "✓", "contradicted": "✗", "inconclusive": "≈", "not tested": "–"}
-BRANCHES = {"dense": "dense", "imp": "IMP", "random_prune": "random prune", "random_reinit": "random reinit"}
+BRANCHES = {
+    "dense": "dense",
+    "imp": "IMP",
+    "random_prune": "random prune",
+    "random_reinit": "random reinit",
+    "snip": "SNIP",
+}
 NOTHING = "–"
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff\ud800-\udfff]")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")

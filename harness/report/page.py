@@ -17,6 +17,7 @@ from markupsafe import Markup
 from harness.files import write_text
 from harness.report import evidence, facts, formats, style, summary
 from harness.report.figures import Data, accuracy_density
+from harness.report.networks import accuracy_experiments
 from harness.report.pairs import distance_experiments, interpolation
 from harness.report.rewinding import accuracy_k, angle_k, distance_k, instability_k
 
@@ -32,11 +33,20 @@ Builder = Callable[[Data], Any]
 # key that claims name in `figure`, file name, title (what to look for), caption, how it is drawn
 FIGURES: tuple[tuple[str, str, str, str, Builder], ...] = (
     (
+        "accuracy",
+        "accuracy",
+        "Accuracy at k = 0: is the subnetwork a winning ticket?",
+        "Points above the mean of the dense network, whose accuracy stands on the left. At one density IMP's "
+        "subnetwork and a random one, all from initialisation: a winning ticket lies at 0 or to its right.",
+        accuracy_experiments,
+    ),
+    (
         "accuracy_density",
         "accuracy-density",
         "Accuracy against density: does the subnetwork stay on the dense network's band?",
         "Dashed line and band: the dense network. A ticket that matches stays on the band to the right; random pruning "
-        "and random reinitialisation show what the density alone costs. At most three rewind iterations are drawn.",
+        "and random reinitialisation show what the density alone costs. At most three rewind iterations are drawn, "
+        "first those compared with random subnetworks at most densities.",
         accuracy_density,
     ),
     (
@@ -107,7 +117,7 @@ def build_report(
     in percent), `published` the papers/<paper>/published rows. Empty tables, missing optional keys and diverged
     replicates give a page that says so. Raises HarnessError where the disk is full or read-only.
     """
-    data = Data.of(table, curves, published, scale.get("experiments"))
+    data = Data.of(table, curves, published, scale.get("experiments"), paper)
     with style.look():
         figures = _figures(data)
         forests = {formats.clean(c.get("id")): _forest(c, i) for i, c in enumerate(formats.by_id(claims))}
@@ -120,6 +130,7 @@ def build_report(
         claim["figure_key"] = claim["figure"] if claim["figure"] in shown else None
     context |= {
         "figures": figures,
+        "originals": facts.originals(paper, data, {figure["name"] for figure in figures}),
         "verdicts": formats.VERDICTS,
         "symbols": formats.SYMBOLS,
         "counts": summary.counts(claims),

@@ -145,8 +145,9 @@ def interpolation_cells(data: Data, limit: int = 4) -> list[tuple[str, int, int]
             rows = estimates.select(
                 data.table, row="pair", experiment=experiment, comparison="data_order", level=[0, level]
             )
-            kept = [(run, other) in curves for run, other in zip(rows["run"], rows["run_b"], strict=True)]
-            cells += [(experiment, level, k) for k in shown_grid(sorted({int(k) for k in rows[kept]["k"]}), limit)]
+            pairs = zip(rows["k"], rows["run"], rows["run_b"], strict=True)
+            grid = sorted({int(k) for k, run, other in pairs if (run, other) in curves})
+            cells += [(experiment, level, k) for k in shown_grid(grid, limit)]
     return cells
 
 

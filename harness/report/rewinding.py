@@ -1,4 +1,4 @@
-"""Figures over the rewind iteration k: accuracy, instability, distance, angle (the paper's Figures 4, 10 and 11)."""
+"""Figures over the rewind iteration k: accuracy, instability, distance, angle (STAB's Figures 4, 7, 11 and 12)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,7 +91,7 @@ def against_k(data: Data, rows: Sequence[Row], fewest: int = 2, columns: int = 4
     side = len(rows) * len(cells) <= columns
     deep = 1 if side else len(rows)
     printed = [(c.experiment, _published(data, rows[0], c.experiment, c.level)) for c in cells]
-    printed = [(e, frame) for e, frame in printed if frame["k"].nunique() >= 2]
+    printed = [(e, frame) for e, frame in printed if frame["k"].nunique() >= 2 and e not in data.own]
     beside = len(cells) * (len(rows) if side else 1) + len(printed) <= columns
     bands = [cells[i : i + columns] for i in range(0, len(cells), columns)]
     heights = [deep * 2.2 + 0.4] * len(bands) + [2.4] * (bool(printed) and not beside)
@@ -114,7 +114,9 @@ def against_k(data: Data, rows: Sequence[Row], fewest: int = 2, columns: int = 4
         for i, (experiment, frame) in enumerate(printed):
             _draw_published(figure.add_subplot(inner[0, i]), data, rows[0], experiment, frame)
     drawn = {line.get_label() for ax in figure.axes for line in ax.lines}
-    style.branch_legend(figure, [b for b in ("dense", *BRANCHES) if b in drawn])
+    style.branch_legend(
+        figure, [b for b in ("dense", *BRANCHES) if b in drawn], [style.under_handle()] * ("under" in drawn)
+    )
     return figure
 
 
@@ -150,6 +152,12 @@ def _draw_panel(ax: Axes, data: Data, row: Row, cell: Cell) -> None:
     for i, branch in enumerate(row.branches):
         shift = (i - (len(row.branches) - 1) / 2) * 0.07
         draw_series(ax, cell.values[row, branch], x + shift, "k", ks, colour=style.COLOURS[branch], label=branch)
+    if cell.experiment in data.own:
+        frame = _published(data, row, cell.experiment, cell.level)
+        for name, group in frame[frame["k"].isin(ks)].groupby("branch"):
+            group = group.sort_values("k")
+            colour = style.branch_colour(str(name))
+            ax.plot([ks.index(int(k)) for k in group["k"]], group["value"], color=colour, label="under", **style.UNDER)
     if row.measure.startswith("instability"):
         instability_axis(ax, named=len(ks) > 2)
     elif row.comparison:

@@ -19,7 +19,13 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from harness.report import formats
 
-COLOURS = {"dense": "#3c3c3c", "imp": "#0072B2", "random_prune": "#D55E00", "random_reinit": "#009E73"}
+COLOURS = {
+    "dense": "#3c3c3c",
+    "imp": "#0072B2",
+    "random_prune": "#D55E00",
+    "random_reinit": "#009E73",
+    "snip": "#CC79A7",
+}
 VERDICT_COLOURS = {
     "supported": "#00734f",
     "contradicted": "#b3420a",
@@ -27,6 +33,8 @@ VERDICT_COLOURS = {
     "not tested": "#6b6b6b",
 }
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
+# published values beneath measured ones, in the same colours
+UNDER: dict[str, Any] = {"ls": ":", "lw": 1.6, "marker": "D", "ms": 4.5, "mfc": "none", "mew": 0.9, "zorder": 1.6}
 PAPER = "#fdfdfb"  # the fixed light panel behind every figure, in both colour schemes
 PUBLISHED_FACE = "#f6efdf"  # marks a panel of published numbers
 INK, MUTED, GRID = "#222222", "#666666", "#e2e2de"
@@ -96,6 +104,16 @@ def shade(k: int, grid: Sequence[int]) -> str:
     first = int(min(place, 1))
     red, green, blue = (a + (b - a) * (place - first) for a, b in zip(stops[first], stops[first + 1], strict=True))
     return to_hex((red, green, blue))
+
+
+def branch_colour(branch: str) -> str:
+    """A branch's colour; grey for a published curve of which the paper does not say whose it is."""
+    return COLOURS.get(branch, MUTED)
+
+
+def under_handle() -> Line2D:
+    """The legend's entry for published values beneath measured ones."""
+    return Line2D([], [], color=MUTED, label="published, same recipe", **UNDER)
 
 
 def plain_ticks(axis: matplotlib.axis.Axis, ticks: Sequence[float] | None = None) -> None:

@@ -11,7 +11,18 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from harness.report import estimates, evidence, figures, formats, one_line, pairs, rewinding, style, verdict_table
+from harness.report import (
+    estimates,
+    evidence,
+    figures,
+    formats,
+    networks,
+    one_line,
+    pairs,
+    rewinding,
+    style,
+    verdict_table,
+)
 from tests.report import synthetic
 
 
@@ -51,7 +62,7 @@ def test_accuracy_density(data: figures.Data) -> None:
 
 def test_accuracy_k(data: figures.Data) -> None:
     figure = rewinding.accuracy_k(data)
-    for branch in figures.BRANCHES:
+    for branch in ("imp", "random_prune", "random_reinit"):
         cell = {"row": "network", "experiment": "resnet20-standard", "branch": branch, "level": 4}
         np.testing.assert_allclose(line(figure, branch, 1), means(data, "k", "test_accuracy", **cell))
     dense = {"row": "network", "experiment": "resnet20-standard", "level": 0}
@@ -111,9 +122,22 @@ def test_interpolation_peak_is_the_instability(data: figures.Data) -> None:
     assert drawn.max() - drawn[[0, -1]].mean() == pytest.approx(peak, rel=0.01)
 
 
+def test_an_experiment_without_pairs_has_no_interpolation(data: figures.Data) -> None:
+    """One data order of everything, as of a network that is only pruned: no pair at the level that is drawn."""
+    lone = (data.table["experiment"] == "lenet") & (data.table["comparison"] == "data_order")
+    cells = pairs.interpolation_cells(figures.Data.of(data.table[~lone], data.curves))
+    assert {name for name, *_ in cells} == set(synthetic.SETTINGS) - {"lenet"}
+
+
 def test_no_figure_without_rows() -> None:
     empty = figures.Data.of(None)
-    builders = (figures.accuracy_density, rewinding.accuracy_k, rewinding.instability_k, rewinding.distance_k)
+    builders = (
+        networks.accuracy_experiments,
+        figures.accuracy_density,
+        rewinding.accuracy_k,
+        rewinding.instability_k,
+        rewinding.distance_k,
+    )
     assert all(build(empty) is None for build in (*builders, pairs.distance_experiments, pairs.interpolation))
 
 
@@ -123,6 +147,102 @@ def test_published_never_shares_a_panel(data: figures.Data) -> None:
     tinted = [ax for ax in figure.axes if ax.get_facecolor()[:3] == pytest.approx(to_rgb(style.PUBLISHED_FACE))]
     assert len(tinted) == 1
     assert all("published" in " ".join(t.get_text() for t in ax.texts) for ax in tinted)
+
+
+def at_the_papers_own_scale(epochs: int | None = None) -> figures.Data:
+    """The made-up run with its standard ResNet-20 declared to be the paper's; `epochs` long if rewinds count them."""
+    table, curves = synthetic.make()
+    experiments, published = synthetic.scale()["experiments"], synthetic.published()
+    own = experiments["resnet20-standard"]
+    own["recipe"] = own["recipe"] | {"learning_rate": 0.2}
+    row = {key: own[key] for key in ("network", "data", "recipe")} | {"epochs": epochs}
+    if epochs:
+        published.loc[published["experiment"] == "resnet20-standard", "k_unit"] = "epoch"
+        published["k"] = published["k"].replace({500: 150, 2000: 150}) / (3000 / epochs)
+    return figures.Data.of(table, curves, published, experiments, {"networks": {"a": row}})
+
+
+def test_published_lies_under_measured_where_the_recipe_is_the_papers() -> None:
+    own = at_the_papers_own_scale()
+    assert own.own == {"resnet20-standard"}
+    figure = figures.accuracy_density(own)
+    assert figure is not None
+    assert len(figure.axes) == len(synthetic.SETTINGS)  # no panel of its own
+    drawn = [item for item in figure.axes[1].lines if item.get_linestyle() == ":" and len(item.get_xydata()) > 2]
+    values = [np.asarray(item.get_ydata(), dtype=float)[0] for item in drawn]
+    assert sorted(values) == [90.6, 90.9]
+    assert not [item for item in figure.axes[0].lines if item.get_linestyle() == ":"]  # LeNet's recipe is another
+    over = rewinding.instability_k(own)
+    assert over is not None
+    under = [item for ax in over.axes for item in ax.lines if item.get_label() == "under"]
+    assert [np.asarray(item.get_ydata(), dtype=float).tolist() for item in under] == [[81.1]]  # k = 0 is the common one
+
+
+def test_epochs_become_steps_where_the_recipe_is_the_papers() -> None:
+    rows = at_the_papers_own_scale(epochs=30).published
+    rows = rows[(rows["experiment"] == "resnet20-standard") & (rows["figure"] == "Fig. 5")]
+    assert set(rows["k"]) == {0, 150}
+    assert set(rows["k_unit"]) == {"step"}
+    table, curves = synthetic.make()
+    other = figures.Data.of(table, curves, synthetic.published().assign(k_unit="epoch"), {}, {"networks": {}})
+    assert set(other.published["k_unit"]) == {"epoch"}
+
+
+def test_accuracy_of_every_network_stands_against_its_dense_one(data: figures.Data) -> None:
+    figure = networks.accuracy_experiments(data)
+    assert figure is not None
+    labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    for y, name in enumerate(synthetic.SETTINGS):
+        cell = {"row": "network", "experiment": name, "k": 0}
+        (dense,) = means(data, "level", "test_accuracy", **cell, level=0)
+        assert f"dense {formats.number(dense, False)}%" in labels[y]
+        for branch, level in (("dense", 0), ("imp", 5 if name == "lenet" else 4)):
+            (wanted,) = means(data, "level", "test_accuracy", **cell, branch=branch, level=level)
+            drawn = [item for item in figure.axes[0].lines if item.get_label() == branch]
+            (here,) = [item for item in drawn if round(float(np.asarray(item.get_ydata())[0])) == y]
+            assert float(np.asarray(here.get_xdata(), dtype=float)[0]) == pytest.approx(wanted - dense)
+    assert networks.accuracy_experiments(figures.Data.of(None)) is None
+
+
+def test_published_accuracies_lie_beside_or_under_the_measured() -> None:
+    rows = synthetic.published().iloc[:2].assign(figure="Fig. 3", k=0, obtained="printed", value=[90.5, 87.7])
+    rows = rows.assign(branch=["dense", "imp"], density=[1.0, 0.1678])
+    table, curves = synthetic.make()
+    experiments = synthetic.scale()["experiments"]
+    beside = networks.accuracy_experiments(figures.Data.of(table, curves, rows, experiments))
+    assert beside is not None
+    assert len(beside.axes) == 2
+    assert "(published 90.5)" in beside.axes[0].get_yticklabels()[1].get_text()
+    own = {key: experiments["resnet20-standard"][key] for key in ("network", "data", "recipe")}
+    under = networks.accuracy_experiments(figures.Data.of(table, curves, rows, experiments, {"networks": {"a": own}}))
+    assert under is not None
+    (ax,) = under.axes
+    drawn = [float(np.asarray(i.get_xdata(), dtype=float)[0]) for i in ax.lines if i.get_linestyle() == ":"]
+    assert drawn == pytest.approx([0.0, 87.7 - 90.5])
+
+
+def test_snip_is_drawn_over_densities() -> None:
+    table, _ = synthetic.make()
+    snip = table[(table["branch"] == "random_reinit") & (table["experiment"] == "resnet20-low")]
+    snip = snip.assign(branch="snip", run=snip["run"] + "s")
+    figure = figures.accuracy_density(figures.Data.of(pd.concat([table, snip], ignore_index=True)))
+    panel = [i for i, ax in enumerate(figure.axes if figure else []) if "low" in ax.get_title(loc="left")]
+    expected = snip[snip["status"] == "ok"].groupby("level")["test_accuracy"].mean()
+    np.testing.assert_allclose(line(figure, "snip k=0", panel[0]), expected)
+
+
+def test_the_rewind_iterations_drawn_are_those_with_most_baselines() -> None:
+    rows = [
+        {"k": k, "level": level, "branch": branch}
+        for k, levels in ((0, 4), (100, 1), (250, 1), (500, 4), (1000, 1))
+        for level in range(1, levels + 1)
+        for branch in ("imp", "random_reinit")
+    ]
+    assert figures.told_apart(pd.DataFrame(rows)) == [0, 500]  # a single level is no curve
+    more = [{"k": k, "level": level, "branch": "imp"} for k in (100, 250, 1000) for level in (2, 3)]
+    assert figures.told_apart(pd.DataFrame(rows + more)) == [0, 500, 1000]
+    alike = pd.DataFrame([{"k": k, "level": 1, "branch": "imp"} for k in (0, 1, 2, 3, 4)])
+    assert figures.told_apart(alike) == [0, 2, 4]
 
 
 def test_style_leaves_matplotlib_as_it_was() -> None:

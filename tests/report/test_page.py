@@ -5,13 +5,15 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 import pytest
 
 from harness.errors import HarnessError
 from harness.report import build_report, formats, ran
+from harness.report.page import FIGURES
+from harness.spec.models import PageFigure
 from tests.report import synthetic
 
 EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)> $\\frac{1}{0}$ | `a` **b** \x00\x1b[31m'
@@ -95,14 +97,14 @@ def test_ids_are_unique_and_links_lead_somewhere(built: tuple[str, str, Path]) -
 
 def test_figures_are_named_for_screen_readers(built: tuple[str, str, Path]) -> None:
     pictures = [a for tag, a in Tags(built[0]).tags if tag == "svg" and a.get("aria-hidden") != "true"]
-    assert len(pictures) == 8 + 9  # the paper's figures, and one for each judged claim
+    assert len(pictures) == 9 + 9  # the paper's figures, and one for each judged claim
     assert all(a.get("role") == "img" and a.get("aria-labelledby") for a in pictures)
 
 
 def test_markdown_shows_the_figures_it_names(built: tuple[str, str, Path]) -> None:
     _, markdown, out = built
     files = re.findall(r"\]\((figures/[^)]+)\)", markdown)
-    assert len(files) == 17
+    assert len(files) == 18
     assert {out / name for name in files} == set((out / "figures").glob("*"))
 
 
@@ -270,3 +272,33 @@ def test_nothing_half_written_where_the_folder_is_a_file(tmp_path: Path) -> None
     (tmp_path / "out").write_text("")
     with pytest.raises(HarnessError, match=r"out.*can't be written"):
         build(tmp_path / "out", claims=[], table=pd.DataFrame(), curves=pd.DataFrame())
+
+
+def test_every_figure_of_the_paper_says_where_it_is_drawn_and_what_was_published(tmp_path: Path) -> None:
+    figures = [
+        {"figure": "Fig. 5", "shows": "accuracy", "published": "Fig. 5", "drawn_in": ["accuracy-density"]},
+        {"figure": "Fig. 7", "shows": EVIL, "published": "Fig. 7", "drawn_in": ["distance-k"]},
+        {"figure": "Fig. 9", "shows": "SNIP", "published": "Fig. 9", "drawn_in": [], "note": "half of it"},
+    ]
+    experiments: tuple[list[str], ...] = (["resnet20-standard", "vgg19-standard"], ["resnet50"], ["lenet"])
+    paper = synthetic.paper() | {
+        "figures": [f | {"experiments": names} for f, names in zip(figures, experiments, strict=True)]
+    }
+    told = synthetic.published().iloc[:1].assign(figure="Fig. 9", obtained="text", measure="matching_k")
+    published = pd.concat([synthetic.published(), told], ignore_index=True)
+    page, markdown = build(tmp_path, paper=paper, published=published, claims=[])
+    rows = re.findall(r"<tr><td class=\"nowrap\">(Fig\. \d+)</td>(.*?)</tr>", page)
+    assert [name for name, _ in rows] == ["Fig. 5", "Fig. 7", "Fig. 9"]
+    assert '<a href="#drawn-accuracy-density">accuracy-density</a></td><td>resnet20-standard</td>' in rows[0][1]
+    assert "22 values digitised" in rows[0][1]
+    assert "<td>–</td><td>none at this scale</td><td>not digitised: its values were not available</td>" in rows[1][1]
+    assert "not digitised; 1 numbers stand in the text; half of it" in rows[2][1]
+    assert 'id="drawn-accuracy-density"' in page
+    assert "| Fig. 5 | accuracy | accuracy-density | resnet20-standard | 22 values digitised |" in (
+        markdown.replace("\\", "")
+    )
+    assert "<script>alert" not in page + markdown
+
+
+def test_the_figures_that_a_paper_can_name_are_the_pages() -> None:
+    assert set(get_args(PageFigure)) == {name for _, name, *_ in FIGURES}
