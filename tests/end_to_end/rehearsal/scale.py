@@ -50,7 +50,7 @@ def tiny_recipe(recipe: Recipe) -> dict[str, Any]:
 
 
 def tiny_sweeps(sweeps: tuple[Sweep, ...]) -> list[dict[str, Any]]:
-    """The sweeps at k = 0, 1, ..., a single one at both; each branch once, at the first sweep's last level that has it."""
+    """The sweeps at k = 0, 1, ..., a single one at both; each branch once, in the first sweep that has it."""
     made: list[dict[str, Any]] = []
     had: set[str] = set()
     for k, sweep in enumerate(sweeps * 2 if len(sweeps) == 1 else sweeps):
