@@ -93,8 +93,13 @@ def _place(run: str) -> str:
     return run.partition("/")[2]
 
 
-def train_stack(context: Context, stack: list[Run], heartbeat: Heartbeat) -> list[dict[str, Any]]:
-    """Train one run per replicate side by side and store them. Replicates whose ancestors diverged are left out."""
+def train_stack(
+    context: Context, stack: list[Run], heartbeat: Heartbeat, known: Masks | None = None
+) -> list[dict[str, Any]]:
+    """Train one run per replicate side by side and store them. Replicates whose ancestors diverged are left out.
+
+    `known` are IMP's masks of the stack's level, for a stack whose parents' weights are not at hand.
+    """
     healthy = [run for run in stack if not _ancestor_diverged(context, run)]
     records = [_record_skipped(context, run) for run in stack if run not in healthy]
     if not healthy:
@@ -102,7 +107,7 @@ def train_stack(context: Context, stack: list[Run], heartbeat: Heartbeat) -> lis
     first = healthy[0]
     data, setting = context.data, context.setting
     network = build(setting.network, len(healthy), data.input_shape, data.classes).to(context.device)
-    start, masks = starting_point(context, healthy, network)
+    start, masks = starting_point(context, healthy, network, known)
     if setting.restart and not _is_dense(first):
         start = State(0, start.weights, start.buffers)
     orders: list[tuple[str | int, ...]] = [
@@ -150,7 +155,9 @@ def _batches(context: Context, orders: list[tuple[str | int, ...]]) -> Batches |
     return Batches(x, y, recipe.batch_size, orders, recipe.augmentation)
 
 
-def starting_point(context: Context, stack: list[Run], network: nn.Module) -> tuple[State, Masks]:
+def starting_point(
+    context: Context, stack: list[Run], network: nn.Module, known: Masks | None = None
+) -> tuple[State, Masks]:
     """The state and masks that a stack trains from, by branch (STAB section 3; DESIGN's branches)."""
     first = stack[0]
     if _is_dense(first):
@@ -161,7 +168,7 @@ def starting_point(context: Context, stack: list[Run], network: nn.Module) -> tu
         return snapshots, {}
     if first.branch == "snip":
         return snapshots.rewound(), _snip_masks(context, stack, network, snapshots)
-    masks = _imp_masks(context, stack, network) if _makes_mask(first) else _stored_masks(context, stack)
+    masks = known or (_imp_masks(context, stack, network) if _makes_mask(first) else _stored_masks(context, stack))
     if first.branch == "random_prune":
         masks = shuffled(masks, [(context.draws, run.replicate, "random prune", run.k, run.level) for run in stack])
     if first.branch == "random_reinit":
