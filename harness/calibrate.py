@@ -19,7 +19,7 @@ from harness.training.loop import train, use_threads
 from harness.training.state import read_network
 from harness.training.updates import SLOTS
 
-LONGEST_SECONDS = 4.0  # of one network's timing; a single step on a few samples is timed whatever it takes
+LONGEST_SECONDS = 2.0  # of one network's timing; two steps on a few samples are timed whatever they take
 FEWEST_SAMPLES = 4  # of a step, for a network whose batch would take too long
 MOST_STEPS = 50
 
@@ -49,17 +49,19 @@ class Cost:
 def step_seconds(spec: Spec, experiment: str, at_most: float = LONGEST_SECONDS) -> Timing:
     """Measure a network's training step: on the GPU if there is one, else on one thread.
 
-    Begins with one replicate and a few samples and goes on to the whole batch, then to the stack that the scale
-    trains together, while time lasts. Where it does not last for the batch, the time is scaled up by proportion.
+    Begins with one replicate and a few samples, of which a first step that loads and builds things does not count, and
+    goes on to the whole batch, then to the stack that the scale trains together, while time lasts. Where it does not last for the batch, the time is scaled up by proportion.
     The samples are random numbers in memory: reading images from a disk is not in it.
     """
     setting, recipe = spec.scale.experiments[experiment], spec.recipe(experiment)
     use_threads(1)
-    began, batch = time.perf_counter(), recipe.batch_size
+    batch = recipe.batch_size
     samples, replicates = min(FEWEST_SAMPLES, batch), 1
     stack = min(setting.replicates, setting.replicates_per_job)
     timer = _timer(setting, recipe, samples, replicates)
-    best = _warm(timer, at_most)
+    timer(1)
+    began = time.perf_counter()
+    best = timer(1)
     while (samples, replicates) != (batch, stack):
         larger = (min(8 * samples, batch), replicates) if samples < batch else (samples, stack)
         predicted = best * larger[0] * larger[1] / (samples * replicates)

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.budget import Choice, choose, judged, needs, parse_budget, parse_claims, selected
-from harness.calibrate import Cost, costs, run_seconds
+from harness.calibrate import LONGEST_SECONDS, Cost, costs, run_seconds
 from harness.errors import HarnessError
 from harness.plan import Run, all_runs
 from harness.spec import Spec
@@ -26,7 +26,7 @@ class Plan:
 
     spec: Spec
     folders: Folders
-    at_most: float = 4.0  # seconds of each network's timing
+    at_most: float = LONGEST_SECONDS
 
     @cached_property
     def owners(self) -> dict[Run, Run]:
