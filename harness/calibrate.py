@@ -50,8 +50,9 @@ def step_seconds(spec: Spec, experiment: str, at_most: float = LONGEST_SECONDS) 
     """Measure a network's training step: on the GPU if there is one, else on one thread.
 
     Begins with one replicate and a few samples, of which a first step that loads and builds things does not count, and
-    goes on to the whole batch, then to the stack that the scale trains together, while time lasts. Where it does not last for the batch, the time is scaled up by proportion.
-    The samples are random numbers in memory: reading images from a disk is not in it.
+    goes on to the whole batch, then to the stack that the scale trains together, while time lasts. Where it does not
+    last for the batch, the time is scaled up by proportion. The samples are random numbers in memory: reading images
+    from a disk is not in it.
     """
     setting, recipe = spec.scale.experiments[experiment], spec.recipe(experiment)
     use_threads(1)
