@@ -69,6 +69,21 @@ def test_ties_are_broken_by_position_and_no_weight_too_many_goes():
     assert not kept["a"].any()
 
 
+@pytest.mark.parametrize("keep", [0, 1, 37, 129, 130])
+def test_the_kept_are_the_first_of_a_stable_sort(keep):
+    generator = torch.Generator().manual_seed(3)
+    scores = {name: (value.abs() * 2).round() for name, value in weights(replicates=3).items()}  # many ties
+    alive = {name: (torch.rand(value.shape, generator=generator) < 0.999).float() for name, value in scores.items()}
+    flat = {r: torch.cat([scores[name][r].flatten() for name in scores]).numpy() for r in range(3)}
+    there = {r: torch.cat([alive[name][r].flatten() for name in scores]).numpy() > 0 for r in range(3)}
+    keep = min(keep, *(int(one.sum()) for one in there.values()))
+    masks = keep_largest(scores, alive, keep)
+    for r in range(3):
+        order = sorted(np.flatnonzero(there[r]), key=lambda place: -flat[r][place])  # Python's sort is stable
+        found = torch.cat([masks[name][r].flatten() for name in masks]).numpy()
+        assert np.flatnonzero(found).tolist() == sorted(order[:keep])
+
+
 def test_impossible_requests_are_refused():
     values = weights()
     masks = prune_by_magnitude(values, dense_masks(values, ["a", "b"]), 10)
