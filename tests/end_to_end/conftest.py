@@ -61,10 +61,10 @@ class Checkout:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
-    def run(self, *arguments: str, **environment: str) -> tuple[int, str, str]:
+    def run(self, *arguments: str, timeout: float = 400, **environment: str) -> tuple[int, str, str]:
         """Run `harness ...` here to its end: status, stdout, stderr."""
         process = self.start(*arguments, **environment)
-        out, err = process.communicate(timeout=400)
+        out, err = process.communicate(timeout=timeout)
         return process.returncode, out, err
 
     def reproduce(self, **environment: str) -> tuple[int, str, str]:
