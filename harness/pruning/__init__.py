@@ -53,7 +53,7 @@ def keep_largest(scores: dict[str, Tensor], masks: Masks, keep: int) -> Masks:
 
 
 def _largest(row: Tensor, keep: int) -> Tensor:
-    """1 for the `keep` largest of a row [total], of equal ones the earliest, else 0. Selected, as a sort takes seconds."""
+    """1 for the `keep` largest of a row [total], of equal ones the earliest, else 0. Selected: a sort is slow."""
     if keep == 0:
         return torch.zeros_like(row)
     edge = row.kthvalue(row.numel() - keep + 1).values
