@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from harness.training.loop import cross_entropy
 
 
 def sensitivity(
@@ -22,7 +23,7 @@ def sensitivity(
     network.train()
     total = [torch.zeros_like(weight) for weight in weights]
     for x, y in minibatches:
-        losses = F.cross_entropy(network(x).transpose(1, 2), y, reduction="none").mean(1)
+        losses = cross_entropy(network(x), y).mean(1)
         # no operation mixes replicates, so the sum's gradient holds each replicate's own
         for sum_, gradient in zip(total, torch.autograd.grad(losses.sum(), weights), strict=True):
             sum_ += gradient

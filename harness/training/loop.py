@@ -88,8 +88,8 @@ def train(
     memory, else it is fresh. Pruned weights are exactly zero before the first and after every step. `each_check` gets
     the step and the losses [R] every CHECK_EVERY steps; `keep_state` gets the state and what there is so far every
     `keep_every_seconds`, and `earlier` is that of a run cut off. When `stopping` says so, the state is kept and
-    Stopped raised. A replicate whose loss stops being finite is noted
-    in `diverged`; the others go on, for no operation mixes replicates.
+    Stopped raised. A replicate whose loss stops being finite is noted in `diverged`; the others go on, for no operation
+    mixes replicates.
     """
     write_network(network, start)
     network.train()
@@ -112,12 +112,13 @@ def train(
             trained.snapshots[step] = state(step)
         x, y = batches.batch(step)
         losses = take_step(network, x, y, updater, learning_rate(recipe, step))
-        if (step + 1) % CHECK_EVERY == 0 or step + 1 == recipe.steps:
+        stop = stopping()  # at every step: a hundred of a large network take longer than a cluster waits
+        if stop or (step + 1) % CHECK_EVERY == 0 or step + 1 == recipe.steps:
             for position in torch.nonzero(~torch.isfinite(losses)).flatten().tolist():
                 trained.diverged.setdefault(position, step)
             if each_check:
                 each_check(step + 1, losses)
-            stop, now = stopping(), time.perf_counter()
+            now = time.perf_counter()
             if keep_state and step + 1 < recipe.steps and (stop or now - last_kept > keep_every_seconds):
                 last_kept, trained.seconds = now, now - began
                 keep_state(state(step + 1), trained)

@@ -11,7 +11,7 @@ from harness import data
 from harness.data import DataSet
 from harness.digest import cached_code_digest
 from harness.files import digest
-from harness.plan import Run, dense_run
+from harness.plan import Run
 from harness.sharing import drawing_alike, draws, snapshots
 from harness.spec import Spec
 from harness.spec.load import dump
@@ -144,7 +144,7 @@ class Context:
         }
         if run.level:
             settings["pruning"] = dump(self.setting.pruning)
-        if self.setting.restart and run != dense_run(run.experiment, run.replicate):
+        if self.setting.restart and run.k:  # from k = 0 it is the ordinary training
             settings["restart"] = True
         return digest(settings)
 

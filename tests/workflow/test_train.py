@@ -294,6 +294,21 @@ def test_a_restarted_run_is_not_taken_for_a_continued_one(tmp_path):
     assert continued.key(copy) != restarted.key(copy)
 
 
+def test_restarted_from_k_0_is_the_ordinary_training(tmp_path):
+    contexts = {
+        name: tiny_context(tmp_path / name, restart=name == "restarted", dense_copies=2)
+        for name in ("continued", "restarted")
+    }
+    runs = [Run("lenet", 0, 0, 0, "dense", 1), Run("lenet", 0, 0, 1, "imp", 0), Run("lenet", 0, 0, 2, "imp", 1)]
+    for context in contexts.values():
+        for name in ("dense", "orders", "k0-L1-2", "k0-L2-branches"):
+            run_stage(context.spec, context.folders, f"lenet/c0/{name}", 1)
+    for run in runs:
+        keys = {context.key(run) for context in contexts.values()}
+        sums = {context.store.read(run.id)["sha256"] for context in contexts.values()}
+        assert (len(keys), len(sums)) == (1, 1), run.id
+
+
 def test_snip_prunes_the_snapshot_by_sensitivity_before_training(tmp_path):
     """Exact counts; one mask for all data orders of a level; larger levels keep less of the same ranking."""
     at = {1: {"snip": 2}, 2: {"snip": 1}}
