@@ -134,9 +134,9 @@ def experiments(table: pd.DataFrame, listed: Sequence[str] = ()) -> list[str]:
 
 
 def total_steps(table: pd.DataFrame, experiment: str) -> float | None:
-    """T of an experiment: a network rewound to k trains T - k steps."""
-    rows = table[(table["experiment"] == experiment) & (table["row"] == "network") & (table["status"] == "ok")]
-    total = (rows["steps"] + rows["k"]).max() if len(rows) else np.nan
+    """T of an experiment: the steps of its dense run, whatever those trained from a snapshot take; None without one."""
+    rows = select(table, experiment=experiment, row="network", level=0, k=0, data_order=0)
+    total = rows["steps"].max()
     return float(total) if np.isfinite(total) and total > 0 else None
 
 

@@ -6,7 +6,7 @@ and recipe; those of any other are drawn only in panels of their own, tinted and
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from textwrap import wrap
 from typing import Any
 
@@ -20,7 +20,6 @@ from harness.report import estimates, formats, style
 
 WIDTH = 10.4  # inches: the page's column
 BRANCHES = ("imp", "random_prune", "random_reinit", "snip")
-STABLE_BELOW = 2.0  # points; Linear Mode Connectivity's definition of stable
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,8 @@ class Data:
     """What every figure draws from.
 
     `experiments` is the scale's dict of experiments (for titles and order), `own` names those whose measured values can
-    be laid on the paper's (see `estimates.papers_own`).
+    be laid on the paper's (see `estimates.papers_own`). `thresholds` are the bounds that the paper's file gives, by
+    their field: (points, source).
     """
 
     table: pd.DataFrame
@@ -36,6 +36,7 @@ class Data:
     published: pd.DataFrame
     experiments: Mapping[str, Mapping[str, Any]]
     own: frozenset[str] = frozenset()
+    thresholds: Mapping[str, tuple[float, str]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -53,7 +54,12 @@ class Data:
             estimates.in_steps(estimates.complete(published, estimates.PUBLISHED_COLUMNS), own),
             experiments or {},
             frozenset(own),
+            thresholds_of(paper or {}),
         )
+
+    def bound(self, name: str) -> float | None:
+        """A threshold of the paper in points, or None where it has none."""
+        return self.thresholds[name][0] if name in self.thresholds else None
 
     def names(self) -> list[str]:
         return estimates.experiments(self.table, list(self.experiments))
@@ -71,6 +77,13 @@ class Data:
         """All rewind iterations in the table (of one experiment)."""
         rows = self.table if experiment is None else self.table[self.table["experiment"] == experiment]
         return sorted({int(k) for k in rows["k"]})
+
+
+def thresholds_of(paper: Mapping[str, Any]) -> dict[str, tuple[float, str]]:
+    """(points, source) of each threshold that the paper's file gives."""
+    given = {name: paper.get(name) or {} for name in ("stable_below", "matching_within")}
+    values = {name: formats.finite(one.get("value")) for name, one in given.items()}
+    return {name: (value, formats.clean(given[name].get("source"))) for name, value in values.items() if value}
 
 
 def draw_series(

@@ -18,8 +18,9 @@ from harness.files import write_text
 from harness.report import evidence, facts, formats, style, summary
 from harness.report.figures import Data, accuracy_density
 from harness.report.networks import accuracy_experiments
+from harness.report.onsets import onset_density
 from harness.report.pairs import distance_experiments, interpolation
-from harness.report.rewinding import accuracy_k, angle_k, distance_k, instability_k
+from harness.report.rewinding import accuracy_k, angle_k, distance_k, instability_k, train_accuracy_k
 
 _SAFE_URL = re.compile(r"https?://[A-Za-z0-9./_~%?=&#:-]+")
 TEMPLATES = Path(__file__).parent / "templates"
@@ -30,7 +31,12 @@ class Trusted(str):
 
 
 Builder = Callable[[Data], Any]
-# key that claims name in `figure`, file name, title (what to look for), caption, how it is drawn
+THRESHOLDS = {
+    "stable_below": "Stable, shaded where instability is drawn: below {} points",
+    "matching_within": "Matching: less than {} points below the dense network",
+}
+# key that claims name in `figure`, file name, title (what to look for), caption, how it is drawn; in a caption, the
+# names of the paper's thresholds in braces stand for what they are
 FIGURES: tuple[tuple[str, str, str, str, Builder], ...] = (
     (
         "accuracy",
@@ -58,12 +64,29 @@ FIGURES: tuple[tuple[str, str, str, str, Builder], ...] = (
         accuracy_k,
     ),
     (
+        "accuracy_k",
+        "train-accuracy-k",
+        "Training accuracy against k: from which k on does IMP fit its training samples?",
+        "On training samples without augmentation; otherwise as the figure above.",
+        train_accuracy_k,
+    ),
+    (
         "instability_k",
         "instability-k",
         "Instability against k: when do two data orders end in one linearly connected region?",
-        "Highest error on the straight line between two copies minus the mean of its ends. Shaded: stable, below 2 "
-        "points, as Linear Mode Connectivity defines it. The axis is linear up to 2 and logarithmic above.",
+        "Highest error on the straight line between two copies minus the mean of its ends. {stable_below} The axis is "
+        "linear up to 2 and logarithmic above.",
         instability_k,
+    ),
+    (
+        "instability_k",
+        "onset-density",
+        "Onset against density: from which k on are networks stable, and from which do they match?",
+        "Stable: from which k of its grid on a replicate's instability stays below the bound. Matching: the first k "
+        "whose accuracy is near the replicate's own dense network. {stable_below} {matching_within} Lines are medians "
+        "over replicates, small dots single ones; what is never reached on the grid stands above it. Densities that "
+        "were run at fewer than three k are left out.",
+        onset_density,
     ),
     (
         "distance",
@@ -152,9 +175,19 @@ def _figures(data: Data) -> list[dict[str, Any]]:
     for key, name, title, caption, build in FIGURES:
         figure = build(data)
         if figure is not None:
+            caption = _told(caption, data)
             svg = style.to_svg(figure, name, title, caption)
             found.append({"key": key, "name": name, "title": title, "caption": caption, "svg": Markup(svg)})
     return found
+
+
+def _told(caption: str, data: Data) -> str:
+    """The caption with the paper's thresholds in words; of those that it does not give, nothing."""
+    for name, words in THRESHOLDS.items():
+        value, source = data.thresholds.get(name, (None, ""))
+        told = "" if value is None else f"{words.format(formats.number(value))} ({source})."
+        caption = caption.replace(f"{{{name}}}", told)
+    return formats.clean(caption)
 
 
 def _forest(claim: Mapping[str, Any], place: int) -> dict[str, Any] | None:

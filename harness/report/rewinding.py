@@ -10,7 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpecBase
 
 from harness.report import estimates, formats, style
-from harness.report.figures import BRANCHES, STABLE_BELOW, WIDTH, Data, dense_band, draw_series, spread
+from harness.report.figures import BRANCHES, WIDTH, Data, dense_band, draw_series, spread
+
+LINEAR = 2.0  # points of instability up to which its axis is linear
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Row:
 
 
 ACCURACY = (Row("test_accuracy", "", "test accuracy (%)", BRANCHES),)
+TRAIN_ACCURACY = (Row("train_accuracy", "", "training accuracy (%)", BRANCHES),)
 INSTABILITY = (
     Row(
         "instability_test",
@@ -148,18 +151,19 @@ def _draw_panel(ax: Axes, data: Data, row: Row, cell: Cell) -> None:
     ks = cell.ks
     if not row.comparison:
         dense_band(ax, data, cell.experiment, row.measure)
+        ax.ticklabel_format(axis="y", useOffset=False)
     x = np.arange(len(ks), dtype=float)
     for i, branch in enumerate(row.branches):
         shift = (i - (len(row.branches) - 1) / 2) * 0.07
         draw_series(ax, cell.values[row, branch], x + shift, "k", ks, colour=style.COLOURS[branch], label=branch)
     if cell.experiment in data.own:
         frame = _published(data, row, cell.experiment, cell.level)
-        for name, group in frame[frame["k"].isin(ks)].groupby("branch"):
+        for _, group in frame[frame["k"].isin(ks)].groupby(["figure", "branch"]):
             group = group.sort_values("k")
-            colour = style.branch_colour(str(name))
+            colour = style.branch_colour(str(group["branch"].iloc[0]))
             ax.plot([ks.index(int(k)) for k in group["k"]], group["value"], color=colour, label="under", **style.UNDER)
     if row.measure.startswith("instability"):
-        instability_axis(ax, named=len(ks) > 2)
+        instability_axis(ax, named=len(ks) > 2, stable=data.bound("stable_below"))
     elif row.comparison:
         ax.set_ylim(0, 90 if row.measure == "angle" and ax.get_ylim()[1] > 60 else None)
     k_axis(ax, ks, estimates.total_steps(data.table, cell.experiment))
@@ -173,18 +177,18 @@ def k_axis(ax: Axes, ks: Sequence[float], total: float | None) -> None:
     ax.set_xlim(-0.5, len(ks) - 0.5)
 
 
-def instability_axis(ax: Axes, named: bool = True) -> None:
-    """Linear up to the threshold, logarithmic above; the stable range shaded."""
-    ax.axhspan(-1, STABLE_BELOW, color="#0072B2", alpha=0.07, lw=0, zorder=0)
-    ax.axhline(STABLE_BELOW, color=style.MUTED, lw=0.9, ls=(0, (2, 2)), zorder=1)
-    ax.set_yscale("symlog", linthresh=STABLE_BELOW, linscale=0.6)
+def instability_axis(ax: Axes, named: bool = True, stable: float | None = None) -> None:
+    """Linear up to LINEAR points, logarithmic above; the range below the threshold `stable`, if any, shaded."""
+    ax.set_yscale("symlog", linthresh=LINEAR, linscale=0.6)
     style.plain_ticks(ax.yaxis, (0, 2, 5, 10, 20, 50, 100))
     ax.set_ylim(-0.7, 110)
+    if stable is None:
+        return
+    ax.axhspan(-1, stable, color="#0072B2", alpha=0.07, lw=0, zorder=0)
+    ax.axhline(stable, color=style.MUTED, lw=0.9, ls=(0, (2, 2)), zorder=1)
     if named:
-        where = ax.get_yaxis_transform()
-        ax.text(
-            0.98, STABLE_BELOW, "stable below 2", ha="right", va="top", fontsize=6.8, color=style.MUTED, transform=where
-        )
+        where, told = ax.get_yaxis_transform(), f"stable below {formats.number(stable)}"
+        ax.text(0.98, stable, told, ha="right", va="top", fontsize=6.8, color=style.MUTED, transform=where)
 
 
 def _published(data: Data, row: Row, experiment: str, level: int) -> pd.DataFrame:
@@ -202,21 +206,21 @@ def _published(data: Data, row: Row, experiment: str, level: int) -> pd.DataFram
 
 def _draw_published(ax: Axes, data: Data, row: Row, experiment: str, frame: pd.DataFrame) -> None:
     ks = sorted(set(frame["k"]))
-    for branch, group in frame.groupby("branch"):
+    for _, group in frame.groupby(["figure", "branch"]):
         group = group.sort_values("k")
         x = [ks.index(k) for k in group["k"]]
         ax.errorbar(
             x,
             group["value"],
             yerr=spread(group["error"]),
-            color=style.COLOURS.get(str(branch), style.MUTED),
+            color=style.branch_colour(str(group["branch"].iloc[0])),
             marker="o",
             ms=4,
             elinewidth=0.8,
         )
     k_axis(ax, ks, None)
     if row.measure.startswith("instability"):
-        instability_axis(ax)
+        instability_axis(ax, stable=data.bound("stable_below"))
     density = frame.loc[frame["branch"] != "dense", "density"].mean()
     remaining = f"{formats.percent(density)} remaining" if np.isfinite(density) else "dense"
     ax.set_title(f"{data.title(experiment, 26)}\n{remaining}")
@@ -230,6 +234,11 @@ def _draw_published(ax: Axes, data: Data, row: Row, experiment: str, frame: pd.D
 def accuracy_k(data: Data) -> Figure | None:
     """Accuracy against k at the focus density (Figure 4, bottom row)."""
     return against_k(data, ACCURACY, columns=3)
+
+
+def train_accuracy_k(data: Data) -> Figure | None:
+    """Training accuracy against k at the focus density."""
+    return against_k(data, TRAIN_ACCURACY, columns=3)
 
 
 def instability_k(data: Data) -> Figure | None:

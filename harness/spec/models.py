@@ -16,8 +16,10 @@ Branch = Literal["dense", "imp", "random_prune", "random_reinit", "snip"]
 PageFigure = Literal[
     "accuracy-density",
     "accuracy-k",
+    "train-accuracy-k",
     "accuracy",
     "instability-k",
+    "onset-density",
     "distance",
     "distance-k",
     "angle",
@@ -123,8 +125,19 @@ class PaperFigure(Model):
     note: str = ""
 
 
+class Threshold(Model):
+    """A bound that the page draws, in points, and whose it is."""
+
+    value: Annotated[float, Field(gt=0)]
+    source: str
+
+
 class Paper(Model):
-    """paper.yaml."""
+    """paper.yaml.
+
+    A network is stable below an instability of `stable_below`; its accuracy matches within `matching_within` of the
+    dense network's. What is not given is not drawn.
+    """
 
     id: str
     title: str
@@ -136,6 +149,8 @@ class Paper(Model):
     networks: dict[str, NetworkRecipe]
     choices: tuple[Choice, ...]
     figures: tuple[PaperFigure, ...] = ()
+    stable_below: Threshold | None = None
+    matching_within: Threshold | None = None
 
 
 class Experiment(Model):
@@ -222,11 +237,20 @@ class Sweep(Model):
 
 
 class Line(Model):
-    """Linear interpolation: points on the line, samples of each split that the error is measured on."""
+    """Linear interpolation: points on the line, samples of each split that the error is measured on.
 
-    points: Annotated[int, Field(ge=3)] = 30
+    With `points: 0` there is no line: of two networks only distance and angle are taken.
+    """
+
+    points: Step = 30
     train_samples: Count = 1500
     test_samples: Count = 1500
+
+    @model_validator(mode="after")
+    def _has_a_middle(self) -> "Line":
+        if self.points in (1, 2):
+            raise ValueError(f"points: {self.points} leave the line no middle; give 3 or more, or 0 for no line")
+        return self
 
 
 class Setting(Model):

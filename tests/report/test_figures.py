@@ -18,6 +18,7 @@ from harness.report import (
     formats,
     networks,
     one_line,
+    onsets,
     pairs,
     rewinding,
     style,
@@ -129,14 +130,142 @@ def test_an_experiment_without_pairs_has_no_interpolation(data: figures.Data) ->
     assert {name for name, *_ in cells} == set(synthetic.SETTINGS) - {"lenet"}
 
 
+def test_train_accuracy_k(data: figures.Data) -> None:
+    figure = rewinding.train_accuracy_k(data)
+    cell = {"row": "network", "experiment": "resnet20-standard", "branch": "imp", "level": 4}
+    np.testing.assert_allclose(line(figure, "imp", 1), means(data, "k", "train_accuracy", **cell))
+
+
+GRID = (0, 10, 20, 40)
+# by level: instability over the grid, and points of accuracy below the dense network, of each replicate
+INSTABILITY: dict[int, list[tuple[float, ...]]] = {
+    0: [(50, 40, 30, 1.9), (50, 1, 1, 1), (50, 40, 1, 1)],
+    1: [(50, 1, 1, 1), (50, 1, 5, 1), (1, 1, 1, 1)],  # the second settles at the last k alone
+    2: [(50, 50, 50, 50), (50, 50, 50, 2.0), (50, 1, 1, 1)],  # the bound itself is not below it
+}
+LOST: dict[int, list[tuple[float, ...]]] = {
+    1: [(0, 0, 0, 0), (1, 0.1, 0.5, 0.5), (-1, 0, 0, 0)],
+    2: [(1, 1, 0, 3), (1, 1, 1, 1), (1, 1, 1, 1)],
+}
+
+
+def onset_table() -> pd.DataFrame:
+    """Three replicates whose onsets are plain to see; two pairs of each network, whose mean counts."""
+    common = {"experiment": "e", "status": "ok"}
+    rows: list[dict[str, Any]] = []
+    for level, replicates in INSTABILITY.items():
+        cell = common | {"level": level, "density": 0.8**level, "branch": "imp" if level else "dense"}
+        for r, values in enumerate(replicates):
+            for k, value in zip(GRID, values, strict=True):
+                pair = cell | {"row": "pair", "comparison": "data_order", "replicate": r, "k": k}
+                rows += [pair | {"instability_test": value + shift} for shift in (-0.5, 0.5)]
+    for r in range(3):
+        dense = {"row": "network", "level": 0, "branch": "dense", "density": 1.0, "replicate": r, "k": 0}
+        rows.append(common | dense | {"test_accuracy": 90.0 + r, "steps": 100})
+        for level, lost in LOST.items():
+            cell = common | {"row": "network", "level": level, "branch": "imp", "density": 0.8**level, "replicate": r}
+            rows += [
+                cell | {"k": k, "test_accuracy": 90.0 + r - x, "steps": 100} for k, x in zip(GRID, lost[r], strict=True)
+            ]
+    return pd.DataFrame(rows)
+
+
+BOUNDS = {"stable_below": {"value": 2, "source": "s. 3"}, "matching_within": {"value": 0.2, "source": "Fig. 9"}}
+
+
+def onset_rows() -> pd.DataFrame:
+    rows = [
+        {"figure": "fig9", "experiment": "e", "branch": "imp", "density": d, "measure": "stable_k", "value": k}
+        for d, k in ((0.8, 10), (0.64, 20), (0.512, 60))
+    ]
+    rows.append(rows[0] | {"figure": "section 3", "value": 1000})  # one number in a sentence is no curve
+    return pd.DataFrame(rows).assign(k_unit="step", k=np.nan, error=np.nan)
+
+
+def test_onsets_are_those_of_each_replicate() -> None:
+    data = figures.Data.of(onset_table(), paper=BOUNDS)
+    stable, matching = onsets.KINDS
+    found = onsets.onsets(data, stable, "e")
+    got = {(b, round(d, 2)): list(g["k"]) for (b, d), g in found.groupby(["branch", "density"])}
+    never = math.inf
+    assert got == {("dense", 1.0): [40, 10, 20], ("imp", 0.8): [10, 40, 0], ("imp", 0.64): [never, never, 10]}
+    found = onsets.onsets(data, matching, "e")
+    got = {(b, round(d, 2)): list(g["k"]) for (b, d), g in found.groupby(["branch", "density"])}
+    assert got == {("imp", 0.8): [0, 10, 0], ("imp", 0.64): [20, never, never]}
+    # a replicate that lacks a k has no onset, and a grid of two k none at all
+    table = onset_table()
+    lost = table[~((table["replicate"] == 0) & (table["k"] == 10) & (table["row"] == "pair"))]
+    here = onsets.onsets(figures.Data.of(lost, paper=BOUNDS), stable, "e")
+    assert set(here["replicate"]) == {1, 2}
+    few = table[table["k"].isin([0, 10])]
+    assert onsets.onsets(figures.Data.of(few, paper=BOUNDS), stable, "e").empty
+
+
+def test_onset_density_draws_medians_and_the_published_curve() -> None:
+    table, rows = onset_table(), onset_rows()
+    figure = onsets.onset_density(figures.Data.of(table, None, rows, {"e": {}}, BOUNDS))
+    assert figure is not None
+    assert len(figure.axes) == 4  # stable and matching, measured and published
+    top = figure.axes[0]
+    assert [text.get_text() for text in top.get_yticklabels()] == ["0", "10", "20", "40", "never"]
+    np.testing.assert_allclose(line(figure, "imp", 0), [1, 4])  # k = 10, never
+    np.testing.assert_allclose(line(figure, "imp", 1), [0, 1, 2])  # the published, in its own panel
+    np.testing.assert_allclose(line(figure, "imp", 2), [0, 4])
+    own = {"network": "n", "data": "d", "recipe": {"steps": 100}}
+    under = onsets.onset_density(figures.Data.of(table, None, rows, {"e": own}, BOUNDS | {"networks": {"x": own}}))
+    assert under is not None
+    assert len(under.axes) == 2
+    np.testing.assert_allclose(line(under, "under", 0), [1, 2, 4])  # k = 60 stands above 40
+    assert onsets.onset_density(figures.Data.of(table)) is None  # a paper without bounds
+
+
+def test_the_stable_range_is_the_papers(data: figures.Data) -> None:
+    def named(paper: dict[str, Any]) -> set[str]:
+        given = figures.Data.of(data.table, data.curves, None, synthetic.scale()["experiments"], paper)
+        figure = rewinding.instability_k(given)
+        assert figure is not None
+        return {text.get_text() for ax in figure.axes for text in ax.texts}
+
+    assert named({}) == set()
+    assert named({"stable_below": {"value": 5, "source": "here"}}) == {"stable below 5"}
+
+
+def test_the_share_of_training_is_of_the_dense_run() -> None:
+    """Copies that train all steps from a snapshot make no training longer."""
+    table = onset_table().assign(data_order=0)
+    copies = table[(table["row"] == "network") & (table["level"] == 0)].assign(k=40, data_order=1)
+    both = estimates.complete(pd.concat([table, copies], ignore_index=True), estimates.COLUMNS)
+    assert estimates.total_steps(both, "e") == 100
+    assert estimates.total_steps(both[both["level"] > 0], "e") is None
+
+
+def test_published_curves_of_two_figures_stay_two() -> None:
+    """A table's value at k = 0 is no point of a figure's curve, which has another there."""
+    table, curves = synthetic.make()
+    experiments = synthetic.scale()["experiments"]
+    rows = (
+        synthetic.published().iloc[:3].assign(figure="fig7", k=[0, 50, 150], density=0.1678, value=[88.0, 89.0, 90.0])
+    )
+    rows = pd.concat([rows, rows.iloc[:1].assign(figure="table2", value=87.0)], ignore_index=True)
+    own = {key: experiments["resnet20-standard"][key] for key in ("network", "data", "recipe")}
+    for paper in ({}, {"networks": {"a": own}}):
+        figure = rewinding.accuracy_k(figures.Data.of(table, curves, rows, experiments, paper))
+        assert figure is not None
+        lines = [np.asarray(i.get_ydata(), dtype=float).tolist() for ax in figure.axes for i in ax.lines]
+        assert [88.0, 89.0, 90.0] in lines
+        assert [87.0] in lines
+
+
 def test_no_figure_without_rows() -> None:
-    empty = figures.Data.of(None)
+    empty = figures.Data.of(None, paper=BOUNDS)
     builders = (
         networks.accuracy_experiments,
         figures.accuracy_density,
         rewinding.accuracy_k,
+        rewinding.train_accuracy_k,
         rewinding.instability_k,
         rewinding.distance_k,
+        onsets.onset_density,
     )
     assert all(build(empty) is None for build in (*builders, pairs.distance_experiments, pairs.interpolation))
 

@@ -97,14 +97,14 @@ def test_ids_are_unique_and_links_lead_somewhere(built: tuple[str, str, Path]) -
 
 def test_figures_are_named_for_screen_readers(built: tuple[str, str, Path]) -> None:
     pictures = [a for tag, a in Tags(built[0]).tags if tag == "svg" and a.get("aria-hidden") != "true"]
-    assert len(pictures) == 9 + 9  # the paper's figures, and one for each judged claim
+    assert len(pictures) == 10 + 9  # the paper's figures, and one for each judged claim
     assert all(a.get("role") == "img" and a.get("aria-labelledby") for a in pictures)
 
 
 def test_markdown_shows_the_figures_it_names(built: tuple[str, str, Path]) -> None:
     _, markdown, out = built
     files = re.findall(r"\]\((figures/[^)]+)\)", markdown)
-    assert len(files) == 18
+    assert len(files) == 19
     assert {out / name for name in files} == set((out / "figures").glob("*"))
 
 
@@ -298,6 +298,18 @@ def test_every_figure_of_the_paper_says_where_it_is_drawn_and_what_was_published
         markdown.replace("\\", "")
     )
     assert "<script>alert" not in page + markdown
+
+
+def test_captions_tell_whose_a_threshold_is(built: tuple[str, str, Path], tmp_path: Path) -> None:
+    assert "{" not in "".join(re.findall(r"<figcaption>(.*?)</figcaption>", built[0]))
+    assert "Stable, shaded" not in built[0] + built[1]
+    paper = synthetic.paper() | {"stable_below": {"value": 2, "source": EVIL}}
+    paper["matching_within"] = {"value": 0.2, "source": "Fig. 9 (printed)"}
+    page, markdown = build(tmp_path, paper=paper, claims=[])
+    assert "below 2 points (&lt;script&gt;" in page
+    assert "<script" not in page + markdown
+    assert "onset-density" in page
+    assert "Matching: less than 0.2 points below the dense network (Fig. 9 (printed))." in page
 
 
 def test_the_figures_that_a_paper_can_name_are_the_pages() -> None:

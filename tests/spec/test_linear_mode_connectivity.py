@@ -8,12 +8,13 @@ import pytest
 
 import harness
 from harness.networks import NETWORKS
-from harness.paths import checkout
+from harness.paths import FIRST_PAPER, checkout
 from harness.plan import all_runs, pairs, stacks, stages
 from harness.spec import Spec, load_spec
 from harness.spec.claims import expand_parts
-from harness.spec.load import DENSITY_TOLERANCE
+from harness.spec.load import DENSITY_TOLERANCE, dump
 from harness.workflow.check import check_settings
+from harness.workflow.context import Context, Folders
 
 PAPER = "linear-mode-connectivity"
 FIRST = "stabilizing-lth"
@@ -46,7 +47,7 @@ def test_recipes_are_table_1():
         for name in spec.scale.experiments
         for recipe in [spec.recipe(name)]
     }
-    cifar = (32000, 48000)
+    cifar, epoch = (32000, 48000), 1251
     assert rows == {
         "lenet": ("adam", 0.0012, 60, 24000, 0, ()),
         "resnet20-standard": ("momentum", 0.1, 128, 63000, 0, cifar),
@@ -57,7 +58,12 @@ def test_recipes_are_table_1():
         "vgg16-low": ("momentum", 0.01, 128, 63000, 0, cifar),
         "vgg16-warmup": ("momentum", 0.1, 128, 63000, 30000, cifar),
         "vgg16-restarted": ("momentum", 0.1, 128, 63000, 0, cifar),
+        "resnet50": ("momentum", 0.4, 1024, 90 * epoch, 5 * epoch, (30 * epoch, 60 * epoch, 80 * epoch)),
+        "inception-v3": ("momentum", 0.03, 1024, 171 * epoch, 0, ()),
     }
+    inception = spec.recipe("inception-v3")
+    assert (inception.decay, inception.final_learning_rate) == ("linear", 0.005)
+    assert set(spec.scale.experiments) == set(spec.experiments)
 
 
 def test_densities_and_samples_are_the_papers():
@@ -65,6 +71,7 @@ def test_densities_and_samples_are_the_papers():
     spec = load("paper")
     labels = {"lenet": 0.035, "resnet20-standard": 0.168, "resnet20-low": 0.086, "resnet20-warmup": 0.086}
     labels |= {"vgg16-standard": 0.015, "vgg16-low": 0.055, "vgg16-warmup": 0.015}
+    labels |= {"resnet50": 0.3, "inception-v3": 0.3}
     for name, label in labels.items():
         setting = spec.scale.experiments[name]
         level = next(level for level, orders in setting.sweeps[0].at.items() if orders.random_reinit)
@@ -72,8 +79,49 @@ def test_densities_and_samples_are_the_papers():
         orders = setting.sweeps[0].at[level]
         assert (orders.imp, orders.random_prune, orders.random_reinit) == (3, 3, 3)
         assert setting.replicates >= 3
-    for name in ("lenet", "resnet20-standard", "vgg16-standard"):
+    for name in ("lenet", "resnet20-standard", "vgg16-standard", "resnet50", "inception-v3"):
         assert spec.scale.experiments[name].dense_copies == 2
+
+
+def test_rewind_iterations_on_imagenet_are_those_of_the_published_curves():
+    spec = load("paper")
+    for figure, branch in (("fig3", "dense"), ("fig6", "imp"), ("fig7", "imp")):
+        rows = list(csv.DictReader((spec.folder / "published" / f"{figure}.csv").open(encoding="utf-8")))
+        for name in ("resnet50", "inception-v3"):
+            found = {1251 * int(r["k"]) for r in rows if (r["experiment"], r["branch"]) == (name, branch) and r["k"]}
+            setting = spec.scale.experiments[name]
+            trained = set(setting.dense_orders if branch == "dense" else setting.rewind_grid())
+            # Fig. 7's curve of ResNet-50 is flat from epoch 5 on, and its table ends there
+            assert found
+            assert found <= trained if figure == "fig7" else found == trained, (figure, name)
+
+
+def test_imagenets_trainings_are_the_first_papers_where_both_ask_for_them(tmp_path):
+    """Equal keys: IMP's and random subnetworks at 30% density, from every k that both papers rewind to."""
+    names, keys = ("resnet50", "inception-v3"), []
+    for paper in (PAPER, FIRST):
+        spec = load("paper", paper)
+        found = {name: Context(spec, Folders(tmp_path), name) for name in names}
+        keys.append({found[run.experiment].key(run): run.id for run in all_runs(spec) if run.experiment in names})
+        if paper == PAPER:
+            grids = {name: set(spec.scale.experiments[name].rewind_grid()) for name in names}
+            replicates = {name: spec.scale.experiments[name].replicates for name in names}
+        assert all(dump(spec.recipe(name)) == dump(load("paper").recipe(name)) for name in names)
+    ours, theirs = keys
+    both = set(ours) & set(theirs)
+    assert {ours[key] for key in both} == {theirs[key] for key in both}
+    first = load("paper", FIRST)
+    for name in names:
+        setting = first.scale.experiments[name]
+        level = next(level for level in range(1, 9) if setting.pruning.density(level) == 0.3)
+        shared = {ours[key] for key in both if ours[key].startswith(f"{name}/")}
+        common = grids[name] & set(setting.rewind_grid())
+        for replicate in range(min(replicates[name], setting.replicates)):
+            # two data orders of IMP and of random pruning from each k, and the dense run
+            start = f"{name}/r{replicate}/"
+            here = {run for run in shared if run.startswith(start)}
+            assert {f"{start}k{k}/L{level}-imp-o0" for k in common} <= here
+            assert len(here) >= 1 + 4 * len(common)
 
 
 @pytest.mark.parametrize("scale", ["mini", "paper"])
@@ -153,7 +201,18 @@ def test_published_curves_agree_with_the_claims():
     assert {r["experiment"] for r in rows} == set(load("mini").experiments)
 
 
-def test_no_line_of_code_knows_the_paper():
+def test_no_line_of_code_knows_a_paper():
+    """Neither ids nor titles nor arXiv numbers; one constant says whose command-line option is the default."""
     folder = Path(harness.__file__).parent
+    known = [paper for name in (FIRST, PAPER) for paper in [load("mini", name).paper]]
+    known = [re.escape(text) for paper in known for text in (paper.id, paper.title, paper.arxiv)]
+    # titles are also cited by their first words
+    known += ["linear mode connectivity", "stabilizing the lottery"]
+    allowed = {folder / "paths.py": f'FIRST_PAPER = "{FIRST_PAPER}"'}
+    assert FIRST_PAPER == FIRST
     for path in [*folder.rglob("*.py"), *folder.rglob("*.smk"), *folder.rglob("*.j2")]:
-        assert not re.search(r"linear-mode-connectivity|1912\.05671", path.read_text(encoding="utf-8")), path
+        text = path.read_text(encoding="utf-8")
+        if path in allowed:
+            assert text.count(allowed[path]) == 1
+            text = text.replace(allowed[path], "")
+        assert not re.search("|".join(known), text, re.IGNORECASE), path

@@ -154,6 +154,31 @@ def test_a_figure_of_a_missing_experiment(papers):
     assert "figures.0.drawn_in.0: Input should be 'accuracy-density'" in failure(papers)
 
 
+@pytest.mark.parametrize("given", [{"value": 2}, {"value": 0, "source": "x"}, {"value": 2, "source": "x", "y": 1}])
+def test_a_threshold_has_a_value_and_a_source(papers, given):
+    edit(papers, "paper.yaml", lambda paper: paper.update(stable_below=given))
+    assert "paper.yaml: stable_below." in failure(papers)
+
+
+def test_a_trend_over_k_ends_before_too_few_steps_are_left():
+    """C22: random pruning gains with k only while there are steps to train in; C23 is about the rest."""
+    spec = load_spec(checkout(), PAPER, "paper")
+    (claim,) = [one for one in spec.claims if one.id == "C22"]
+    trends = [part for part in claim.scales["paper"].parts if part.statistic == "trend"]
+    assert len(trends) == 7
+    for part in trends:
+        name = part.a.experiment
+        assert max(part.over) <= spec.recipe(name).steps / 5, part.name
+        assert set(part.over) == {k for k in spec.scale.experiments[name].rewind_grid() if k <= max(part.over)}
+
+
+def test_no_two_values_of_a_published_curve_stand_at_one_place():
+    """The page draws a curve for each figure, branch and k, over density."""
+    rows = list(csv.DictReader((checkout() / "papers" / PAPER / "published" / "fig8.csv").open(encoding="utf-8")))
+    places = [tuple(row[name] for name in ("figure", "experiment", "branch", "k", "density")) for row in rows]
+    assert len(set(places)) == len(places)
+
+
 def test_an_unknown_field(papers):
     edit(papers, "scales/mini.yaml", lambda scale: scale["experiments"]["lenet"].update(replicate=3))
     assert "mini.yaml: experiments.lenet.replicate: unknown field; remove it" in failure(papers)
