@@ -1,15 +1,16 @@
-"""Which trainings a claim needs, the smaller scale that has only those, and the most claims for a budget.
+"""Which trainings a claim needs, the smaller scale that has only those, and the options that choose claims.
 
 A selection of claims is a smaller scale of the same name: its settings keep the rewind iterations, levels, branches and
-data orders that the chosen claims' cells read, with everything that these start from. So planning, training, collecting
-and judging know nothing of selections. The stages' names and the runs' keys stay the same, and a dense run keeps
-every snapshot of the whole scale: going on to more claims, or to the whole, trains no network again.
+data orders that the chosen claims' cells read, with everything that these start from, in as few replicates as the
+claims that read an experiment ask for. So planning, training, collecting and judging know nothing of selections. The
+stages' names and the runs' keys stay the same, and a dense run keeps every snapshot of the whole scale: going on to
+more claims, or to the whole, trains no network again.
 """
 
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 from functools import lru_cache
 
 from harness.errors import HarnessError
@@ -57,19 +58,24 @@ def parse_budget(text: str) -> float:
 
 
 def needs(spec: Spec, claim: str) -> frozenset[Run]:
-    """Every run that judging the claim takes, of all replicates: what its cells read, and what that starts from."""
+    """Every run that judging the claim takes, of its replicates: what its cells read, and what that starts from."""
     return frozenset(all_runs(selected(spec, [claim])))
 
 
 def selected(spec: Spec, claims: Collection[str]) -> Spec:
-    """The scale with what these claims need and no more; the other claims are not tested, and say why."""
+    """The scale with what these claims need and no more; the other claims are not tested, and say why.
+
+    An experiment has the replicates that its most demanding claim asks for, not those that the whole scale has.
+    """
     wanted: dict[str, set[Run]] = {}
     for run in _read(spec, frozenset(claims)):
         wanted.setdefault(run.experiment, set()).add(run)
-    settings = spec.scale.experiments
+    asked = _replicates(spec, claims)
     kept = {
-        name: _smaller(setting, wanted[name]).model_copy(update={"snapshots": snapshots(spec, name)})
-        for name, setting in settings.items()
+        name: _smaller(setting, wanted[name]).model_copy(
+            update={"snapshots": snapshots(spec, name), "replicates": min(setting.replicates, asked[name])}
+        )
+        for name, setting in spec.scale.experiments.items()
         if name in wanted
     }
     here = set(judged(spec))
@@ -83,6 +89,17 @@ def selected(spec: Spec, claims: Collection[str]) -> Spec:
             for claim in spec.claims
         ],
     )
+
+
+def _replicates(spec: Spec, claims: Collection[str]) -> dict[str, int]:
+    """The most replicates that one of these claims asks for, of each experiment that they read."""
+    asked: dict[str, int] = {}
+    for claim in spec.claims:
+        entry = claim.scales.get(spec.scale_name) if claim.id in claims else None
+        for part in expand_parts(entry) if entry else []:
+            for cell in part.cells:
+                asked[cell.experiment] = max(asked.get(cell.experiment, 0), entry.replicates if entry else 0)
+    return asked
 
 
 def _smaller(setting: Setting, wanted: set[Run]) -> Setting:
@@ -175,74 +192,3 @@ def _rows(spec: Spec) -> dict[str, tuple[list[Run], list[Pair]]]:
         if stage.kind == "stability" and 0 in stage.replicates:
             rows[stage.experiment][1].extend(group[0] for group in pairs(spec, stage))
     return rows
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Claims chosen for a budget, what they cost together, and what each of the others would add."""
-
-    claims: list[str]
-    seconds: float
-    left_out: dict[str, float]
-
-
-def choose(needed: Mapping[str, Collection[Run]], seconds: Mapping[Run, float], budget: float) -> Choice:
-    """The most claims whose runs together take no more than `budget` seconds; of as many, those that cost least.
-
-    `seconds` is what each run still costs: a run that is there already costs 0, and one that several claims need is
-    paid once. Choosing claims with shared costs is the set-union knapsack, which is hard in general but small here:
-    runs that the same claims need are one item, a paper has some tens of claims, and an integer programme solves it
-    exactly. With x a claim chosen (0 or 1) and y a group of runs trained: maximise the claims less half of the budget's
-    share that they cost, so that cost only breaks ties, with every chosen claim's groups trained (x <= y) and the cost
-    within the budget. The solver is deterministic, so the same costs give the same choice.
-    """
-    groups = _groups(needed, seconds)
-    affordable = [claim for claim in needed if _total(needed[claim], seconds) <= budget]
-    chosen = _solve(affordable, groups, budget)
-    spent: set[Run] = set().union(*(needed[claim] for claim in chosen))
-    rest = {claim: _total(set(needed[claim]) - spent, seconds) for claim in needed if claim not in chosen}
-    return Choice([claim for claim in needed if claim in chosen], _total(spent, seconds), rest)
-
-
-def _groups(needed: Mapping[str, Collection[Run]], seconds: Mapping[Run, float]) -> dict[frozenset[str], float]:
-    """Seconds of the runs that the same claims need, by those claims."""
-    users: dict[Run, list[str]] = {}
-    for claim, runs in needed.items():
-        for run in runs:
-            users.setdefault(run, []).append(claim)
-    groups: dict[frozenset[str], list[float]] = {}
-    for run, claims in users.items():
-        groups.setdefault(frozenset(claims), []).append(seconds[run])
-    return {claims: math.fsum(parts) for claims, parts in groups.items() if math.fsum(parts) > 0}
-
-
-def _total(runs: Iterable[Run], seconds: Mapping[Run, float]) -> float:
-    return math.fsum(seconds[run] for run in runs)
-
-
-def _solve(claims: list[str], groups: Mapping[frozenset[str], float], budget: float) -> set[str]:
-    import numpy as np
-    from scipy.optimize import Bounds, LinearConstraint, milp
-
-    used = sorted((sorted(users & set(claims)), cost / budget) for users, cost in groups.items() if users & set(claims))
-    if not used:
-        return set(claims)
-    size = len(claims) + len(used)
-    share = np.zeros(size)
-    share[len(claims) :] = [cost for _, cost in used]
-    trained = []
-    for place, (users, _) in enumerate(used, len(claims)):
-        for claim in users:
-            row = np.zeros(size)
-            row[place], row[claims.index(claim)] = 1, -1
-            trained.append(row)
-    value = share / 2
-    value[: len(claims)] = -1
-    found = milp(
-        value,
-        integrality=np.arange(size) < len(claims),
-        bounds=Bounds(0, 1),
-        constraints=[LinearConstraint(share, ub=1), LinearConstraint(np.array(trained), lb=0)],
-        options={"mip_rel_gap": 0},
-    )
-    return {claim for claim, chosen in zip(claims, found.x, strict=False) if chosen > 0.5}

@@ -1,35 +1,45 @@
 """How long a scale will take on this machine: a few timed steps of each network, and the bytes that its runs leave."""
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
+from torch import nn
 
 from harness.data import SOURCES
 from harness.networks import build, initialise, parameter_count, prunable_names
-from harness.plan import Run, all_runs, dense_run, steps_of
+from harness.networks.layers import BatchNorm
+from harness.plan import Pair, Run, all_runs, dense_run, pairs, stages, steps_of
 from harness.sharing import snapshots
 from harness.spec import Spec
-from harness.spec.models import Recipe, Setting
+from harness.spec.models import Line, Recipe, Setting
 from harness.training.batches import Batches
 from harness.training.device import pick
-from harness.training.loop import train, use_threads
+from harness.training.loop import evaluate, train, use_threads
 from harness.training.state import read_network
 from harness.training.updates import SLOTS
 
-LONGEST_SECONDS = 2.0  # of one network's timing; two steps on a few samples are timed whatever they take
+LONGEST_SECONDS = 2.0  # of one network's timing; a few steps on a few samples are timed whatever they take
+LONGEST_WALL = 3.0  # times that, on the wall: a busy machine leaves this process little of each second
 FEWEST_SAMPLES = 4  # of a step, for a network whose batch would take too long
+TRIES = 3  # of one step, the best of which counts
 MOST_STEPS = 50
+MOST_SAMPLES = 512  # of a forward pass: evaluate's batch
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one network's training step on one core or GPU; `samples` of the batch were timed."""
+    """Seconds of one network's training step on one core or GPU; `samples` of the batch were timed.
+
+    `forward`: seconds in which the network takes one sample forward.
+    """
 
     seconds: float
     samples: int
+    forward: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -39,20 +49,56 @@ class Cost:
     experiment: str
     networks: int
     steps: int
-    seconds: float  # of one core or GPU
+    seconds: float  # of training, on one core or GPU
     bytes: int
     step_seconds: float
     samples: int  # of the batch that was timed
     batch_size: int
+    forward: float = 0.0  # seconds a sample
+    pair_seconds: float = 0.0  # of the line between two networks
+    comparing: float = 0.0  # seconds of all lines
+
+
+class Watch:
+    """What a timing has taken since it began, of this process's time on the CPU or of a GPU's, and on the wall.
+
+    On a CPU a network is timed on one thread, so the process's time is its core's: what other processes take of a busy
+    machine does not count.
+    """
+
+    def __init__(self, at_most: float):
+        self.at_most, self.clock = at_most, _clock()
+        self.began, self.began_wall = self.clock(), time.perf_counter()
+
+    def allows(self, seconds: float) -> bool:
+        """Whether there is time for something that takes so long."""
+        return self.clock() - self.began + seconds <= self.at_most and self.allows_wall(seconds)
+
+    def allows_wall(self, seconds: float) -> bool:
+        """Whether the wall clock leaves room for it, on a machine as busy as it has been till now."""
+        own, wall = self.clock() - self.began, time.perf_counter() - self.began_wall
+        return wall + seconds * (wall / own if own > 0 else 1.0) <= LONGEST_WALL * self.at_most
+
+    def best(self, timer: Callable[[int], float], tries: int) -> float:
+        """The least seconds of one step, of so many tries, or of fewer where the wall clock leaves no room."""
+        found = timer(1)
+        for _ in range(tries - 1):
+            if self.allows_wall(found):
+                found = min(found, timer(1))
+        return found
+
+
+def _clock() -> Callable[[], float]:
+    return time.process_time if pick().type == "cpu" else time.perf_counter
 
 
 def step_seconds(spec: Spec, experiment: str, at_most: float = LONGEST_SECONDS) -> Timing:
-    """Measure a network's training step: on the GPU if there is one, else on one thread.
+    """Measure a network's training step and forward pass: on the GPU if there is one, else on one thread.
 
     Begins with one replicate and a few samples, of which a first step that loads and builds things does not count, and
     goes on to the whole batch, then to the stack that the scale trains together, while time lasts. Where it does not
     last for the batch, the time is scaled up by proportion. The samples are random numbers in memory: reading images
-    from a disk is not in it.
+    from a disk is not in it. A busy machine does not make a core's time longer, but it ends the timing sooner.
     """
     setting, recipe = spec.scale.experiments[experiment], spec.recipe(experiment)
     use_threads(1)
@@ -61,58 +107,111 @@ def step_seconds(spec: Spec, experiment: str, at_most: float = LONGEST_SECONDS) 
     stack = min(setting.replicates, setting.replicates_per_job)
     timer = _timer(setting, recipe, samples, replicates)
     timer(1)
-    began = time.perf_counter()
-    best = timer(1)
+    watch = Watch(at_most)
+    best = watch.best(timer, TRIES)
     while (samples, replicates) != (batch, stack):
         larger = (min(8 * samples, batch), replicates) if samples < batch else (samples, stack)
-        predicted = best * larger[0] * larger[1] / (samples * replicates)
-        if time.perf_counter() - began + predicted > at_most:
+        if not watch.allows(best * larger[0] * larger[1] / (samples * replicates)):
             break
         try:
-            timer = _timer(setting, recipe, *larger)
-            best = _warm(timer, at_most)
+            wider = _timer(setting, recipe, *larger)
+            best = watch.best(wider, TRIES - 1)
         except torch.OutOfMemoryError:
             break
-        samples, replicates = larger
+        timer, (samples, replicates) = wider, larger
     steps = 1
-    while time.perf_counter() - began + best * steps < at_most:
+    while watch.allows(best * steps):
         best = min(best, timer(steps) / steps)
         steps = min(steps * 4, MOST_STEPS)
-    return Timing(best / replicates * batch / samples, samples)
+    return Timing(best / replicates * batch / samples, samples, _forward_seconds(setting, stack, at_most / 4))
 
 
 def _timer(setting: Setting, recipe: Recipe, samples: int, replicates: int) -> Callable[[int], float]:
     """A function that trains a new stack for some steps, on random samples, and returns the seconds that it took."""
-    source, device = SOURCES[setting.data], pick()
+    device, clock = pick(), _clock()
     short = recipe.model_copy(update={"batch_size": samples, "drops": (), "warmup": 0})
     names: list[tuple[str | int, ...]] = [("calibration", replicate) for replicate in range(replicates)]
-    network = build(setting.network, replicates, source.shape, source.classes)
-    initialise(network, names)
-    network.to(device)
-    x = torch.randn(4 * samples, *source.shape, device=device)
-    y = torch.arange(4 * samples, device=device) % source.classes
+    network = _network(setting, names)
+    x, y = _samples(setting, 4 * samples, device)
     batches, start = Batches(x, y, samples, names, recipe.augmentation), read_network(network, 0)
 
     def seconds(steps: int) -> float:
-        began = time.perf_counter()
+        began = clock()
         train(network, short.model_copy(update={"steps": steps}), batches, start)  # its last check waits for the device
-        return time.perf_counter() - began
+        return clock() - began
 
     return seconds
 
 
-def _warm(timer: Callable[[int], float], at_most: float) -> float:
-    """Seconds of one step: of a second one where the first, which builds and loads things, was quick."""
-    first = timer(1)
-    return min(first, timer(1)) if first < at_most / 2 else first
+def _network(setting: Setting, names: list[tuple[str | int, ...]]) -> nn.Module:
+    source = SOURCES[setting.data]
+    network = build(setting.network, len(names), source.shape, source.classes)
+    initialise(network, names)
+    return network.to(pick())
+
+
+def _samples(setting: Setting, count: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    source = SOURCES[setting.data]
+    return torch.randn(count, *source.shape, device=device), torch.arange(count, device=device) % source.classes
+
+
+def _forward_seconds(setting: Setting, stack: int, at_most: float) -> float:
+    """Seconds in which one network of a stack takes one sample forward, as `evaluate` has it; 0.0 without a line."""
+    if not setting.line.points:
+        return 0.0
+    network = _network(setting, [("calibration", replicate) for replicate in range(stack)])
+    timer = _forward_timer(setting, network, FEWEST_SAMPLES)
+    timer(1)
+    watch, samples = Watch(at_most), FEWEST_SAMPLES
+    best = watch.best(timer, TRIES)
+    while samples < MOST_SAMPLES:
+        larger = min(8 * samples, MOST_SAMPLES)
+        if not watch.allows(best * larger / samples):
+            break
+        try:
+            best = watch.best(_forward_timer(setting, network, larger), TRIES - 1)
+        except torch.OutOfMemoryError:
+            break
+        samples = larger
+    return best / samples / stack
+
+
+def _forward_timer(setting: Setting, network: nn.Module, samples: int) -> Callable[[int], float]:
+    """A function that takes random samples through a stack some times, and returns the seconds that it took."""
+    clock, (x, y) = _clock(), _samples(setting, samples, pick())
+
+    def seconds(times: int) -> float:
+        began = clock()
+        for _ in range(times):
+            evaluate(network, x, y)  # its numbers are the CPU's: it waits for the device
+        return clock() - began
+
+    return seconds
+
+
+def line_samples(line: Line, has_norm: bool) -> int:
+    """Samples that go forward through one network for the line between two.
+
+    With BatchNorm, errors are taken with averaged and with re-estimated statistics; those read the training samples.
+    """
+    once = line.points * (line.train_samples + line.test_samples)
+    return 2 * once + line.points * line.train_samples if has_norm else once
+
+
+def _lines(spec: Spec) -> Iterator[Pair]:
+    """Every pair of the scale that is compared along the line."""
+    for stage in stages(spec):
+        if stage.kind == "stability":
+            yield from (pair for group in pairs(spec, stage) for pair in group if pair.interpolated)
 
 
 @lru_cache(maxsize=256)
-def _sizes(network: str, data: str) -> tuple[int, int]:
-    """Parameters of one network, and those that pruning may touch."""
+def _sizes(network: str, data: str) -> tuple[int, int, bool]:
+    """Parameters of one network, those that pruning may touch, and whether it has BatchNorm."""
     made = build(network, 1, SOURCES[data].shape, SOURCES[data].classes)
     named = dict(made.named_parameters())
-    return parameter_count(made), sum(named[name][0].numel() for name in prunable_names(made))
+    prunable = sum(named[name][0].numel() for name in prunable_names(made))
+    return parameter_count(made), prunable, any(isinstance(module, BatchNorm) for module in made.modules())
 
 
 def costs(
@@ -121,7 +220,7 @@ def costs(
     runs: Collection[Run] | None = None,
     measured: Mapping[str, Cost] | None = None,
 ) -> list[Cost]:
-    """The estimated cost of every experiment of the scale, or of those `runs` of it.
+    """The estimated cost of every experiment of the scale, or of those `runs` of it; comparing is that of the scale.
 
     Networks are timed for `at_most` seconds each, unless an earlier cost of the experiment is given in `measured`.
     """
@@ -129,32 +228,35 @@ def costs(
     own: dict[str, list[Run]] = {name: [] for name in spec.scale.experiments}
     for run in all_runs(spec) if runs is None else runs:
         own[run.experiment].append(run)
-    timed: dict[tuple[str, str, int, str, str, str, int], Timing] = {}
+    lines = Counter(pair.run_b.experiment for pair in _lines(spec))
+    timed: dict[tuple[object, ...], Timing] = {}
     for name, setting in spec.scale.experiments.items():
         recipe = spec.recipe(name)
         stack = min(setting.replicates, setting.replicates_per_job)
-        kind = (recipe.batch_size, recipe.augmentation, recipe.optimizer, recipe.precision)
+        kind = (recipe.batch_size, bool(setting.line.points), recipe.augmentation, recipe.optimizer, recipe.precision)
         same = (setting.network, setting.data, *kind, stack)
         if measured and name in measured:
-            timed[same] = Timing(measured[name].step_seconds, measured[name].samples)
+            known = measured[name]
+            timed[same] = Timing(known.step_seconds, known.samples, known.forward)
         elif same not in timed:
             timed[same] = step_seconds(spec, name, at_most)
         timing = timed[same]
         steps = sum(steps_of(run, recipe.steps, setting.restart) for run in own[name])
-        weights, mask = _sizes(setting.network, setting.data)
+        weights, mask, has_norm = _sizes(setting.network, setting.data)
         # float32 weights, and beside them what the optimizer keeps; one byte a mask
         kept = len(snapshots(spec, name)) * (1 + len(SLOTS[recipe.optimizer])) * 4 * weights
         size = sum(
             4 * weights + mask * (run.level > 0) + kept * (run == dense_run(name, run.replicate)) for run in own[name]
         )
         seconds = steps * timing.seconds
-        shape = (timing.seconds, timing.samples, recipe.batch_size)
-        found.append(Cost(name, len(own[name]), steps, seconds, size, *shape))
+        shape = (timing.seconds, timing.samples, recipe.batch_size, timing.forward)
+        pair = timing.forward * line_samples(setting.line, has_norm)
+        found.append(Cost(name, len(own[name]), steps, seconds, size, *shape, pair, pair * lines[name]))
     return found
 
 
 def run_seconds(spec: Spec, found: list[Cost]) -> dict[Run, float]:
-    """The estimated seconds of every run of the scale."""
+    """The estimated seconds of training every run of the scale."""
     step = {cost.experiment: cost.step_seconds for cost in found}
     settings = spec.scale.experiments
     recipes = {name: spec.recipe(name).steps for name in settings}
@@ -162,3 +264,9 @@ def run_seconds(spec: Spec, found: list[Cost]) -> dict[Run, float]:
         run: step[run.experiment] * steps_of(run, recipes[run.experiment], settings[run.experiment].restart)
         for run in all_runs(spec)
     }
+
+
+def line_seconds(spec: Spec, found: list[Cost]) -> dict[Pair, float]:
+    """The estimated seconds of every pair of the scale that is compared along the line."""
+    each = {cost.experiment: cost.pair_seconds for cost in found}
+    return {pair: each[pair.run_b.experiment] for pair in _lines(spec)}

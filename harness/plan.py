@@ -43,9 +43,9 @@ class Pair:
 
 @dataclass(frozen=True)
 class Stage:
-    """One job of the workflow: stacks of replicates trained in turn, or pairs compared."""
+    """One job of the workflow: stacks of replicates trained in turn, pairs compared, or tickets packed."""
 
-    kind: str  # dense, orders, levels, branches, stability
+    kind: str  # dense, orders, levels, branches, stability, tickets
     experiment: str
     chunk: int
     replicates: tuple[int, ...]
@@ -69,7 +69,7 @@ def dense_run(experiment: str, replicate: int) -> Run:
 
 
 def stages(spec: Spec) -> list[Stage]:
-    """All stages of the scale that train or compare networks, parents before children."""
+    """All stages of the scale that train or compare networks or pack tickets, parents before children."""
     return list(_by_name(spec).values())
 
 
@@ -108,6 +108,8 @@ def _stages(name: str, setting: Setting) -> Iterator[Stage]:
             yield Stage("stability", name, chunk, replicates)
         for k in setting.rewind_grid():
             yield Stage("stability", name, chunk, replicates, k)
+        if setting.sweeps:
+            yield Stage("tickets", name, chunk, replicates)
 
 
 def parents(spec: Spec, stage: Stage) -> list[Stage]:
@@ -132,6 +134,13 @@ def parents(spec: Spec, stage: Stage) -> list[Stage]:
     if stage.kind == "branches":
         spans = [other for other in siblings if other.kind == "levels" and other.k == stage.k]
         return [span for span in spans if stage.levels[0] in span.levels]
+    if stage.kind == "tickets":
+        packed = set(tickets(spec, stage))
+        return [
+            other
+            for other in siblings
+            if other.kind == "dense" or any(not packed.isdisjoint(stack) for stack in stacks(spec, other))
+        ]
     if stage.k is None:  # a stability stage of dense networks
         return [other for other in siblings if other.kind in ("dense", "orders")]
     own = [other for other in siblings if other.kind in ("levels", "branches") and other.k == stage.k]
@@ -187,6 +196,17 @@ def _branch_runs(name: str, replicate: int, setting: Setting, k: int, level: int
             yield Run(name, replicate, k, level, "snip", order)
 
 
+def tickets(spec: Spec, stage: Stage) -> list[Run]:
+    """The runs whose masks a tickets stage packs: of each replicate, IMP's and SNIP's first data order."""
+    name, found = stage.experiment, []
+    for replicate, sweep in itertools.product(stage.replicates, spec.scale.experiments[stage.experiment].sweeps):
+        asked = [level for level in sorted(sweep.at) if sweep.at[level].snip]
+        for k in sweep.k:
+            found += [Run(name, replicate, k, level, "imp", 0) for level in sweep.trained()]
+            found += [Run(name, replicate, k, level, "snip", 0) for level in asked]
+    return found
+
+
 def all_runs(spec: Spec) -> list[Run]:
     """Every network that the scale trains."""
     return [run for stage in stages(spec) for stack in stacks(spec, stage) for run in stack]
@@ -199,13 +219,13 @@ def pairs(spec: Spec, stage: Stage) -> list[list[Pair]]:
 
 
 def _pairs(stage: Stage, replicate: int, setting: Setting) -> list[Pair]:
-    name = stage.experiment
+    name, has_line = stage.experiment, setting.line.points > 0
     dense = dense_run(name, replicate)
     if stage.k is None:
         # the dense run itself is one of the copies: from snapshot k on, it is a training with data order 0
         own = [] if setting.restart else [dense]
         return [
-            Pair(run, other, "data_order", True)
+            Pair(run, other, "data_order", has_line)
             for k in setting.dense_orders
             for run, other in itertools.combinations([*own, *_dense_copies(name, replicate, setting, k)], 2)
         ]
@@ -219,7 +239,7 @@ def _pairs(stage: Stage, replicate: int, setting: Setting) -> list[Pair]:
     found = [Pair(dense, run, "pruning", False) for run in pruned]
     for run, other in itertools.combinations(runs, 2):
         if (run.level, run.branch) == (other.level, other.branch):
-            found.append(Pair(run, other, "data_order", True))
+            found.append(Pair(run, other, "data_order", has_line))
     return found
 
 

@@ -1,4 +1,4 @@
-"""What a claim needs, and the most claims for a budget: against hand counts, brute force and the judge itself."""
+"""What a claim needs and what a selection runs: against hand counts and the judge itself."""
 
 import itertools
 import random
@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from harness.analysis.table import TABLE_COLUMNS
-from harness.budget import LEFT_OUT, choose, judged, needs, parse_budget, parse_claims, selected
+from harness.budget import LEFT_OUT, judged, needs, parse_budget, parse_claims, selected
+from harness.choice import together
 from harness.claims.judge import judge
 from harness.errors import HarnessError
 from harness.paths import checkout
@@ -25,7 +26,7 @@ SWEEPS = [{"k": [0, 5], "levels": 3, "at": {2: {"imp": 3}, 3: {"imp": 2, "random
 L1, L2, L3 = 0.64, 0.64**2, 0.64**3
 
 
-def claim(name: str, *cells: dict, measure: str = "test_accuracy", **part) -> Claim:
+def claim(name: str, *cells: dict, measure: str = "test_accuracy", replicates: int = 3, **part) -> Claim:
     given = {"a": cells[0], **({"b": cells[1]} if len(cells) > 1 else {})}
     statistic = {1: "mean", 2: "difference"}[len(cells)]
     one = {"name": "x", "statistic": statistic, "measure": measure, "region": [1, None], **given, **part}
@@ -35,7 +36,7 @@ def claim(name: str, *cells: dict, measure: str = "test_accuracy", **part) -> Cl
             "title": name,
             "statement": name,
             "source": {"where": "here", "obtained": "printed"},
-            "scales": {"tiny": {"replicates": 3, "prediction": "some", "parts": [one]}},
+            "scales": {"tiny": {"replicates": replicates, "prediction": "some", "parts": [one]}},
         }
     )
 
@@ -98,6 +99,23 @@ def test_a_selection_is_what_its_claims_need_together(spec):
             assert set(all_runs(selected(spec, names))) == set().union(*(BY_HAND[name] for name in names))
 
 
+def test_an_experiment_has_the_replicates_that_its_most_demanding_claim_asks_for():
+    """Of seven: three for a claim that asks for three, five with one that asks for five, in the whole's chunks."""
+    made = tiny_spec(replicates=7, replicates_per_job=4, sweeps=SWEEPS)
+    more = claim("more", cell("imp", k=5, density=L1), replicates=5)
+    spec = Spec(made.folder, made.paper, made.experiments, [*CLAIMS, more], "tiny", made.scale)
+    for names, count in ((["dense"], 3), (["more"], 5), (["dense", "more"], 5)):
+        small = selected(spec, names)
+        assert small.scale.experiments["lenet"].replicates == count
+        assert {run.replicate for run in all_runs(small)} == set(range(count))
+        assert set(all_runs(small)) == together({name: needs(spec, name) for name in names}, names)
+        # a stage of a selection is a stage of the whole, with the first of its replicates
+        chunks = {stage.chunk: stage.replicates for stage in stages(spec)}
+        for stage in stages(small):
+            assert stage.replicates == chunks[stage.chunk][: len(stage.replicates)]
+    assert needs(selected(spec, ["dense", "more"]), "dense") == needs(spec, "dense")  # a part's plan says the same
+
+
 def test_other_claims_are_not_tested_and_say_why(spec):
     small = selected(spec, ["dense", "fresh"])
     assert judged(small) == ["dense", "fresh"]
@@ -139,12 +157,19 @@ def fake_table(spec: Spec) -> pd.DataFrame:
 
 @pytest.mark.parametrize(("paper", "scale"), [(paper, "mini") for paper in PAPERS])
 def test_a_selected_claim_gets_the_verdict_that_it_gets_from_the_whole_table(paper, scale):
+    """From as many replicates, the fewest with which it is tested."""
     whole = load_spec(checkout(), paper, scale)
-    wanted = {one["id"]: one for one in judge(whole.claims, scale, fake_table(whole), {})}
+    table = fake_table(whole)
+    wanted = {
+        fewest: {one["id"]: one for one in judge(whole.claims, scale, table[table["replicate"] < fewest], {})}
+        for fewest in {claim.scales[scale].replicates for claim in whole.claims if scale in claim.scales}
+    }
     for name in judged(whole):
         small = selected(whole, [name])
+        fewest = next(claim.scales[scale].replicates for claim in whole.claims if claim.id == name)
         found = {one["id"]: one for one in judge(small.claims, scale, fake_table(small), {})}
-        assert found[name] == wanted[name]
+        assert found[name] == wanted[fewest][name]
+        assert not any("replicates, has" in part["reason"] for part in found[name]["parts"])
         assert {one["verdict"] for one in found.values() if one["id"] != name} == {"not tested"}
 
 
@@ -155,8 +180,8 @@ def test_selections_of_what_ships_lie_within_the_whole_and_add_up(paper, scale):
     names = judged(spec)
     needed = {name: needs(spec, name) for name in names}
     assert set().union(*needed.values()) <= everything
-    assert set(all_runs(selected(spec, names))) == set().union(*needed.values())
-    for name, own in needed.items():  # all replicates, each from a dense run
+    assert set(all_runs(selected(spec, names))) == together(needed, names)
+    for name, own in needed.items():  # each from a dense run
         assert {run.id.partition("/")[0] for run in own} <= set(spec.scale.experiments)
         for run in own:
             assert Run(run.experiment, run.replicate, 0, 0, "dense", 0) in own, name
@@ -168,47 +193,6 @@ def test_a_selections_stages_are_the_wholes_or_shorter_ones(spec):
         for stage in stages(selected(spec, [name])):
             assert {run for stack in stacks(selected(spec, [name]), stage) for run in stack} <= set(all_runs(spec))
             assert stage.replicates in ((0, 1), (2,))
-
-
-def brute_force(needed: dict, seconds: dict, budget: float) -> tuple[int, float]:
-    best = (0, 0.0)
-    for size in range(len(needed) + 1):
-        for names in itertools.combinations(needed, size):
-            cost = sum(seconds[run] for run in set().union(*(needed[name] for name in names)))
-            if cost <= budget and (size, -cost) > (best[0], -best[1]):
-                best = (size, cost)
-    return best
-
-
-@pytest.mark.parametrize("seed", range(40))
-def test_the_choice_is_the_best_there_is(seed):
-    draw = random.Random(seed)
-    everything = [Run("x", 0, 0, level, "imp", 0) for level in range(draw.randint(1, 12))]
-    seconds = {run: float(draw.choice([0, 1, 1, 2, 5, 13])) for run in everything}
-    needed = {
-        f"C{n}": set(draw.sample(everything, draw.randint(0, len(everything)))) for n in range(draw.randint(1, 8))
-    }
-    total = sum(seconds.values())
-    for budget in (0.5, 1.0, 2.0, total / 3, total / 2, total, 2 * total):
-        if budget <= 0:
-            continue
-        found = choose(needed, seconds, budget)
-        assert (len(found.claims), found.seconds) == brute_force(needed, seconds, budget)
-        spent = set().union(*(needed[name] for name in found.claims))
-        assert found.left_out == {
-            name: sum(seconds[run] for run in runs - spent) for name, runs in needed.items() if name not in found.claims
-        }
-        assert choose(needed, seconds, budget) == found
-
-
-def test_what_is_shared_is_paid_once():
-    dense, a, b, alone = (Run("x", 0, 0, level, "imp", 0) for level in range(4))
-    seconds = {dense: 10.0, a: 1.0, b: 1.5, alone: 11.55}
-    needed = {"A": {dense, a}, "B": {dense, b}, "C": {alone}}
-    assert choose(needed, seconds, 12.5).claims == ["A", "B"]
-    assert choose(needed, seconds, 11.6).claims == ["A"]  # one, and A is the cheapest
-    assert choose(needed, seconds, 11.6).left_out == {"B": 1.5, "C": 11.55}
-    assert choose(needed, {**seconds, dense: 0.0, a: 0.0}, 1.5).claims == ["A", "B"]  # what is there costs nothing
 
 
 @pytest.mark.parametrize(

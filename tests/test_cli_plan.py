@@ -10,16 +10,19 @@ from typer.testing import CliRunner
 
 from harness import calibrate, cli
 from harness.budget import judged, needs
+from harness.calibrate import costs
+from harness.choice import together
 from harness.paths import checkout
 from harness.plan import all_runs, stages, steps_of
 from harness.spec import load_spec
+from harness.workflow.live import duration
 
 RULES = {
     match["name"]: match["body"]
     for path in sorted((Path(cli.__file__).parent / "workflow").glob("*.smk"))
     for match in re.finditer(r"^rule (?P<name>\w+):\n(?P<body>(?:[ \t]+.*\n|\n)*)", path.read_text(), re.MULTILINE)
 }
-WORKERS = ["branches", "dense", "levels", "orders", "prepare", "stability"]
+WORKERS = ["branches", "dense", "levels", "orders", "prepare", "stability", "tickets"]
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +82,7 @@ def test_the_plan_writes_nothing(tmp_path, monkeypatch):
 def test_each_claim_has_its_trainings_time_and_share():
     spec = load_spec(checkout(), "stabilizing-lth", "mini")
     lines = plan(scale="mini")
-    rows = {cells[1]: cells for line in lines if len(cells := [part.strip() for part in line.split("│")]) == 8}
+    rows = claim_rows(lines)
     assert set(rows) >= {claim.id for claim in spec.claims}
     # C6: five replicates of the dense ResNet-20, four levels of IMP at k 0, and at the fourth what it is compared with
     needed = needs(spec, "C6")
@@ -91,30 +94,84 @@ def test_each_claim_has_its_trainings_time_and_share():
         assert (rows[claim.id][4] == "not judged here") == ("mini" not in claim.scales)
 
 
-@pytest.mark.usefixtures("quick")
-def test_a_selection_is_planned_alone():
+def claim_rows(lines: list[str]) -> dict[str, list[str]]:
+    return {cells[1]: cells for line in lines if len(cells := [part.strip() for part in line.split("│")]) == 8}
+
+
+def test_a_selection_is_planned_alone_and_nothing_else_is_timed(monkeypatch):
+    timed = []
+    timing = calibrate.Timing(0.01, 60)
+    monkeypatch.setattr(calibrate, "step_seconds", lambda _, name, *__: timed.append(name) or timing)
     spec = load_spec(checkout(), "stabilizing-lth", "mini")
     lines = plan("--claims", "C7,C6", scale="mini")
+    assert timed == ["resnet20-standard"]
     (total,) = [line for line in lines if re.match(r"[\d,]+ trainings, ", line)]
     assert number(total.split()[0]) == len(needs(spec, "C6") | needs(spec, "C7"))
-    rows = {cells[1]: cells[-2] for line in lines if len(cells := [part.strip() for part in line.split("│")]) == 9}
-    assert {name for name, mark in rows.items() if mark == "yes"} == {"C6", "C7"}
+    assert {name for name in claim_rows(lines) if name.startswith("C")} == {"C6", "C7"}
+    assert not any("more for figures" in line for line in lines)
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_budget_says_what_it_judges_and_what_it_leaves_out():
+def test_a_budget_says_what_it_judges_and_what_it_leaves_out_and_what_it_counts():
     spec = load_spec(checkout(), "stabilizing-lth", "mini")
-    (line,) = [line for line in plan("--budget", "1h", scale="mini") if line.startswith("--budget")]
+    lines = plan("--budget", "1h", scale="mini")
+    (line,) = [line for line in lines if line.startswith("--budget")]
     chosen, rest = line.split(". Left out: ")
     names = re.findall(r"C\d+", chosen)
-    step = 0.01
-    cost = sum(
-        step * steps_of(run, spec.recipe(run.experiment).steps)
-        for run in frozenset().union(*(needs(spec, name) for name in names))
-    )
+    needed = together({name: needs(spec, name) for name in names}, names)
+    cost = sum(0.01 * steps_of(run, spec.recipe(run.experiment).steps) for run in needed)
     assert 0 < cost <= 3600
     assert chosen.startswith(f"--budget 1h: {len(names)} of 20 claims, ")
     assert sorted(names + re.findall(r"C\d+", rest)) == sorted(judged(spec))
+    assert set(claim_rows(lines)) >= set(names)
+    (covers,) = [line for line in lines if line.startswith("The budget is for training and comparing")]
+    assert "not for getting data sets ready. It counts core time" in covers
+
+
+def test_comparing_has_its_column_and_its_part_of_the_total(monkeypatch):
+    monkeypatch.setattr(calibrate, "step_seconds", lambda *_: calibrate.Timing(0.01, 60, 0.001))
+    spec = load_spec(checkout(), "stabilizing-lth", "mini")
+    found = costs(spec)
+    lines = plan("--cores", "1", scale="mini")
+    (total,) = [line for line in lines if re.match(r"[\d,]+ trainings, ", line)]
+    training, comparing = sum(cost.seconds for cost in found), sum(cost.comparing for cost in found)
+    assert comparing > 0
+    assert f"{duration(training)} of core time training, {duration(comparing)} comparing" in total
+    assert f"about {duration(training + comparing)} on 1 cores" in total
+    for cost in found:
+        (row,) = [line for line in lines if line.startswith(f"│ {cost.experiment} ") and "│" in line]
+        assert duration(cost.comparing) in [part.strip() for part in row.split("│")]
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_plan_says_what_claims_and_what_figures_need():
+    spec = load_spec(checkout(), "stabilizing-lth", "mini")
+    (line,) = [line for line in plan(scale="mini") if line.startswith("Nothing twice")]
+    needed = {name: needs(spec, name) for name in judged(spec)}
+    every, alone = all_runs(spec), together(needed, needed)
+    assert f"claims alone: {len(alone):,} trainings ({sum(map(len, needed.values())):,} if each claim were" in line
+    rest = set(every) - alone
+    seconds = sum(0.01 * steps_of(run, spec.recipe(run.experiment).steps) for run in rest)
+    assert (
+        f"{len(rest):,} more for figures and for replicates that no claim asks for, {duration(seconds)} of core time"
+        in line
+    )
+    assert f"{len(every):,} to train" in line
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_plan_says_what_data_sets_take_of_the_disk():
+    lines = plan(scale="paper")
+    assert [line for line in lines if line.startswith("Data set")] == [
+        "Data set mnist: 12 MB of archives and 56 MB once converted",
+        "Data set cifar10: 170 MB of archives and 185 MB once converted",
+        "Data set imagenet: 155 GB of archives and 349 GB once converted",
+        "Data set imagenet-299: the archives of imagenet and 623 GB once converted",
+    ]
+    rough = [line for line in lines if line.startswith("Rough figures")]
+    assert len(rough) == 1  # 60 samples were timed, of batches of 128 and more
+    assert "resnet20-standard, resnet20-low" in rough[0]
+    assert "--budget can be far out" in rough[0]
 
 
 @pytest.mark.parametrize(
@@ -154,24 +211,17 @@ def test_no_cores_is_refused():
 
 
 def test_every_rule_is_known_and_calls_one_stage():
-    assert sorted(RULES) == sorted([*WORKERS, "collect", "claims", "report"])
+    assert sorted(RULES) == sorted([*WORKERS, "collect", "claims", "report", "card"])
     for name, body in RULES.items():
-        assert len(re.findall(r"harness stage \S+ \{params\.run\}", body)) == 1, name
+        assert re.search(r"^    shell:\n        STAGE$", body, re.MULTILINE), name
+        assert re.search(r"^        name=\S", body, re.MULTILINE), name
 
 
-@pytest.mark.parametrize("name", WORKERS)
-def test_rules_that_train_or_compare_pass_the_threads_that_they_declare(name):
-    body = RULES[name]
-    assert re.search(r"^    threads: \S", body, re.MULTILINE)
-    (call,) = re.findall(r'"(harness stage .*)"', body)
-    assert call.split(">")[0].split() == [
-        "harness",
-        "stage",
-        "{params.name}",
-        "{params.run}",
-        "--threads",
-        "{threads}",
-    ]
+def test_every_rule_passes_the_threads_that_it_declares():
+    for name, body in RULES.items():
+        assert re.search(rf'^    threads: ASKS\.threads\("{name}"\)$', body, re.MULTILINE), name
+    (call,) = re.findall(r'^STAGE = "(harness stage .*?) >', (checkout() / "Snakefile").read_text(), re.MULTILINE)
+    assert call.split() == ["harness", "stage", "{params.name}", "{params.run}", "--threads", "{threads}"]
 
 
 @pytest.mark.parametrize(("options", "expected"), [([], 1), (["--threads", "1"], 1), (["--threads", "4"], 4)])

@@ -1,5 +1,6 @@
 """Data sets by name: shape, size, the function that makes the arrays, and the pinned checksum of their content."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from harness.data import cifar10, digits, imagenet, mnist, mnist1d
-from harness.data.archives import Published
+from harness.data.archives import Archive, Published
 from harness.data.base import DataSet, check_content, in_memory, load_arrays, store
 from harness.data.ilsvrc import PublishedImages, converted_folder
 from harness.data.images import open_images
@@ -32,7 +33,10 @@ class Source:
     classes: int = 10
     generated: bool = True
     facts: Mapping[str, Any] = field(default_factory=dict)  # more to keep in the record
+    found: Callable[[], Mapping[str, Any]] = dict  # and what is only known once it is made
     require: Callable[[], None] | None = None  # raises HarnessError if files are missing that can't be downloaded
+    archives: tuple[Archive, ...] = ()
+    stored_bytes: int = 0  # about what is kept of it, to plan with
 
     @property
     def on_disk(self) -> bool:
@@ -42,7 +46,22 @@ class Source:
 
 def published(what: Published, make: Callable[[Published], dict[str, np.ndarray]]) -> Source:
     """The source of a set that is downloaded and held in memory."""
-    return Source(what.shape, what.sizes["train"], partial(make, what), what.checksum, what.classes, generated=False)
+    return Source(
+        what.shape,
+        what.sizes["train"],
+        partial(make, what),
+        what.checksum,
+        what.classes,
+        generated=False,
+        archives=what.archives,
+        stored_bytes=what.stored_bytes(),
+    )
+
+
+def generated(shape: tuple[int, ...], sizes: Mapping[str, int], make: Callable[[], Any], checksum: str) -> Source:
+    """The source of a set that is made here: float32 samples with label and index."""
+    size = sum(sizes.values()) * (4 * math.prod(shape) + 16)
+    return Source(shape, sizes["train"], make, checksum, stored_bytes=size)
 
 
 def images(what: PublishedImages) -> Source:
@@ -55,26 +74,29 @@ def images(what: PublishedImages) -> Source:
         what.classes,
         generated=False,
         facts={"folder": converted_folder(what), "crop": what.shape[-1]},
+        found=partial(imagenet.unchecked, what),
         require=partial(imagenet.require, what),
+        archives=what.archives,
+        stored_bytes=what.stored_bytes(),
     )
 
 
 SOURCES: dict[str, Source] = {
-    "digits": Source(
+    "digits": generated(
         (1, 8, 8),
-        digits.SIZES["train"],
+        digits.SIZES,
         digits.arrays,
         "67e7cf849a2d55113a73b44209de6a215661ec6f2ace4f0ede5dbb44e4bc5bdc",
     ),
-    "mnist1d": Source(
+    "mnist1d": generated(
         (1, 40),
-        mnist1d.SIZES["mnist1d"]["train"],
+        mnist1d.SIZES["mnist1d"],
         partial(mnist1d.arrays, "mnist1d"),
         "55e7a9b8bf3ca462ecd898e4a0a97e45b5ba01dba76a8b4e02cc92b2ea43e996",
     ),
-    "mnist1d-hard": Source(
+    "mnist1d-hard": generated(
         (1, 40),
-        mnist1d.SIZES["mnist1d-hard"]["train"],
+        mnist1d.SIZES["mnist1d-hard"],
         partial(mnist1d.arrays, "mnist1d-hard"),
         "891f5e587403bc71e4b50d400c77d375a24c251e2be45284285c2b2227fec540",
     ),
@@ -115,7 +137,7 @@ def prepare(name: str, record: Path) -> None:
     if source.generated:
         check_content(name, arrays, source.checksum)
     facts = {"name": name, "classes": source.classes, "checksum": source.checksum}
-    store(arrays, record, {**facts, **source.facts})
+    store(arrays, record, {**facts, **source.facts, **source.found()})
 
 
 def load(record: Path) -> DataSet:

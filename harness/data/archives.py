@@ -5,6 +5,7 @@ The folder is laid out as torchvision lays out its own, so that a folder it has 
 
 import contextlib
 import hashlib
+import math
 import os
 import socket
 import sys
@@ -36,6 +37,7 @@ class Archive:
     path: str  # below the data folder
     md5: str
     urls: tuple[str, ...] = ()
+    size: int = 0  # bytes, to plan with
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,10 @@ class Published:
         archives = [[archive.path, archive.md5] for archive in self.archives]
         use = [MADE, self.name, self.shape, self.classes, dict(self.sizes), self.mean, self.std]
         return digest([use, archives])
+
+    def stored_bytes(self) -> int:
+        """About what is stored of it: a byte a pixel, and each sample's label and index."""
+        return sum(self.sizes.values()) * (math.prod(self.shape) + 16)
 
 
 def data_folder() -> Path:

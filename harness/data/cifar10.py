@@ -31,6 +31,7 @@ CIFAR10 = Published(
             "cifar-10-python.tar.gz",
             "c58f30108f718f92721af3b95e74349a",
             ("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",),
+            170_498_071,
         ),
     ),
 )

@@ -35,6 +35,10 @@ class PublishedImages(Published):
         """SHA-256 of all that settles the content; the side is part of it."""
         return digest([super().checksum, self.side])
 
+    def stored_bytes(self) -> int:
+        """About what its converted images take: sides of 3 to 4 on average."""
+        return sum(self.sizes.values()) * 4 * self.side**2
+
 
 def converted_folder(published: PublishedImages) -> str:
     """Where the converted images are, below the data folder."""
@@ -48,6 +52,9 @@ def shards(published: PublishedImages) -> dict[str, list[range]]:
         split: [range(first, min(first + step, count)) for first in range(0, count, step)]
         for split, (count, step) in parts.items()
     }
+
+
+FOLDERS = {"train": "train", "test": "val"}  # torchvision's, by split
 
 
 def unpacked(published: PublishedImages, name: str) -> Path:
@@ -113,6 +120,10 @@ def training_images(published: PublishedImages, wnids: list[str], _: list[int], 
                 f"{folder}: {total:,} images in the devkit's classes instead of {published.sizes['train']:,}. Unpack "
                 "the published archive anew, or remove the folder and keep the archive, and run again."
             )
+        for wnid, found in zip(wnids, files, strict=True):
+            for file in found:
+                if not file.name.startswith(f"{wnid}_"):
+                    raise HarnessError(f"{file}: no image of class {wnid} has that name. Unpack the archive anew.")
         for shard in wanted:
             yield shard, (_read(file, label) for label in classes[shard] for file in files[label])
         return

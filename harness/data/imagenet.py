@@ -22,6 +22,7 @@ from safetensors.numpy import load_file, save_file
 
 from harness.data.archives import Archive, by_hand, data_folder
 from harness.data.ilsvrc import (
+    FOLDERS,
     Item,
     PublishedImages,
     converted_folder,
@@ -55,9 +56,9 @@ IMAGENET = PublishedImages(
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
     archives=(
-        Archive("imagenet/ILSVRC2012_img_train.tar", "1d675b47d978889d74fa0da5fadfb00e"),
-        Archive("imagenet/ILSVRC2012_img_val.tar", "29b22e2961454d5413ddabcf34fc5622"),
-        Archive("imagenet/ILSVRC2012_devkit_t12.tar.gz", "fa75699e90414af021442c21a62c3abf"),
+        Archive("imagenet/ILSVRC2012_img_train.tar", "1d675b47d978889d74fa0da5fadfb00e", size=147_897_477_120),
+        Archive("imagenet/ILSVRC2012_img_val.tar", "29b22e2961454d5413ddabcf34fc5622", size=6_744_924_160),
+        Archive("imagenet/ILSVRC2012_devkit_t12.tar.gz", "fa75699e90414af021442c21a62c3abf", size=2_568_145),
     ),
 )
 
@@ -98,6 +99,20 @@ def arrays(published: PublishedImages = IMAGENET) -> dict[str, np.ndarray]:
     return found
 
 
+def unchecked(published: PublishedImages = IMAGENET) -> dict[str, list[str]]:
+    """For the record: the unpacked folders whose images were converted though no checksum vouches for them.
+
+    Of an unpacked folder only names and numbers of files are compared with the devkit.
+    """
+    folder, found = data_folder() / converted_folder(published), []
+    for split, name in FOLDERS.items():
+        for shard in range(len(shards(published)[split])):
+            if _facts(shard_path(folder, split, shard)).get("checked") != "md5":
+                found.append(f"imagenet/{name}")
+                break
+    return {"not_verified_by_checksum": found}
+
+
 def _missing(published: PublishedImages) -> list[tuple[str, int]]:
     """Split and number of the files still to be made."""
     wanted = [(split, shard) for split, parts in shards(published).items() for shard in range(len(parts))]
@@ -107,12 +122,20 @@ def _missing(published: PublishedImages) -> list[tuple[str, int]]:
 
 def _is_whole(path: Path) -> bool:
     """Whether a file was converted to the end, in this form, and still has its size."""
+    made = _facts(path)
+    try:
+        return made.get("form") == FORM and int(made.get("bytes", "")) == path.stat().st_size
+    except (OSError, ValueError):
+        return False
+
+
+def _facts(path: Path) -> dict[str, str]:
+    """What is noted beside a converted file; nothing if that is broken or missing."""
     try:
         with safe_open(path.with_suffix(".safetensors"), "np") as file:
-            made = file.metadata()
-        return bool(made["form"] == FORM and int(made["bytes"]) == path.stat().st_size)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
-        return False
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError):
+        return {}
 
 
 def shard_index(path: Path, shard: int) -> dict[str, np.ndarray]:
@@ -146,7 +169,8 @@ def _convert(published: PublishedImages, todo: list[tuple[str, int]]) -> None:
     for split, read in (("train", training_images), ("test", test_images)):
         wanted = [shard for at, shard in todo if at == split]
         for shard, items in read(published, wnids, truth, wanted) if wanted else ():
-            convert_shard(shard_path(folder, split, shard), items, published.side)
+            checked = not unpacked(published, FOLDERS[split]).is_dir()
+            convert_shard(shard_path(folder, split, shard), items, published.side, checked)
             done += 1
             rest = (time.monotonic() - started) / done * (len(todo) - done) / 60
             progress = f"{done:,} of {len(todo):,} files converted, about {rest:.0f} min left"
@@ -155,8 +179,8 @@ def _convert(published: PublishedImages, todo: list[tuple[str, int]]) -> None:
 
 def _check_space(published: PublishedImages, files: int) -> None:
     """Refuse to begin what can't end: the disk would be full after an hour."""
-    images = sum(published.sizes.values()) * files / sum(map(len, shards(published).values()))
-    need, free = images * 4 * published.side**2, shutil.disk_usage(data_folder()).free  # sides of 3 to 4 on average
+    need = published.stored_bytes() * files / sum(map(len, shards(published).values()))
+    free = shutil.disk_usage(data_folder()).free
     if need > free:
         raise HarnessError(
             f"{data_folder()}: {free / 1e9:,.0f} GB free, and the images still to be converted take about "
@@ -164,8 +188,11 @@ def _check_space(published: PublishedImages, files: int) -> None:
         )
 
 
-def convert_shard(path: Path, items: Iterable[Item], side: int) -> None:
-    """Write resized images to `path` and what the index needs of them beside it; each appears whole or not at all."""
+def convert_shard(path: Path, items: Iterable[Item], side: int, checked: bool = False) -> None:
+    """Write resized images to `path` and what the index needs of them beside it; each appears whole or not at all.
+
+    `checked`: they come from an archive that has its published checksum.
+    """
     rows: list[tuple[int, int, int]] = []
     digests: list[bytes] = []
 
@@ -189,7 +216,7 @@ def convert_shard(path: Path, items: Iterable[Item], side: int) -> None:
         "width": width.astype(np.uint32),
         "digest": np.frombuffer(b"".join(digests), np.uint8),
     }
-    facts = {"form": FORM, "bytes": str(path.stat().st_size)}
+    facts = {"form": FORM, "bytes": str(path.stat().st_size), "checked": "md5" if checked else "no"}
     write_atomically(beside, lambda temporary: save_file(made, temporary, facts))
 
 

@@ -20,6 +20,8 @@ FILES = {  # with their published MD5
     "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
 }
 
+SIZES = (9_912_422, 28_881, 1_648_877, 4_542)  # bytes of these
+
 MNIST = Published(
     name="mnist",
     shape=(1, 28, 28),
@@ -28,7 +30,8 @@ MNIST = Published(
     mean=(0.1307,),  # the authors' later code (open_lth)
     std=(0.3081,),
     archives=tuple(
-        Archive(f"MNIST/raw/{name}", md5, tuple(mirror + name for mirror in MIRRORS)) for name, md5 in FILES.items()
+        Archive(f"MNIST/raw/{name}", md5, tuple(mirror + name for mirror in MIRRORS), size)
+        for (name, md5), size in zip(FILES.items(), SIZES, strict=True)
     ),
 )
 

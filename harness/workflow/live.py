@@ -115,11 +115,22 @@ def _view(now: Progress) -> Table:
 
 
 def duration(seconds: float) -> str:
-    """1 h 04 min, 12 min, 45 s."""
+    """45 s, 12 min, 1 h 04 min, 18 days 4 h, 3.2 years."""
     if seconds < 90:
         return f"{max(seconds, 0.0):.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{hours // 24} days {hours % 24} h" if hours < 365 * 24 else f"{hours / 24 / 365.25:,.1f} years"
+
+
+def disk(size: float) -> str:
+    """Bytes as 3 MB, 350 MB, 1.2 GB, 350 GB, 1.1 TB."""
+    units = [("MB", 1e6), ("GB", 1e9), ("TB", 1e12)]
+    unit, per = next(((unit, per) for unit, per in units[:2] if round(size / per) < 1000), units[2])
+    return f"{size / per:.1f} {unit}" if unit != "MB" and size / per < 10 else f"{size / per:,.0f} {unit}"
 
 
 def finished_line(folders: Folders) -> str:

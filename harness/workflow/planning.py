@@ -1,67 +1,23 @@
 """`harness plan`: what a scale, or a selection of its claims, would run and cost, in tables for a terminal."""
 
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator
 
 import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from harness.budget import Choice, choose, judged, needs, parse_budget, parse_claims, selected
-from harness.calibrate import LONGEST_SECONDS, Cost, costs, run_seconds
+from harness.budget import parse_budget, parse_claims
+from harness.choice import Choice
+from harness.data import SOURCES
 from harness.errors import HarnessError
-from harness.plan import Run, all_runs
-from harness.spec import Spec
+from harness.plan import Run
 from harness.training.device import pick
-from harness.workflow.context import Folders
-from harness.workflow.live import duration
-from harness.workflow.reuse import remaining, stored, trained_as
+from harness.workflow.estimate import Plan
+from harness.workflow.live import disk, duration
 from harness.workflow.selection import read_selection
 
-
-@dataclass(frozen=True)
-class Plan:
-    """A scale with its measured cost, what of it is one training, and what is there already."""
-
-    spec: Spec
-    folders: Folders
-    at_most: float = LONGEST_SECONDS
-
-    @cached_property
-    def owners(self) -> dict[Run, Run]:
-        return trained_as(self.spec, self.folders)
-
-    @cached_property
-    def there(self) -> dict[Run, bool]:
-        return stored(self.spec, self.folders)
-
-    @cached_property
-    def costs(self) -> list[Cost]:
-        """Each experiment's cost, without the runs that an earlier one trains."""
-        return costs(self.spec, self.at_most, [run for run, owner in self.owners.items() if run == owner])
-
-    @cached_property
-    def seconds(self) -> dict[Run, float]:
-        return run_seconds(self.spec, self.costs)
-
-    @cached_property
-    def needs(self) -> dict[str, set[Run]]:
-        """What each claim of the scale needs, a shared training under its first name."""
-        return {claim: {self.owners[run] for run in needs(self.spec, claim)} for claim in judged(self.spec)}
-
-    def choice(self, budget: float) -> Choice:
-        """The claims for a budget in seconds of one core or GPU; what is in the store costs nothing."""
-        done = {self.owners[run] for run in self.there}
-        return choose(self.needs, {run: 0.0 if run in done else own for run, own in self.seconds.items()}, budget)
-
-    def part(self, claims: list[str]) -> "Plan":
-        """The plan of some claims alone, with the same measurements."""
-        made = Plan(selected(self.spec, claims), self.folders, self.at_most)
-        step = {cost.experiment: cost for cost in self.costs}
-        timed = costs(made.spec, self.at_most, [run for run, owner in made.owners.items() if run == owner], step)
-        made.__dict__["costs"] = timed
-        return made
+__all__ = ["Plan", "chosen", "show"]
 
 
 def chosen(plan: Plan, claims: str, budget: str, console: Console) -> list[str] | None:
@@ -101,88 +57,128 @@ def _show_choice(choice: Choice, budget: str, among: int, console: Console) -> N
         rest = sorted(choice.left_out.items(), key=lambda item: item[1])
         text += f". Left out: {', '.join(f'{name} (+{duration(more)})' for name, more in rest)}"
     console.print(text, soft_wrap=True)
+    unit = "GPU time: hours of one such GPU" if _on_gpu() else "core time: hours of one core, so more cores end sooner"
+    console.print(
+        "The budget is for training and comparing the networks of these claims, in the fewest replicates that they "
+        f"ask for; not for getting data sets ready. It counts {unit}.",
+        soft_wrap=True,
+    )
 
 
 def show(plan: Plan, cores: int, console: Console, claims: list[str] | None = None) -> None:
-    """Print a plan; with `claims`, that of these claims, and of every claim what it needs."""
+    """Print a plan; with `claims`, that of these claims alone, for which nothing else is measured."""
     part = plan if claims is None else plan.part(claims)
     console.print(_experiments(part))
-    total, device = sum(cost.seconds for cost in part.costs), pick()
-    where = (
-        f"about {duration(total)} on one {torch.cuda.get_device_name(device)}"
-        if device.type == "cuda"
-        else f"about {duration(total / cores)} on {cores} cores of this machine's CPU"
-    )
-    console.print(
-        f"{sum(cost.networks for cost in part.costs):,} trainings, {sum(cost.steps for cost in part.costs):,} steps, "
-        f"{sum(cost.bytes for cost in part.costs) / 1e6:,.0f} MB; {where} (measured on a few steps of each network)",
-        soft_wrap=True,
-    )
-    for cost in part.costs:
-        if cost.samples < cost.batch_size:
-            console.print(
-                f"{cost.experiment}: timed on {cost.samples} of the {cost.batch_size:,} samples of a step, the rest "
-                "by proportion: a rough figure",
-                soft_wrap=True,
-            )
+    console.print(_total(part, cores), soft_wrap=True)
+    rough = [cost.experiment for cost in part.costs if cost.samples < cost.batch_size]
+    if rough:
+        console.print(
+            f"Rough figures: there was only time for a few samples of a step, and the rest is by proportion, of "
+            f"{', '.join(rough)}. --budget can be far out where it counts on these.",
+            soft_wrap=True,
+        )
     console.print(_sharing(part), soft_wrap=True)
-    if plan.needs:
-        console.print(_claims(plan, claims))
+    for line in _data(part):
+        console.print(line, soft_wrap=True)
+    if part.needs:
+        console.print(_claims(part, every=claims is None))
+
+
+def _on_gpu() -> bool:
+    return pick().type == "cuda"
 
 
 def _time(seconds: float) -> str:
-    return f"{duration(seconds)} of {'GPU' if pick().type == 'cuda' else 'core'} time"
+    return f"{duration(seconds)} of {'GPU' if _on_gpu() else 'core'} time"
 
 
 def _experiments(plan: Plan) -> Table:
     table = Table(title=f"{escape(plan.spec.paper.title)}, scale {plan.spec.scale_name}", title_justify="left")
     for column in ("experiment", "network", "data set"):
         table.add_column(column)
-    unit = "GPU time" if pick().type == "cuda" else "core time"
-    for column in ("replicates", "trainings", "steps", unit, "disk"):
+    unit = "GPU" if _on_gpu() else "core"
+    for column in ("replicates", "trainings", "steps", f"training ({unit} time)", "comparing", "disk"):
         table.add_column(column, justify="right")
     for cost in plan.costs:
         setting = plan.spec.scale.experiments[cost.experiment]
-        sizes = (str(setting.replicates), f"{cost.networks:,}", f"{cost.steps:,}", duration(cost.seconds))
-        table.add_row(cost.experiment, setting.network, setting.data, *sizes, f"{cost.bytes / 1e6:,.0f} MB")
+        sizes = (str(setting.replicates), f"{cost.networks:,}", f"{cost.steps:,}")
+        times = (duration(cost.seconds), duration(cost.comparing) if cost.comparing else "-")
+        table.add_row(cost.experiment, setting.network, setting.data, *sizes, *times, disk(cost.bytes))
     return table
 
 
+def _total(plan: Plan, cores: int) -> str:
+    """One line: all experiments."""
+
+    def of(field: str) -> float:
+        return sum(getattr(cost, field) for cost in plan.costs)
+
+    counts = f"{of('networks'):,} trainings, {of('steps'):,} steps, {disk(of('bytes'))}"
+    training, comparing = of("seconds"), of("comparing")
+    total, device = training + comparing, pick()
+    where = (
+        f"about {duration(total)} on one {torch.cuda.get_device_name(device)}"
+        if device.type == "cuda"
+        else f"about {duration(total / cores)} on {cores} cores of this machine's CPU"
+    )
+    parts = f"{_time(training)} training, {duration(comparing)} comparing"
+    return f"{counts}; {where}: {parts} (measured on a few steps of each network)"
+
+
 def _sharing(plan: Plan) -> str:
-    """One line: what sharing saves, and what is there already."""
-    runs = all_runs(plan.spec)
-    shared = sum(run != owner for run, owner in plan.owners.items())
-    left = remaining(runs, plan.owners, plan.there)
-    elsewhere = sum(plan.there.values())
-    saved = []
+    """One line: what claims and figures need, what sharing saves, and what is there already."""
+    prices, parts = plan.prices, []
+    trainings = {run for run, owner in plan.owners.items() if run == owner}
     if plan.needs:
-        apart = sum(len(needed) for needed in plan.needs.values())
-        saved.append(f"claim by claim it would be {apart:,} trainings")
+        trained = prices.trained(plan.for_claims)
+        apart = sum(len(prices.trained(needed)) for needed in plan.needs.values())
+        parts.append(f"claims alone: {len(trained):,} trainings ({apart:,} if each claim were run by itself)")
+        more = trainings - trained
+        if more:
+            seconds = sum(prices.training[run] for run in more)
+            parts.append(f"{len(more):,} more for figures and for replicates that no claim asks for, {_time(seconds)}")
+    shared = len(plan.owners) - len(trainings)
     if shared:
-        saved.append(f"{shared:,} serve two experiments here")
-    saved.append(f"{len(plan.there):,} are stored already ({elsewhere:,} from another scale, paper or experiment)")
-    todo = f"{len(left):,} to train, {_time(sum(plan.seconds[run] for run in left))}"
-    return f"Nothing twice: {', '.join(saved)}; {todo}"
+        parts.append(f"{shared:,} serve two experiments here")
+    elsewhere, todo = sum(plan.there.values()), plan.todo()
+    parts.append(f"{len(plan.there):,} are stored already ({elsewhere:,} from another scale, paper or experiment)")
+    parts.append(f"{len(todo):,} to train, {_time(sum(prices.training[run] for run in todo))}")
+    return f"Nothing twice: {'; '.join(parts)}"
 
 
-def _claims(plan: Plan, chosen: list[str] | None) -> Table:
-    """What each claim needs of the whole scale's cost, and how much of that no other claim does."""
+def _data(plan: Plan) -> Iterator[str]:
+    """A line for each data set: what it takes of the disk, with archives that two sets share named once."""
+    named: dict[str, str] = {}
+    for name in dict.fromkeys(setting.data for setting in plan.spec.scale.experiments.values()):
+        source = SOURCES[name]
+        new = [archive for archive in source.archives if archive.path not in named]
+        named |= {archive.path: name for archive in new}
+        if new:
+            archives = f"{disk(sum(archive.size for archive in new))} of archives and "
+        elif source.archives:
+            archives = f"the archives of {named[source.archives[0].path]} and "
+        else:
+            archives = "generated, "
+        yield f"Data set {name}: {archives}{disk(source.stored_bytes)} once converted"
+
+
+def _claims(plan: Plan, every: bool) -> Table:
+    """What each claim needs, and how much of that no other claim does; with `every`, the claims not judged here too."""
     table = Table(title=f"What each claim of scale {plan.spec.scale_name} needs", title_justify="left")
     table.add_column("claim")
     table.add_column("title", max_width=60, no_wrap=True, overflow="ellipsis")
-    for column in ("trainings", "time", "share", "for it alone", *(["run"] if chosen is not None else [])):
+    for column in ("trainings", "time", "share", "for it alone"):
         table.add_column(column, justify="right")
-    total = sum(plan.seconds[run] for run, owner in plan.owners.items() if run == owner) or 1.0
+    total = plan.prices.total(plan.owners.keys()) or 1.0
     for claim in plan.spec.claims:
         needed = plan.needs.get(claim.id)
-        if needed is None:
-            table.add_row(claim.id, escape(claim.title), "", "not judged here", "", "", *([""] if chosen else []))
-            continue
-        others: set[Run] = set().union(*(runs for name, runs in plan.needs.items() if name != claim.id))
-        time, alone = (sum(plan.seconds[run] for run in runs) for runs in (needed, needed - others))
-        marks = [] if chosen is None else ["yes" if claim.id in chosen else "no"]
-        shares = (_share(time / total), _share(alone / total))
-        table.add_row(claim.id, escape(claim.title), f"{len(needed):,}", duration(time), *shares, *marks)
+        if needed is not None:
+            others: set[Run] = set().union(*(runs for name, runs in plan.needs.items() if name != claim.id))
+            time, trainings = plan.prices.total(needed), len(plan.prices.trained(needed))
+            shares = (_share(time / total), _share(plan.prices.alone(needed, others) / total))
+            table.add_row(claim.id, escape(claim.title), f"{trainings:,}", duration(time), *shares)
+        elif every:
+            table.add_row(claim.id, escape(claim.title), "", "not judged here", "", "")
     return table
 
 

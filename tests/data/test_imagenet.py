@@ -89,6 +89,44 @@ def test_archives_and_unpacked_folders_give_the_same(folder, tmp_path, use):
     assert torch.equal(data.load(record).x["train"].to("cpu"), x)
 
 
+def test_the_record_says_whether_a_checksum_vouches_for_the_images(folder, tmp_path, use):
+    def unchecked(record):
+        return json.loads(record.read_text())["not_verified_by_checksum"]
+
+    assert unchecked(prepared(tmp_path, use, write_imagenet(folder))) == []
+    shutil.rmtree(folder)
+    published = write_imagenet(folder, unpacked=True)
+    assert unchecked(prepared(tmp_path, use, published)) == ["imagenet/train", "imagenet/val"]
+    for name in ("train", "val"):
+        shutil.rmtree(folder / "imagenet" / name)
+    record = prepared(tmp_path, use, published)  # from what was converted, whose origin is noted with it
+    assert unchecked(record) == ["imagenet/train", "imagenet/val"]
+    data.load(record)
+    write_imagenet(folder)
+    for path in (folder / "imagenet/converted-32").glob("test-*.u8"):
+        path.unlink()
+    published = with_files(published, folder, published.sizes)
+    assert unchecked(prepared(tmp_path, use, published)) == ["imagenet/train"]
+
+
+def test_an_image_of_another_class_in_a_folder_is_found_by_its_name(folder, tmp_path, use):
+    published = write_imagenet(folder, unpacked=True)
+    train = folder / "imagenet/train"
+    image = train / WNIDS[0] / f"{WNIDS[0]}_1.JPEG"
+    image.rename(train / WNIDS[1] / image.name)  # as many images as before
+    with pytest.raises(HarnessError, match=rf"{WNIDS[1]}/{image.name}: no image of class {WNIDS[1]} has that name"):
+        prepared(tmp_path, use, published)
+    assert not list((folder / "imagenet").glob("converted-32/train-*"))
+
+
+def test_what_imagenet_takes_of_the_disk():
+    """The archives once, and both sizes: README's figure."""
+    small, large = data.SOURCES["imagenet"], data.SOURCES["imagenet-299"]
+    assert small.archives == large.archives
+    archives = sum(archive.size for archive in small.archives)
+    assert (archives + small.stored_bytes + large.stored_bytes) / 1e12 == pytest.approx(1.13, abs=0.01)
+
+
 def test_a_stopped_conversion_goes_on_where_it_was(folder, tmp_path, use, monkeypatch, capsys):
     published = write_imagenet(folder)
     original, done = imagenet.convert_shard, []

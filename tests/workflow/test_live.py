@@ -13,7 +13,7 @@ from harness.files import write_json
 from harness.plan import stages
 from harness.workflow import live
 from harness.workflow.context import Folders
-from harness.workflow.live import Progress, Watcher, duration, finished_line, line, watch
+from harness.workflow.live import Progress, Watcher, disk, duration, finished_line, line, watch
 from harness.workflow.progress import Heartbeat, heartbeat_path
 
 from .conftest import tiny_spec
@@ -159,10 +159,34 @@ def test_the_line_is_plain_text():
         (3599, "1 h 00 min"),
         (3840, "1 h 04 min"),
         (90_000, "25 h 00 min"),
+        (172_769, "47 h 59 min"),
+        (172_770, "2 days 0 h"),
+        (18 * 86_400 + 4 * 3600, "18 days 4 h"),
+        (364.9 * 86_400, "364 days 22 h"),
+        (3.2 * 365.25 * 86_400, "3.2 years"),
+        (1234.56 * 365.25 * 86_400, "1,234.6 years"),
     ],
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 MB"),
+        (3e5, "0 MB"),
+        (3.5e8, "350 MB"),
+        (9.99e8, "999 MB"),
+        (9.996e8, "1.0 GB"),
+        (1.23e9, "1.2 GB"),
+        (3.49e11, "349 GB"),
+        (1.13e12, "1.1 TB"),
+        (2.4e13, "24 TB"),
+    ],
+)
+def test_sizes_on_disk(size, text):
+    assert disk(size) == text
 
 
 def ending_after(clock, seconds, status):

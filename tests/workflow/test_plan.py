@@ -6,7 +6,7 @@ import pytest
 
 from harness.files import digest
 from harness.paths import checkout
-from harness.plan import Run, all_runs, pairs, parents, stacks, stages
+from harness.plan import Run, all_runs, pairs, parents, stacks, stages, tickets
 from harness.spec import load_spec
 from harness.spec.claims import expand_parts
 
@@ -117,7 +117,7 @@ def test_every_cell_of_a_claim_has_rows_at_its_scale():
 def test_the_small_scales_keep_their_plan(scale, counts, sums):
     """Stages, runs and pairs in their order: what a new branch or style of pruning must not move."""
     spec = load_spec(checkout(), "stabilizing-lth", scale)
-    names = [stage.name for stage in stages(spec)]
+    names = [stage.name for stage in stages(spec) if stage.kind != "tickets"]
     runs = [run.id for stage in stages(spec) for stack in stacks(spec, stage) for run in stack]
     compared = [
         [pair.run.id, pair.run_b.id, pair.comparison, pair.interpolated]
@@ -128,6 +128,26 @@ def test_the_small_scales_keep_their_plan(scale, counts, sums):
     ]
     assert (len(names), len(runs), len(compared)) == counts
     assert (digest([names, runs])[:16], digest(compared)[:16]) == sums
+
+
+def test_each_chunk_packs_the_tickets_of_its_levels_after_they_are_trained():
+    sweeps = [{"k": [0, 5], "levels": 3, "at": {2: {"imp": 2, "random_prune": 1, "snip": 2}, 3: {"imp": 2}}}]
+    spec = tiny_spec(sweeps=sweeps, replicates=3, levels_per_job=2)
+    packing = [stage for stage in stages(spec) if stage.kind == "tickets"]
+    assert [(stage.name, stage.replicates) for stage in packing] == [
+        ("lenet/c0/tickets", (0, 1)),
+        ("lenet/c1/tickets", (2,)),
+    ]
+    # not the branches of level 3, which ask for no SNIP
+    assert [parent.name for parent in parents(spec, packing[1])] == [
+        "lenet/c1/dense",
+        *(f"lenet/c1/k{k}-{part}" for k in (0, 5) for part in ("L1-2", "L3-3", "L2-branches")),
+    ]
+    assert [(run.k, run.level, run.branch, run.data_order) for run in tickets(spec, packing[1])] == [
+        (k, level, branch, 0) for k in (0, 5) for level, branch in ((1, "imp"), (2, "imp"), (3, "imp"), (2, "snip"))
+    ]
+    assert stacks(spec, packing[0]) == []
+    assert not [stage for stage in stages(tiny_spec(sweeps=[])) if stage.kind == "tickets"]
 
 
 ONE_SHOT = {"style": "one_shot", "densities": [0.7, 0.5, 0.1]}
