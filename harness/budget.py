@@ -62,10 +62,11 @@ def needs(spec: Spec, claim: str) -> frozenset[Run]:
     return frozenset(all_runs(selected(spec, [claim])))
 
 
-def selected(spec: Spec, claims: Collection[str]) -> Spec:
+def selected(spec: Spec, claims: Collection[str], every_replicate: bool = False) -> Spec:
     """The scale with what these claims need and no more; the other claims are not tested, and say why.
 
-    An experiment has the replicates that its most demanding claim asks for, not those that the whole scale has.
+    An experiment has the replicates that its most demanding claim asks for, or with `every_replicate` all that the
+    whole scale has.
     """
     wanted: dict[str, set[Run]] = {}
     for run in _read(spec, frozenset(claims)):
@@ -73,7 +74,10 @@ def selected(spec: Spec, claims: Collection[str]) -> Spec:
     asked = _replicates(spec, claims)
     kept = {
         name: _smaller(setting, wanted[name]).model_copy(
-            update={"snapshots": snapshots(spec, name), "replicates": min(setting.replicates, asked[name])}
+            update={
+                "snapshots": snapshots(spec, name),
+                "replicates": setting.replicates if every_replicate else min(setting.replicates, asked[name]),
+            }
         )
         for name, setting in spec.scale.experiments.items()
         if name in wanted

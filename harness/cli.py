@@ -13,6 +13,7 @@ from rich.markup import escape
 from harness import __version__
 from harness.errors import HarnessError
 from harness.paths import FIRST_PAPER, checkout, other_results, results_folder
+from harness.share.commands_ticket import ticket
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -68,6 +69,9 @@ def _results(results: Path) -> Path:
     return found.relative_to(root) if found.is_relative_to(root) else found
 
 
+app.add_typer(ticket, name="ticket")
+
+
 @app.command()
 def reproduce(
     paper: Paper = FIRST_PAPER,
@@ -76,6 +80,9 @@ def reproduce(
     results: Results = Path("results"),
     claims: Claims = "",
     budget: Budget = "",
+    every_replicate: Annotated[
+        bool, typer.Option("--every-replicate", help="With --claims: all replicates of the scale, not the fewest.")
+    ] = False,
 ) -> None:
     """Run the paper's experiments at a scale and judge its claims. Run it again to go on from where it stopped.
 
@@ -101,12 +108,12 @@ def reproduce(
 
     console, root = _console(), checkout().resolve()
     selection = chosen(Plan(whole, folders), claims, budget, console)
-    spec = as_selected(whole, selection)
+    spec = as_selected(whole, selection, every_replicate)
     for setting in spec.scale.experiments.values():
         require(setting.data)  # refuses a set that can't be had before anything is run
     rules = Rules(paper, scale, str(_results(results)))
     with only_run(root, folders.base):
-        write_selection(folders, selection, budget)
+        write_selection(folders, selection, budget, every_replicate)
         for reason in forget_broken(spec, folders):
             console.print(f"running again {escape(reason)}")
         start_clock(folders)
@@ -128,7 +135,7 @@ def reproduce(
             for reason in reasons:
                 Console(stderr=True, highlight=False).print(f"error: {escape(reason)}", soft_wrap=True)
             raise HarnessError(f"the run did not finish ({len(reasons)} stages failed); details in {log}")
-        write_selection(folders, selection, budget, finished=True)
+        write_selection(folders, selection, budget, every_replicate, finished=True)
     _show(folders, console)
     console.print(f"{finished_line(folders)}. Page: {folders.report / 'index.html'}")
 

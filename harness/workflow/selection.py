@@ -13,7 +13,8 @@ from harness.workflow.context import Folders
 
 
 def read_selection(folders: Folders) -> dict[str, Any] | None:
-    """The recorded selection: claims, budget as it was given ("" without one), and whether it has been run to its end.
+    """The recorded selection: claims, budget as it was given ("" without one), whether it has every replicate of the
+    scale, and whether it has been run to its end.
 
     None where there is none. Raises HarnessError for a broken file.
     """
@@ -26,21 +27,28 @@ def read_selection(folders: Folders) -> dict[str, Any] | None:
     return dict(found)
 
 
-def write_selection(folders: Folders, claims: list[str] | None, budget: str = "", finished: bool = False) -> None:
+def write_selection(
+    folders: Folders,
+    claims: list[str] | None,
+    budget: str = "",
+    every_replicate: bool = False,
+    finished: bool = False,
+) -> None:
     """Record a selection, or with None that there is none."""
     if claims is None:
         folders.selection.unlink(missing_ok=True)
     else:
-        write_json(folders.selection, {"claims": claims, "budget": budget, "finished": finished})
+        facts = {"claims": claims, "budget": budget, "every_replicate": every_replicate, "finished": finished}
+        write_json(folders.selection, facts)
 
 
-def as_selected(spec: Spec, claims: list[str] | None) -> Spec:
-    """What of the scale these claims need; the whole for None."""
+def as_selected(spec: Spec, claims: list[str] | None, every_replicate: bool = False) -> Spec:
+    """What of the scale these claims need, in as few replicates as they ask for or in all; the whole for None."""
     if claims is None:
         return spec
     from harness.budget import selected
 
-    return selected(spec, claims)
+    return selected(spec, claims, every_replicate)
 
 
 def as_recorded(spec: Spec, folders: Folders) -> Spec:
@@ -56,4 +64,4 @@ def as_recorded(spec: Spec, folders: Folders) -> Spec:
             f"{folders.selection}: {', '.join(unknown)}: scale {spec.scale_name} judges no such claim. "
             "Run `harness reproduce` with --claims, --budget or neither."
         )
-    return as_selected(spec, found["claims"])
+    return as_selected(spec, found["claims"], found.get("every_replicate") is True)

@@ -48,7 +48,12 @@ def test_a_claim_then_the_whole_then_another_scale(made):
     assert networks(made) == {f"lenet/r{r}/{place}.json" for r in range(3) for place in places}
     assert verdicts(made)["C1"][0] == "supported"
     assert verdicts(made)["C2"] == ("not tested", "not selected: its runs were not asked for")
-    assert read_json(made.results / "selection.json") == {"budget": "", "claims": ["C1"], "finished": True}
+    assert read_json(made.results / "selection.json") == {
+        "budget": "",
+        "claims": ["C1"],
+        "every_replicate": False,
+        "finished": True,
+    }
     assert made.run("report", "--scale", "tiny")[0] == 0
     assert "not selected" in (made.results / "report" / "report.md").read_text()
 

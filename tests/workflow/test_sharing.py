@@ -250,8 +250,13 @@ def test_a_selection_is_read_back_and_a_broken_one_named(tmp_path):
     assert read_selection(folders) is None
     assert as_recorded(spec, folders) is spec
     write_selection(folders, ["C6"], "2h", finished=True)
-    assert read_selection(folders) == {"claims": ["C6"], "budget": "2h", "finished": True}
-    assert list(as_recorded(spec, folders).scale.experiments) == ["resnet20-standard"]
+    assert read_selection(folders) == {"claims": ["C6"], "budget": "2h", "every_replicate": False, "finished": True}
+    few = as_recorded(spec, folders).scale.experiments
+    assert list(few) == ["resnet20-standard"]
+    write_selection(folders, ["C6"], every_replicate=True)
+    every = as_recorded(spec, folders).scale.experiments["resnet20-standard"]
+    assert few["resnet20-standard"].replicates < every.replicates
+    assert every.replicates == spec.scale.experiments["resnet20-standard"].replicates
     for content, message in (
         ({"claims": ["C6", "C99"]}, "C99: scale mini judges no such claim"),
         ({"claims": [1]}, "names no claims. Delete it"),
