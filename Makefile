@@ -10,7 +10,7 @@ reproduce: $(VENV)/.ready
 	$(VENV)/bin/harness reproduce --scale $(SCALE) --cores $(CORES)
 
 test: $(VENV)/.ready lint
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n auto
 
 lint: $(VENV)/.ready
 	$(VENV)/bin/ruff check .

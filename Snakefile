@@ -1,5 +1,6 @@
 # One stage of the data flow a rule file. `snakemake --cores 2` does the same run as `harness reproduce`.
 # Other scales and papers: --config scale=smoke paper=stabilizing-lth
+# In containers: --software-deployment-method apptainer --config image=docker://NAME@sha256:DIGEST
 import os
 import socket
 import sys
@@ -13,6 +14,8 @@ os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.enviro
 # a stage ends when this process is gone, so that kill -9 leaves no orphan that goes on writing
 os.environ["HARNESS_PARENT"] = f"{os.getpid()}@{socket.gethostname()}"
 
+from harness.workflow.asks import Asks
+from harness.workflow.image import delivery, enter
 from harness.workflow.rules import Rules
 
 RULES = Rules(
@@ -20,7 +23,16 @@ RULES = Rules(
     scale=str(config.get("scale", "mini")),
     results=str(config.get("results", "results")),
 )
+ASKS = Asks(RULES.paper, RULES.scale)
 BASE = RULES.base
+# where jobs keep the results when it is no folder of this machine: a volume that all pods of a cluster see
+VOLUME = str(config.get("volume", ""))
+RUN = (RULES if not VOLUME else Rules(RULES.paper, RULES.scale, VOLUME)).arguments
+STAGE = "harness stage {params.name} {params.run} --threads {threads} > {log:q} 2>&1" + delivery(BASE, VOLUME)
+
+
+# with --software-deployment-method apptainer, every rule in a container of its own
+container: enter(config, workflow.deployment_settings.deployment_method, RULES.results)
 
 
 wildcard_constraints:
@@ -49,4 +61,5 @@ include: "harness/workflow/dense.smk"
 include: "harness/workflow/levels.smk"
 include: "harness/workflow/branches.smk"
 include: "harness/workflow/stability.smk"
+include: "harness/workflow/tickets.smk"
 include: "harness/workflow/judge.smk"

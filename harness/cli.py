@@ -14,6 +14,7 @@ from harness import __version__
 from harness.errors import HarnessError
 from harness.paths import FIRST_PAPER, checkout, other_results, results_folder
 from harness.share.commands_ticket import ticket
+from harness.share.commands_verify import compare, verify
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -70,6 +71,8 @@ def _results(results: Path) -> Path:
 
 
 app.add_typer(ticket, name="ticket")
+app.command()(verify)
+app.command()(compare)
 
 
 @app.command()

@@ -34,9 +34,11 @@ CODE: dict[str, tuple[str, ...]] = {
         "analysis/interpolation.py",
         "workflow/compare.py",
     ),
+    "share": ("share/tickets.py",),
     "collect": ("analysis/table.py", "workflow/collect.py", "workflow/environment.py"),
     "claims": ("claims/*.py", "spec/claims.py", "spec/measures.py"),
-    "report": ("report/*.py", "report/templates/*.j2", "claims/judge.py"),
+    "report": ("report/*.py", "report/templates/*.j2", "claims/judge.py", "workflow/identity.py"),
+    "card": ("share/card.py", "share/crate.py"),
 }
 
 

@@ -41,7 +41,7 @@ print(json.dumps({"imports": steps[0], "settings": steps[1], "data": max(steps[2
 """
 JOB_PARTS = ("python", "imports", "settings", "data")
 RUN_PARTS = ("training", "comparing", "between", "making_data", "outside")
-WHOLE_STAGES = 3  # collect, claims, report
+WHOLE_STAGES = 4  # collect, claims, report, card
 
 
 def fixed_costs(spec: Spec, root: Path, folders: Folders, scratch: Path, rounds: int, cores: int) -> list[Record]:

@@ -52,6 +52,8 @@ def context(
         "stages": ran.stages(provenance),
         "network_time": ran.has_network_time(provenance),
         "run": ran.run(provenance),
+        "images": ran.images(provenance),
+        "checksums": ran.checksums(provenance),
         "packages": sorted((formats.clean(k), formats.clean(v)) for k, v in (provenance.get("packages") or {}).items()),
         "choices": [
             {k: formats.clean(c.get(k)) for k in ("choice", "value", "source")} for c in paper.get("choices") or []

@@ -66,6 +66,14 @@ def duration(seconds: Any) -> str:
     return f"{hours} h {minutes:02d} min"
 
 
+def energy(joules: Any) -> str:
+    """Joules in the unit that keeps the figure short; nothing where the machine does not tell."""
+    x = finite(joules)
+    if x is None:
+        return ""
+    return f"{number(x / 3.6e6)} kWh" if x >= 3.6e5 else f"{number(x / 1000)} kJ"
+
+
 def unit(part: Mapping[str, Any]) -> str:
     """Unit of a part's estimate: from its statistic and measure ("×" for ratios)."""
     statistic, measure = str(part.get("statistic") or ""), str(part.get("measure") or "")

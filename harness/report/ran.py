@@ -1,5 +1,6 @@
-"""What was run, as plain dicts of text: settings, lost networks, published beside measured, stages, hardware."""
+"""What was run, as plain dicts of text: settings, lost networks, published beside measured, stages, machine, hashes."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,8 @@ from harness.report import estimates, formats
 from harness.report.figures import Data
 
 Facts = dict[str, Any]
-KINDS = ("prepare", "dense", "orders", "levels", "branches", "stability")
+KINDS = ("prepare", "dense", "orders", "levels", "branches", "stability", "tickets")
+SHOWN = 12  # digits of a checksum; card.json has all of them
 MEASURES = {
     "test_accuracy": "test accuracy, %",
     "distance": "distance, L2",
@@ -167,6 +169,27 @@ def stages(provenance: Mapping[str, Any]) -> list[Facts]:
     ]
 
 
+def images(provenance: Mapping[str, Any]) -> list[str]:
+    """The container images that stages ran in, each with how many did; empty where none is recorded."""
+    named = [formats.clean(record["image"]) for record in _records(provenance) if "image" in record]
+    jobs = Counter(name or "none" for name in named)
+    if len(jobs) < 2:
+        return list(jobs)
+    return [f"{name} ({n} {'job' if n == 1 else 'jobs'})" for name, n in sorted(jobs.items())]
+
+
+def checksums(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(what, "name checksum, ...") of the code's parts, the specification's files and the data sets, shortened."""
+    identity = provenance.get("identity") or {}
+    listed = (("Code", "code"), ("Specification", "spec"), ("Data sets", "data"))
+    found = [(title, identity.get(key) or {}) for title, key in listed]
+    return [
+        (title, ", ".join(f"{formats.clean(name)} {formats.clean(value)[:SHOWN]}" for name, value in sums.items()))
+        for title, sums in found
+        if sums
+    ]
+
+
 def _place(kind: str) -> int:
     return KINDS.index(kind) if kind in KINDS else len(KINDS)
 
@@ -200,6 +223,8 @@ def run(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
         ),
         ("Memory", "" if memory is None else f"{memory:g} GiB"),
         ("GPU", formats.clean(hardware.get("gpu")) or "none"),
+        ("Energy of the whole machine in that time", formats.energy(provenance.get("energy_joules"))),
+        ("Container image", ", ".join(images(provenance))),
         ("Training kernels", formats.clean(hardware.get("kernels"))),
         ("Platform", formats.clean(hardware.get("platform"))),
         ("Started", formats.clean(provenance.get("started"))),

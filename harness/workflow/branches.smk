@@ -7,11 +7,16 @@ rule branches:
     params:
         name="{experiment}/c{chunk}/k{k}-L{level}-branches",
         digest=lambda wildcards: RULES.stage_digest(f"{wildcards.experiment}/c{wildcards.chunk}/k{wildcards.k}-L{wildcards.level}-branches"),
-        run=RULES.arguments,
+        run=RUN,
     log:
         f"{BASE}/logs/{{experiment}}/c{{chunk}}/k{{k}}-L{{level}}-branches.log",
-    threads: 1
+    threads: ASKS.threads("branches")
     resources:
-        mem_mb=2000,
+        mem_mb=ASKS.memory("branches"),
+        runtime=ASKS.minutes("branches"),
+        gpu=ASKS.gpu("branches"),
+        gpu_manufacturer=ASKS.maker("branches"),
+    group:
+        ASKS.group("branches")
     shell:
-        "harness stage {params.name} {params.run} --threads {threads} > {log:q} 2>&1"
+        STAGE

@@ -1,4 +1,4 @@
-"""The collect stage: the tidy table, all curves, and the record of what was run, on what, for how long."""
+"""The collect stage: the tidy table, all curves, the networks' checksums, and what was run, on what, for how long."""
 
 import datetime
 from typing import Any
@@ -9,24 +9,40 @@ from harness.analysis.table import tidy
 from harness.files import read_json, write_atomically, write_json
 from harness.plan import all_runs, stages
 from harness.spec import Spec
-from harness.training.store import Store
-from harness.workflow.clock import wall_clock_seconds
+from harness.training.store import SNAPSHOTS, Store
+from harness.workflow.clock import energy_joules, wall_clock_seconds
 from harness.workflow.context import Folders
 from harness.workflow.environment import environment
 
+# what networks.json keeps of a run's record
+NETWORK = ("key", "inputs", "sha256", "parts", "status", "steps", "test_accuracy", "train_accuracy")
+
 
 def collect_stage(spec: Spec, folders: Folders) -> None:
-    """Write table.parquet, curves.parquet and provenance.json."""
+    """Write table.parquet, curves.parquet, networks.json and provenance.json."""
     store = Store(folders.runs)
+    records = {run.id: store.read(run.id) for run in all_runs(spec)}
     compared = [stage.name for stage in stages(spec) if stage.kind == "stability"]
-    table = tidy(
-        (store.read(run.id) for run in all_runs(spec)), [pd.read_parquet(folders.pairs(name)) for name in compared]
-    )
+    table = tidy(records.values(), [pd.read_parquet(folders.pairs(name)) for name in compared])
     parts = [pd.read_parquet(folders.curves(name)) for name in compared]
     curves = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
     write_atomically(folders.table, lambda path: table.to_parquet(path, index=False))
     write_atomically(folders.all_curves, lambda path: curves.to_parquet(path, index=False))
+    write_json(folders.networks, networks(store, records))
     write_json(folders.provenance, provenance(spec, folders))
+
+
+def networks(store: Store, records: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What was made from what: each run's key, inputs, checksums and accuracies, and the checksums of its snapshots."""
+    found = {}
+    for run, record in records.items():
+        found[run] = {name: record.get(name) for name in NETWORK}
+        if "trained_as" in record:
+            found[run]["trained_as"] = record["trained_as"]
+        if "snapshots" in record:
+            snapshots = store.read(f"{run}{SNAPSHOTS}")
+            found[f"{run}{SNAPSHOTS}"] = {name: snapshots[name] for name in ("key", "sha256", "parts")}
+    return found
 
 
 def provenance(spec: Spec, folders: Folders) -> dict[str, Any]:
@@ -46,6 +62,7 @@ def provenance(spec: Spec, folders: Folders) -> dict[str, Any]:
         "finished": _iso(finished),
         # a plain run of the workflow engine keeps no clock: then the time in which any stage ran
         "wall_clock_seconds": wall_clock_seconds(folders) or _union([(r["started"], r["finished"]) for r in records]),
+        "energy_joules": energy_joules(folders),
         "network_core_seconds": sum(record.get("network_seconds", record["training_seconds"]) for record in records),
         "training_share": training / seconds if seconds else 0.0,
         "stages": records,

@@ -88,6 +88,22 @@ class Folders:
     def claims(self) -> Path:
         return self.base / "claims.json"
 
+    @property
+    def networks(self) -> Path:
+        return self.base / "networks.json"
+
+    @property
+    def tickets(self) -> Path:
+        return self.base / "tickets"
+
+    @property
+    def card(self) -> Path:
+        return self.base / "card.json"
+
+    @property
+    def crate(self) -> Path:
+        return self.base / "ro-crate-metadata.json"
+
 
 @dataclass(frozen=True)
 class Context:

@@ -7,15 +7,20 @@ rule dense:
     params:
         name="{experiment}/c{chunk}/dense",
         digest=lambda wildcards: RULES.stage_digest(f"{wildcards.experiment}/c{wildcards.chunk}/dense"),
-        run=RULES.arguments,
+        run=RUN,
     log:
         f"{BASE}/logs/{{experiment}}/c{{chunk}}/dense.log",
     priority: 3  # the longest chains first, so that no core is idle at the end
-    threads: 1
+    threads: ASKS.threads("dense")
     resources:
-        mem_mb=2000,
+        mem_mb=ASKS.memory("dense"),
+        runtime=ASKS.minutes("dense"),
+        gpu=ASKS.gpu("dense"),
+        gpu_manufacturer=ASKS.maker("dense"),
+    group:
+        ASKS.group("dense")
     shell:
-        "harness stage {params.name} {params.run} --threads {threads} > {log:q} 2>&1"
+        STAGE
 
 
 rule orders:
@@ -26,11 +31,16 @@ rule orders:
     params:
         name="{experiment}/c{chunk}/orders",
         digest=lambda wildcards: RULES.stage_digest(f"{wildcards.experiment}/c{wildcards.chunk}/orders"),
-        run=RULES.arguments,
+        run=RUN,
     log:
         f"{BASE}/logs/{{experiment}}/c{{chunk}}/orders.log",
-    threads: 1
+    threads: ASKS.threads("orders")
     resources:
-        mem_mb=2000,
+        mem_mb=ASKS.memory("orders"),
+        runtime=ASKS.minutes("orders"),
+        gpu=ASKS.gpu("orders"),
+        gpu_manufacturer=ASKS.maker("orders"),
+    group:
+        ASKS.group("orders")
     shell:
-        "harness stage {params.name} {params.run} --threads {threads} > {log:q} 2>&1"
+        STAGE

@@ -1,4 +1,4 @@
-"""What can differ between machines and days: code revision, packages, hardware."""
+"""What can differ between machines and days: code revision, packages, hardware, container image."""
 
 import contextlib
 import importlib.metadata
@@ -24,11 +24,13 @@ PACKAGES = (
     "dvc",
     "scikit-learn",
     "mnist1d",
+    "matplotlib",
+    "rocrate",
 )
 
 
 def environment() -> dict[str, Any]:
-    """Code revision, packages and hardware of this process."""
+    """Code revision, packages, hardware and container image ("" outside of one) of this process."""
     versions = {}
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -39,6 +41,7 @@ def environment() -> dict[str, Any]:
         "harness_version": __version__,
         "code_revision": revision,
         "tree_clean": clean,
+        "image": os.environ.get("HARNESS_IMAGE", ""),
         "packages": {"python": platform.python_version(), **versions},
         "hardware": {
             "cpu": cpu_model(),
@@ -61,7 +64,11 @@ def cpu_model() -> str:
 
 
 def code_revision(folder: Path) -> tuple[str, bool | None]:
-    """The git commit of a folder and whether its tree is clean; ("", None) where git can't tell."""
+    """The git commit of a folder and whether its tree is clean, from HARNESS_REVISION where git can't tell.
+
+    An image has no git: its build sets the variable, with "-changed" at the end for a tree that was not clean.
+    ("", None) where neither is there.
+    """
 
     def git(*arguments: str) -> str:
         result = subprocess.run(
@@ -72,4 +79,5 @@ def code_revision(folder: Path) -> tuple[str, bool | None]:
     try:
         return git("rev-parse", "HEAD"), not git("status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
-        return "", None
+        revision = os.environ.get("HARNESS_REVISION", "")
+        return revision.removesuffix("-changed"), not revision.endswith("-changed") if revision else None

@@ -1,21 +1,26 @@
-# One tidy table, a verdict per claim, the page.
+# One tidy table, a verdict per claim, the page, the card of what was made.
 rule collect:
     input:
         RULES.stage_records(),
     output:
         f"{BASE}/table.parquet",
         f"{BASE}/curves.parquet",
+        f"{BASE}/networks.json",
         f"{BASE}/provenance.json",
     params:
+        name="collect",
         digest=RULES.part_digest("collect"),
-        run=RULES.arguments,
+        run=RUN,
     log:
         f"{BASE}/logs/collect.log",
-    threads: 1
+    threads: ASKS.threads("collect")
     resources:
-        mem_mb=1000,
+        mem_mb=ASKS.memory("collect"),
+        runtime=ASKS.minutes("collect"),
+        gpu=ASKS.gpu("collect"),
+        gpu_manufacturer=ASKS.maker("collect"),
     shell:
-        "harness stage collect {params.run} > {log:q} 2>&1"
+        STAGE
 
 
 rule claims:
@@ -24,15 +29,19 @@ rule claims:
     output:
         f"{BASE}/claims.json",
     params:
+        name="claims",
         digest=RULES.part_digest("claims"),
-        run=RULES.arguments,
+        run=RUN,
     log:
         f"{BASE}/logs/claims.log",
-    threads: 1
+    threads: ASKS.threads("claims")
     resources:
-        mem_mb=1000,
+        mem_mb=ASKS.memory("claims"),
+        runtime=ASKS.minutes("claims"),
+        gpu=ASKS.gpu("claims"),
+        gpu_manufacturer=ASKS.maker("claims"),
     shell:
-        "harness stage claims {params.run} > {log:q} 2>&1"
+        STAGE
 
 
 rule report:
@@ -45,12 +54,45 @@ rule report:
         f"{BASE}/report/index.html",
         f"{BASE}/report/report.md",
     params:
+        name="report",
         digest=RULES.part_digest("report"),
-        run=RULES.arguments,
+        run=RUN,
     log:
         f"{BASE}/logs/report.log",
-    threads: 1
+    threads: ASKS.threads("report")
     resources:
-        mem_mb=1000,
+        mem_mb=ASKS.memory("report"),
+        runtime=ASKS.minutes("report"),
+        gpu=ASKS.gpu("report"),
+        gpu_manufacturer=ASKS.maker("report"),
     shell:
-        "harness stage report {params.run} > {log:q} 2>&1"
+        STAGE
+
+
+rule card:
+    input:
+        RULES.stage_records(),
+        f"{BASE}/table.parquet",
+        f"{BASE}/curves.parquet",
+        f"{BASE}/networks.json",
+        f"{BASE}/provenance.json",
+        f"{BASE}/claims.json",
+        f"{BASE}/report/index.html",
+        f"{BASE}/report/report.md",
+    output:
+        f"{BASE}/card.json",
+        f"{BASE}/ro-crate-metadata.json",
+    params:
+        name="card",
+        digest=RULES.part_digest("card"),
+        run=RUN,
+    log:
+        f"{BASE}/logs/card.log",
+    threads: ASKS.threads("card")
+    resources:
+        mem_mb=ASKS.memory("card"),
+        runtime=ASKS.minutes("card"),
+        gpu=ASKS.gpu("card"),
+        gpu_manufacturer=ASKS.maker("card"),
+    shell:
+        STAGE

@@ -6,15 +6,21 @@ from typing import Any
 
 import pandas as pd
 
-from harness.analysis.table import CURVE_COLUMNS, TABLE_COLUMNS
+from harness.analysis.table import CURVE_COLUMNS, REAL, TABLE_COLUMNS, TEXT, WHOLE
 from harness.claims.judge import judge, read_claims, write_claims
-from harness.errors import HarnessError
 from harness.files import read_json
+from harness.share.untrusted import read_checked_table
 from harness.spec import Spec
 from harness.spec.load import dump
 from harness.workflow.collect import collect_stage
 from harness.workflow.context import Folders
+from harness.workflow.identity import identity
 
+COLUMN_TYPES = {
+    **dict.fromkeys((*TEXT, "batch_norm", "split"), "text"),
+    **dict.fromkeys(WHOLE, "whole"),
+    **dict.fromkeys((*REAL, "alpha", "error"), "real"),
+}
 __all__ = ["claims_stage", "collect_stage", "read_table", "report_stage", "scale_facts"]
 
 
@@ -38,7 +44,7 @@ def report_stage(spec: Spec, folders: Folders) -> None:
         read_table(folders.table, TABLE_COLUMNS),
         read_table(folders.all_curves, CURVE_COLUMNS),
         published,
-        read_json(folders.provenance),
+        {**read_json(folders.provenance), "identity": identity(spec)},
         folders.report,
     )
 
@@ -68,14 +74,5 @@ def scale_facts(spec: Spec) -> dict[str, Any]:
 
 
 def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Read a Parquet table with these columns. Raises HarnessError for a missing or broken one."""
-    try:
-        table = pd.read_parquet(path)
-    except FileNotFoundError:
-        raise HarnessError(f"{path}: missing. Run `harness reproduce` first.") from None
-    except (OSError, ValueError) as error:
-        raise HarnessError(f"{path}: can't be read ({error}). Delete it and run `harness reproduce` again.") from None
-    lacking = [column for column in columns if column not in table]
-    if lacking:
-        raise HarnessError(f"{path}: column {lacking[0]} is missing. Delete it and run `harness reproduce` again.")
-    return table
+    """Read a Parquet table with these columns, whoever made it. Raises HarnessError for a missing or broken one."""
+    return read_checked_table(path, {column: COLUMN_TYPES[column] for column in columns})

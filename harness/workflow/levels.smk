@@ -9,12 +9,17 @@ rule levels:
         digest=lambda wildcards: RULES.stage_digest(
             f"{wildcards.experiment}/c{wildcards.chunk}/k{wildcards.k}-L{wildcards.first}-{wildcards.last}"
         ),
-        run=RULES.arguments,
+        run=RUN,
     log:
         f"{BASE}/logs/{{experiment}}/c{{chunk}}/k{{k}}-L{{first}}-{{last}}.log",
     priority: 2  # the longest chains first, so that no core is idle at the end
-    threads: 1
+    threads: ASKS.threads("levels")
     resources:
-        mem_mb=2000,
+        mem_mb=ASKS.memory("levels"),
+        runtime=ASKS.minutes("levels"),
+        gpu=ASKS.gpu("levels"),
+        gpu_manufacturer=ASKS.maker("levels"),
+    group:
+        ASKS.group("levels")
     shell:
-        "harness stage {params.name} {params.run} --threads {threads} > {log:q} 2>&1"
+        STAGE

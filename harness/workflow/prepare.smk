@@ -4,11 +4,14 @@ rule prepare:
     params:
         name="prepare/{data}",
         digest=lambda wildcards: RULES.data_digest(wildcards.data),
-        run=RULES.arguments,
+        run=RUN,
     log:
         f"{BASE}/logs/prepare/{{data}}.log",
-    threads: lambda wildcards: workflow.cores if wildcards.data == "imagenet" else 1
+    threads: ASKS.threads("prepare")
     resources:
-        mem_mb=2500,
+        mem_mb=ASKS.memory("prepare"),
+        runtime=ASKS.minutes("prepare"),
+        gpu=ASKS.gpu("prepare"),
+        gpu_manufacturer=ASKS.maker("prepare"),
     shell:
-        "harness stage {params.name} {params.run} --threads {threads} > {log:q} 2>&1"
+        STAGE

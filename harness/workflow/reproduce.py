@@ -16,7 +16,9 @@ import psutil
 from harness.errors import HarnessError
 from harness.files import file_sha256, read_json
 from harness.plan import stages
+from harness.share.untrusted import check_name
 from harness.spec import Spec
+from harness.spec.load import read_yaml
 from harness.training.store import RECORD, SNAPSHOTS, Store
 from harness.workflow.context import Folders
 from harness.workflow.progress import heartbeat_path
@@ -28,7 +30,7 @@ HASHED_UP_TO = 16 * 2**20  # bytes; larger artefacts are hashed when they are re
 @contextlib.contextmanager
 def only_run(root: Path, base: Path) -> Iterator[None]:
     """Hold the checkout's lock, and clear one that a killed workflow left. Raises HarnessError if a run is active."""
-    engine = root / ".snakemake"
+    engine = (root / ".snakemake").resolve()  # an image has a link there, into the folder of results
     for folder in (engine, base):
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -85,6 +87,8 @@ def _broken(path: Path, expected: str, name: str, folders: Folders, store: Store
     try:
         record = read_json(path)
         outputs = record["outputs"].items()
+        for output, _ in outputs:  # of a shared run the record is somebody else's, and names what is looked for
+            check_name(folders.runs, output)
         if expected and record["digest"] != expected:
             return "its settings, its code or the selection changed"
     except (HarnessError, KeyError, TypeError, AttributeError):
@@ -95,8 +99,10 @@ def _broken(path: Path, expected: str, name: str, folders: Folders, store: Store
             if not facts.exists() or file_sha256(facts) != checksum:
                 return f"{facts} is missing or altered"
             file, checksum = facts.with_suffix(".safetensors"), read_json(facts)["sha256"]
+        elif name.endswith("/tickets"):
+            file = folders.base / output
         elif name.endswith("-stability"):
-            file = path.with_name(output)
+            file = path.parent / output
         else:
             file = store.tensors_path(output)
             if not _record_holds(store, output, checksum):
@@ -126,11 +132,15 @@ def clear_heartbeats(spec: Spec, folders: Folders) -> None:
         heartbeat_path(folders.progress, stage.name).unlink(missing_ok=True)
 
 
-def start_workflow(root: Path, rules: Rules, cores: int, log: Path) -> subprocess.Popen[bytes]:
-    """Start snakemake in its own process group, its output in `log`."""
+def start_workflow(root: Path, rules: Rules, cores: int, log: Path, profile: str = "") -> subprocess.Popen[bytes]:
+    """Start snakemake in its own process group, its output in `log`.
+
+    `profile` (or HARNESS_PROFILE) is a folder with a config.yaml of the workflow engine, or the name of one in
+    envs/profiles/. What it sets is left to it. Raises HarnessError for a profile that isn't there.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile"), "--cores", str(cores)]
-    command += ["--rerun-incomplete", "--keep-going", "--scheduler", "greedy", "--nocolor"]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile"), "--nocolor"]
+    command += _engine_options(root, profile or os.environ.get("HARNESS_PROFILE", ""), cores)
     command += ["--config", f"paper={rules.paper}", f"scale={rules.scale}", f"results={rules.results}"]
     with log.open("wb") as file:
         return subprocess.Popen(
@@ -141,6 +151,21 @@ def start_workflow(root: Path, rules: Rules, cores: int, log: Path) -> subproces
             start_new_session=True,
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,
         )
+
+
+def _engine_options(root: Path, profile: str, cores: int) -> list[str]:
+    """The workflow engine's options: those of a run on this machine, or of a profile."""
+    gpus = [one for one in os.environ.get("HARNESS_GPUS", "").split(",") if one]
+    shared = ["--resources", f"gpu={len(gpus)}"] if gpus else []
+    if not profile:
+        return ["--cores", str(cores), "--rerun-incomplete", "--keep-going", "--scheduler", "greedy", *shared]
+    folder = next((one for one in (root / "envs" / "profiles" / profile, Path(profile)) if one.is_dir()), None)
+    if folder is None or not (folder / "config.yaml").is_file():
+        known = ", ".join(sorted(path.parent.name for path in (root / "envs" / "profiles").glob("*/config.yaml")))
+        raise HarnessError(f"--profile {profile}: no folder with a config.yaml; give one, or one of {known}")
+    settings = read_yaml(folder / "config.yaml") or {}
+    own = [] if "cores" not in settings else ["--cores", str(cores)]  # a queue counts jobs, this machine its cores
+    return ["--workflow-profile", str(folder), *own, *([] if "resources" in settings else shared)]
 
 
 def _die_with_parent() -> None:

@@ -2,19 +2,22 @@
 
 import shlex
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 
 from harness.data import checksum
 from harness.digest import cached_code_digest
 from harness.files import digest, file_sha256
 from harness.paths import checkout, other_results, results_folder
-from harness.plan import Stage, find_stage, pairs, parents, stacks, stages
+from harness.plan import Stage, dense_run, find_stage, pairs, parents, stacks, stages, tickets
 from harness.spec import Spec, load_spec
 from harness.spec.load import dump
 from harness.workflow.context import Context, Folders
+from harness.workflow.identity import identity, workflow_files
 from harness.workflow.reuse import waits
-from harness.workflow.selection import as_recorded
+from harness.workflow.selection import as_recorded, read_selection
+
+PARTS = ("collect", "claims", "report")  # the stages of the whole run whose digests its card records
 
 
 @dataclass(frozen=True)
@@ -51,14 +54,17 @@ class Rules:
             "table.parquet",
             "curves.parquet",
             "provenance.json",
+            "networks.json",
             "claims.json",
             "report/index.html",
             "report/report.md",
+            "card.json",
+            "ro-crate-metadata.json",
         )
         return [*self.stage_records(), *(f"{self.base}/{name}" for name in names)]
 
     def stage_records(self) -> list[str]:
-        """Records of all stages that prepare, train or compare."""
+        """Records of all stages that prepare, train, compare or pack."""
         data = sorted({setting.data for setting in self.spec.scale.experiments.values()})
         return [self._record(f"prepare/{name}") for name in data] + [
             self._record(stage.name) for stage in stages(self.spec)
@@ -86,21 +92,37 @@ class Rules:
         return stage_digest(self.spec, self._folders, find_stage(self.spec, name))[:16]
 
     def part_digest(self, part: str) -> str:
-        """What can change the table, the verdicts or the page, besides their inputs."""
-        settings: object = [stage.name for stage in stages(self.spec)]
-        if part in ("claims", "report"):
-            bands = {name: setting.calibration for name, setting in self.spec.scale.experiments.items()}
-            settings = [[dump(claim) for claim in self.spec.claims], bands]
-        if part == "report":
-            shown = {path.name: file_sha256(path) for path in sorted((self.spec.folder / "published").glob("*.csv"))}
-            experiments = {name: dump(experiment) for name, experiment in self.spec.experiments.items()}
-            settings = [settings, dump(self.spec.paper), dump(self.spec.scale), experiments, shown]
-        return digest([cached_code_digest(part), settings])[:16]
+        """What can change the table, the verdicts, the page or the card, besides their inputs."""
+        found, selection = part_digest(self.spec, part), read_selection(self._folders)
+        if part == "card" and selection:  # one of the files of which the card has checksums
+            return digest([found, {**selection, "finished": True}])[:16]
+        return found
+
+
+@lru_cache(maxsize=16)
+def part_digest(spec: Spec, part: str) -> str:
+    """Digest of what collect, claims, report or card depends on besides its inputs (16 hex digits)."""
+    settings: object = [stage.name for stage in stages(spec)]
+    if part == "claims":
+        bands = {name: setting.calibration for name, setting in spec.scale.experiments.items()}
+        settings = [[dump(claim) for claim in spec.claims], bands]
+    if part in ("report", "card"):
+        # what a selection of claims leaves of the scale, and what both name: checksums of the YAML and of the code
+        shown = [dump(spec.scale), [dump(claim) for claim in spec.claims], identity(spec)]
+        settings = shown
+    if part == "card":
+        files = {name: file_sha256(path) for name, path in workflow_files(checkout()).items()}
+        settings = [settings, files, *(part_digest(spec, name) for name in PARTS)]
+    return digest([cached_code_digest(part), settings])[:16]
 
 
 def stage_digest(spec: Spec, folders: Folders, stage: Stage) -> str:
-    """Digest of a training or stability stage."""
+    """Digest of a stage that trains, compares or packs."""
     context = Context(spec, folders, stage.experiment)
+    if stage.kind == "tickets":
+        packed = [context.key(run) for run in tickets(spec, stage)]
+        dense = [context.key(dense_run(stage.experiment, replicate)) for replicate in stage.replicates]
+        return digest([cached_code_digest("share"), context.setting.rewind_grid(), dense, packed])
     if stage.kind != "stability":
         keys: list[object] = [context.key(run) for stack in stacks(spec, stage) for run in stack]
         return digest([*keys, context.setting.snapshot_steps()] if stage.kind == "dense" else keys)

@@ -9,11 +9,16 @@ rule stability:
     params:
         name="{experiment}/c{chunk}/{what}-stability",
         digest=lambda wildcards: RULES.stage_digest(f"{wildcards.experiment}/c{wildcards.chunk}/{wildcards.what}-stability"),
-        run=RULES.arguments,
+        run=RUN,
     log:
         f"{BASE}/logs/{{experiment}}/c{{chunk}}/{{what}}-stability.log",
-    threads: 1
+    threads: ASKS.threads("stability")
     resources:
-        mem_mb=2000,
+        mem_mb=ASKS.memory("stability"),
+        runtime=ASKS.minutes("stability"),
+        gpu=ASKS.gpu("stability"),
+        gpu_manufacturer=ASKS.maker("stability"),
+    group:
+        ASKS.group("stability")
     shell:
-        "harness stage {params.name} {params.run} --threads {threads} > {log:q} 2>&1"
+        STAGE

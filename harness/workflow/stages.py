@@ -19,7 +19,12 @@ from harness.workflow.context import Context, Folders
 
 
 def run_stage(spec: Spec, folders: Folders, name: str, threads: int) -> None:
-    """Run one stage: prepare/<data set>, collect, claims, report, or one of `harness.plan.stages`."""
+    """Run one stage: prepare/<data set>, collect, claims, report, card, or one of `harness.plan.stages`."""
+    if name == "card":
+        from harness.share.card import card_stage
+
+        card_stage(spec, folders)
+        return
     if name in ("collect", "claims", "report"):
         from harness.workflow import judging  # needs pandas, which costs every training job a third of a second
 
@@ -48,11 +53,11 @@ def run_stage(spec: Spec, folders: Folders, name: str, threads: int) -> None:
 
 
 def made_with() -> dict[str, Any]:
-    """What can differ between machines and days: code revision, packages, processor."""
+    """What can differ between machines and days: code revision, packages, processor, container image."""
     from harness.workflow.environment import environment
 
     facts = environment()
-    return {key: facts[key] for key in ("code_revision", "tree_clean", "packages", "hardware")}
+    return {key: facts[key] for key in ("code_revision", "tree_clean", "packages", "hardware", "image")}
 
 
 def _prepare(folders: Folders, name: str, threads: int) -> dict[str, Any]:
@@ -69,7 +74,7 @@ def _prepare(folders: Folders, name: str, threads: int) -> dict[str, Any]:
 
 
 def _experiment_stage(spec: Spec, folders: Folders, name: str, threads: int) -> dict[str, Any]:
-    """Train or compare. Returns the facts for the stage's record: what it read, what it wrote, by checksum."""
+    """Train, compare or pack. Returns the facts for the stage's record: what it read, what it wrote, by checksum."""
     from harness.training.loop import Stopped
     from harness.training.store import SNAPSHOTS
     from harness.workflow.compare import compare_stage
@@ -90,6 +95,10 @@ def _experiment_stage(spec: Spec, folders: Folders, name: str, threads: int) -> 
         written = (folders.pairs(name), folders.curves(name))
         outputs = {path.name: file_sha256(path) for path in written}
         return {**facts, "training_seconds": 0.0, "steps": 0, **compared, "outputs": outputs}
+    if stage.kind == "tickets":
+        from harness.share.tickets import tickets_stage
+
+        return {**facts, "training_seconds": 0.0, "steps": 0, "outputs": tickets_stage(context, stage)}
     networks = sum(len(stack) for stack in stacks(spec, stage))
     heartbeat = Heartbeat(heartbeat_path(folders.progress, name), name, networks)
     try:

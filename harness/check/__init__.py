@@ -1,0 +1,1 @@
+"""The regression check: does a change of the code still support what the committed baseline supports?"""

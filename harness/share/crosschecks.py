@@ -1,0 +1,295 @@
+"""What a run's files say about each other: each function gives a line for every disagreement.
+
+Checksums in a card show that files are as they were when the card was written. Whoever alters a file can write a card
+to match; then the other files, which tell the same facts, give it away.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.analysis.interpolation import BATCH_NORM, barrier
+from harness.analysis.table import CURVE_COLUMNS, tidy
+from harness.claims.judge import judge, read_claims
+from harness.files import file_sha256
+from harness.plan import Pair, Stage, dense_run, pairs, parents, stacks, stages, steps_of
+from harness.report.summary import counts
+from harness.share import packs
+from harness.share.card import NOT_LISTED, shared_files
+from harness.share.given import Given
+from harness.share.noise import ROW
+from harness.share.tickets import pack_path
+from harness.training.store import SNAPSHOTS
+from harness.workflow.compare import _row
+from harness.workflow.context import Context
+from harness.workflow.environment import code_revision
+from harness.workflow.identity import distinct
+from harness.workflow.rules import stage_digest
+
+#: columns of the table that stand in no other file: their card's checksum alone holds them
+ALONE = ("train_loss", "test_loss", "validation_accuracy", "seconds")
+_CLOSE = 1e-9  # relative: the same arithmetic on another machine
+
+
+def files(given: Given) -> Iterator[str]:
+    """Every shared file against the card."""
+    base, listed = given.folders.base, given.card["files"]
+    there = {path.relative_to(base).as_posix(): path for path in shared_files(base)}
+    for name in sorted({*listed, *there}):
+        if name in NOT_LISTED:
+            continue
+        if name not in there:
+            yield f"{name}: is on the card and missing here"
+        elif name not in listed:
+            yield f"{name}: is not on the card"
+        elif there[name].stat().st_size != listed[name]["bytes"]:
+            yield f"{name}: {there[name].stat().st_size:,} bytes, the card says {listed[name]['bytes']:,}"
+        elif file_sha256(there[name]) != listed[name]["sha256"]:
+            yield f"{name}: its checksum is not the card's"
+
+
+def facts(given: Given) -> Iterator[str]:
+    """What the card says of the run against provenance.json, the claims and the networks."""
+    card, made = given.card, given.provenance
+    records = _stages(made)
+    said = {
+        "paper": made.get("paper"),
+        "scale": made.get("scale"),
+        "title": given.spec.paper.title,
+        "hardware": distinct(records, "hardware", {}),
+        "images": distinct(records, "image", ""),
+        "verdicts": counts(read_claims(given.folders.claims)),
+        "networks": sum(not name.endswith(SNAPSHOTS) for name in given.networks),
+        **{name: made.get(name) for name in ("harness_version", "packages", "started", "finished")},
+        **{name: made.get(name) for name in ("wall_clock_seconds", "network_core_seconds", "energy_joules")},
+    }
+    code = {"revision": made.get("code_revision"), "tree_clean": made.get("tree_clean")}
+    for name, value in said.items():
+        if card[name] != value:
+            yield f"card.json: {name}: {_short(card[name])}, the other files say {_short(value)}"
+    for name, value in code.items():
+        if card["code"][name] != value:
+            yield f"card.json: code: {name}: {_short(card['code'][name])}, provenance.json says {_short(value)}"
+
+
+def _stages(provenance: dict[str, Any]) -> list[dict[str, Any]]:
+    """The stages' records in provenance.json, as far as they are any."""
+    found = provenance.get("stages")
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def records(given: Given) -> Iterator[str]:
+    """The stages' records against provenance.json, each other, and the checksums of what they wrote."""
+    told = {str(one.get("stage")): one for one in _stages(given.provenance)}
+    names = [f"prepare/{name}" for name in sorted({one.data for one in given.spec.scale.experiments.values()})]
+    planned = {stage.name: stage for stage in stages(given.spec)}
+    for name in sorted(set(told) - {*names, *planned}):
+        yield f"provenance.json: stage {_short(name)}: is not in the plan"
+    for name in (*names, *planned):
+        place = f"stages/{name}.json"
+        record = given.record(name)
+        if record != told.get(name):
+            yield f"{place}: is not what provenance.json says of it"
+        stage = planned.get(name)
+        if stage is None:
+            continue
+        code = ("analysis", "training") if stage.kind == "stability" else ("training",)
+        known = given.same_code(*code, "data") and stage.kind != "tickets"
+        if known and record.get("digest") != stage_digest(given.spec, given.folders, stage):
+            yield f"{place}: its digest is not that of the spec's settings"
+        for parent in parents(given.spec, stage):
+            if record["inputs"].get(parent.name) != file_sha256(given.folders.stage(parent.name)):
+                yield f"{place}: was made from another stages/{parent.name}.json"
+        yield from (f"{place}: {line}" for line in _outputs(given, stage, record["outputs"]))
+
+
+def _outputs(given: Given, stage: Stage, outputs: dict[str, Any]) -> Iterator[str]:
+    """A stage's checksums against the files, or networks.json for networks."""
+    folders = given.folders
+    if stage.kind == "stability":
+        written = (folders.pairs(stage.name), folders.curves(stage.name))
+        expected = {path.name: file_sha256(path) for path in written}
+    elif stage.kind == "tickets":
+        packs = [pack_path(folders, stage.experiment, replicate) for replicate in stage.replicates]
+        expected = {path.relative_to(folders.base).as_posix(): file_sha256(path) for path in packs if path.is_file()}
+    else:
+        names = [run.id for stack in stacks(given.spec, stage) for run in stack]
+        names += [f"{name}{SNAPSHOTS}" for name in names] if stage.kind == "dense" else []
+        expected = {name: given.networks[name].sha256 for name in names if name in given.networks}
+        if stage.kind == "dense":  # snapshots of a run that diverged are stored, and not named
+            bad = {f"{name}{SNAPSHOTS}" for name in names if name in expected and given.networks[name].status != "ok"}
+            expected = {name: checksum for name, checksum in expected.items() if name not in bad}
+    for name in sorted({*expected, *outputs}):
+        if expected.get(name) != outputs.get(name):
+            yield f"its checksum of {name!r:.120} is not that of the file or of networks.json"
+
+
+def copies(given: Given) -> Iterator[str]:
+    """The crate against the card that it quotes, and the copy of the spec beside the page against the card."""
+    from harness.share.crate import crate
+
+    made = json.loads(json.dumps(crate(given.card, given.folders).metadata.generate()))
+    written, expected = _entities(given.read_object("ro-crate-metadata")), _entities(made)
+    # another version of the library or of the code may describe the same files in other words
+    same = given.same_machine and code_revision(Path(__file__).parent)[0] == given.card["code"]["revision"]
+    fields = None if same else ("sha256", "contentSize")
+    for name in sorted({*written, *expected}):
+        one, other = written.get(name, {}), expected.get(name, {})
+        if any(not alike(one.get(field), other.get(field)) for field in fields or {*one, *other}):
+            yield f"ro-crate-metadata.json: {name!r:.120}: is not what the card and provenance.json give"
+    for name, checksum in given.card["spec"].items():
+        place = f"report/workflow/papers/{given.card['paper']}/{name}"
+        if given.card["files"].get(place, {}).get("sha256") != checksum:
+            yield f"{place}: is not the spec that the card names"
+
+
+def _entities(crate: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """A crate's entities by name."""
+    graph = crate.get("@graph")
+    return {str(one.get("@id")): one for one in graph if isinstance(one, dict)} if isinstance(graph, list) else {}
+
+
+def networks(given: Given) -> Iterator[str]:
+    """networks.json against the plan: which runs, their keys, and the lineage of checksums between them."""
+    found, runs = given.networks, given.runs()
+    for name in sorted(set(found) - set(given.expected())):
+        yield f"networks.json: {name!r:.120}: is not in the plan"
+    contexts = {name: Context(given.spec, given.folders, name) for name in given.spec.scale.experiments}
+    for run in runs:
+        if run.id not in found:
+            yield f"networks.json: {run.id}: is missing"
+            continue
+        context, network = contexts[run.experiment], found[run.id]
+        dense = dense_run(run.experiment, run.replicate).id
+        if given.same_code("training") and network.key != context.key(run):
+            yield f"networks.json: {run.id}: its key is not that of the spec's settings"
+        wanted = steps_of(run, context.recipe.steps, context.setting.restart)
+        if network.steps != wanted:
+            yield f"networks.json: {run.id}: {network.steps} steps, the recipe has {wanted}"
+        for place, checksum in network.inputs.items():
+            name = f"{run.experiment}/{place}"
+            snapshot, _, step = name.rpartition("/")
+            of_snapshot = snapshot == f"{dense}{SNAPSHOTS}" and snapshot in found
+            expected = found[snapshot].parts.get(step) if of_snapshot else getattr(found.get(name), "sha256", None)
+            if checksum != expected:
+                yield f"networks.json: {run.id}: was trained from another {name!r:.120}"
+
+
+def table(given: Given) -> Iterator[str]:
+    """The table against networks.json, the plan and the pairs that the stability stages wrote."""
+    expected = tidy(_network_rows(given), _pair_rows(given)).set_index(ROW)
+    actual = given.table.set_index(ROW)
+    for key in actual.index.difference(expected.index):
+        yield f"table.parquet: {_named(key)}: is not in the plan"
+    for key in expected.index.difference(actual.index):
+        yield f"table.parquet: {_named(key)}: is missing"
+    common = expected.index.intersection(actual.index)
+    actual, expected = actual.loc[common], expected.loc[common]
+    for column in [column for column in expected if column not in ALONE]:
+        same = (actual[column] == expected[column]) | (actual[column].isna() & expected[column].isna())
+        for place in np.flatnonzero(~same.to_numpy(dtype=bool)).tolist():
+            key, one, other = common[place], actual[column].iloc[place], expected[column].iloc[place]
+            yield f"table.parquet: {_named(key)}: {column}: {_short(one)}, the other files say {_short(other)}"
+
+
+def _network_rows(given: Given) -> Iterator[dict[str, Any]]:
+    """The table's rows of networks as the plan and networks.json have them."""
+    for run in given.runs():
+        network = given.networks.get(run.id)
+        if network is not None:
+            yield {
+                **vars(run),
+                "id": run.id,
+                "density": packs.density(given, run) if network.status != "ancestor_diverged" else None,
+                **{name: getattr(network, name) for name in ("status", "steps", "test_accuracy", "train_accuracy")},
+            }
+
+
+def _pair_rows(given: Given) -> Iterator[pd.DataFrame]:
+    """The table's rows of pairs: described by the plan, measured by the stability stages."""
+    for stage in compared(given):
+        written = {
+            (one["run"], one["run_b"], one["comparison"]): one
+            for one in given.read_pairs(stage.name).to_dict("records")
+        }
+        planned = [(pair, (pair.run.id, pair.run_b.id, pair.comparison)) for pair in planned_pairs(given, stage)]
+        yield pd.DataFrame(
+            [{**written[key], **_row(pair, status(given, pair))} for pair, key in planned if key in written]
+        )
+
+
+def compared(given: Given) -> list[Stage]:
+    """The stages that compare networks."""
+    return [stage for stage in stages(given.spec) if stage.kind == "stability"]
+
+
+def planned_pairs(given: Given, stage: Stage) -> list[Pair]:
+    return [pair for group in pairs(given.spec, stage) for pair in group]
+
+
+def status(given: Given, pair: Pair) -> str:
+    """The first of two networks' statuses that is not ok."""
+    found = [given.networks[run.id].status for run in (pair.run, pair.run_b) if run.id in given.networks]
+    return next((one for one in found if one != "ok"), "ok")
+
+
+def lines(given: Given) -> Iterator[str]:
+    """The curves against the stages' own, and each instability against its curve."""
+    parts = [given.read_curves(stage.name) for stage in compared(given)]
+    whole = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+    if not given.curves[list(CURVE_COLUMNS)].equals(whole[list(CURVE_COLUMNS)]):
+        yield "curves.parquet: is not what the stages' curves make together"
+    errors = {key: part["error"].to_numpy() for key, part in given.curves.groupby(list(CURVE_COLUMNS[:4]))}
+    told = {
+        (one["run"], one["run_b"]): one for one in given.table.to_dict("records") if one["comparison"] == "data_order"
+    }
+    for stage in compared(given):
+        for pair in planned_pairs(given, stage):
+            key = (pair.run.id, pair.run_b.id)
+            if not pair.interpolated or status(given, pair) != "ok" or key not in told:
+                continue
+            for way, suffix in zip(BATCH_NORM, ("", "_reestimated"), strict=True):
+                for split in ("train", "test"):
+                    found = errors.get((*key, way, split))
+                    name = f"instability_{split}{suffix}"
+                    if found is None or not np.isclose(barrier(found), told[key][name], rtol=_CLOSE, atol=_CLOSE):
+                        yield f"table.parquet: {' and '.join(key)}: {name} is not its curve's"
+
+
+def claims(given: Given) -> Iterator[str]:
+    """claims.json against the verdicts that the table gives, judged again."""
+    bands = {name: one.calibration for name, one in given.spec.scale.experiments.items() if one.calibration}
+    told = {str(claim.get("id")): claim for claim in read_claims(given.folders.claims)}
+    made = {claim["id"]: claim for claim in judge(given.spec.claims, given.spec.scale_name, given.table, bands)}
+    for name in sorted({*told, *made}):
+        if name not in told or name not in made:
+            yield f"claims.json: {name!r:.60}: is {'missing' if name in made else 'not in the spec'}"
+            continue
+        for field in sorted({*told[name], *made[name]}):
+            one, other = told[name].get(field), made[name].get(field)
+            if not alike(one, other):
+                yield f"claims.json: {name}: {field}: {_short(one)}, judged again {_short(other)}"
+
+
+def alike(one: object, other: object) -> bool:
+    """Whether two JSON values are equal, numbers but for the last digits of another machine's arithmetic."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(alike(one[name], other[name]) for name in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(alike, one, other))
+    if isinstance(one, float) and isinstance(other, float | int):
+        return bool(np.isclose(one, other, rtol=_CLOSE, atol=0))
+    return type(one) is type(other) and one == other
+
+
+def _named(key: Iterable[str]) -> str:
+    row, run, other, comparison = key
+    return f"{run}" if row == "network" else f"{run} and {other} ({comparison})"
+
+
+def _short(value: object) -> str:
+    return f"{value.item() if isinstance(value, np.generic) else value!r:.100}"

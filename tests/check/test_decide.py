@@ -1,0 +1,130 @@
+"""What is a regression, what is only listed, and what is said when nothing changed."""
+
+import pytest
+
+from harness.check.decide import Report, Whole, compare, conclusion, unchanged
+
+from .results import ELSEWHERE, calibration, claim, results, rows
+
+WHOLE = Whole(("C1", "C2", "C10"), ("lenet", "resnet"))
+
+
+def outcome(kind, name, before=None, now=None, whole=WHOLE, partial=False) -> tuple[str, str]:
+    """Outcome and text of one finding, when `now` differs from the usual results."""
+    found = compare(results(**before or {}), results(**now or {}), whole, partial)
+    (finding,) = [one for one in found.findings if (one.kind, one.name) == (kind, name)]
+    assert found.failed == any(one.outcome == "failed" for one in found.findings)
+    return finding.outcome, finding.text
+
+
+def claims(**verdicts) -> dict:
+    return {"claims": {**results().claims, **{name: claim(verdict) for name, verdict in verdicts.items()}}}
+
+
+@pytest.mark.parametrize("verdict", ["inconclusive", "contradicted", "not tested"])
+def test_a_supported_claim_that_is_supported_no_longer_fails(verdict):
+    assert outcome("claim", "C1", now=claims(C1=verdict)) == ("failed", f"supported in the baseline, now {verdict}")
+
+
+@pytest.mark.parametrize(("was", "found"), [("inconclusive", "supported"), ("contradicted", "inconclusive")])
+def test_any_other_change_of_a_verdict_is_listed_and_fails_nothing(was, found):
+    report = compare(results(**claims(C2=was)), results(**claims(C2=found)), WHOLE, False)
+    assert [one.name for one in report.of("changed")] == ["C2"]
+    assert not report.failed
+
+
+def test_a_claim_that_was_never_supported_can_get_worse_without_failing():
+    assert outcome("claim", "C2", now=claims(C2="contradicted"))[0] == "changed"
+
+
+def test_a_supported_claim_can_not_be_dropped_from_the_scale_unseen():
+    without = {"claims": {name: one for name, one in results().claims.items() if name != "C1"}}
+    dropped = Whole(("C2", "C10"), WHOLE.experiments)
+    assert outcome("claim", "C1", now=without, whole=dropped)[0] == "failed"
+    assert outcome("claim", "C1", now=without, partial=True)[0] == "not compared"
+
+
+def test_a_prediction_that_was_changed_is_named_even_if_the_verdict_holds():
+    eased = {"claims": {**results().claims, "C1": claim(prediction="a wider region")}}
+    found, text = outcome("claim", "C1", now=eased)
+    assert found == "changed"
+    assert "its prediction in claims.yaml was changed" in text
+
+
+def test_numbers_that_change_on_the_same_machine_are_listed_and_on_another_are_not():
+    moved = {"claims": {**results().claims, "C1": claim(numbers="moved")}}
+    assert outcome("claim", "C1", now=moved) == ("changed", "supported as in the baseline; its numbers changed")
+    assert outcome("claim", "C1", now={**moved, "machines": ELSEWHERE})[0] == "same"
+
+
+def test_a_value_that_leaves_its_band_fails_and_one_that_was_outside_does_not():
+    inside, outside = ({"calibration": {"lenet": calibration(value)}} for value in (96.0, 95.9))
+    assert outcome("calibration", "lenet", inside, outside) == ("failed", "has left its calibration band")
+    assert outcome("calibration", "lenet", outside, outside)[0] == "same"
+    assert outcome("calibration", "lenet", outside, inside)[0] == "changed"
+    nothing = {"calibration": {"lenet": calibration(None)}}
+    assert outcome("calibration", "lenet", inside, nothing)[0] == "failed"
+
+
+def test_a_band_can_not_be_removed_or_moved_unseen():
+    unbanded = {"calibration": {"lenet": calibration(band=None)}}
+    assert outcome("calibration", "lenet", now=unbanded)[0] == "failed"
+    assert outcome("calibration", "lenet", now={"calibration": {}}, whole=Whole(WHOLE.claims, ()))[0] == "failed"
+    assert outcome("calibration", "lenet", now={"calibration": {}}, partial=True)[0] == "not compared"
+    wider = {"calibration": {"lenet": calibration(band=(0.0, 100.0))}}
+    assert outcome("calibration", "lenet", now=wider) == ("changed", "its calibration band was changed")
+    # the band in the checkout counts
+    elsewhere = {"calibration": {"lenet": calibration(band=(99.0, 100.0))}}
+    assert outcome("calibration", "lenet", now=elsewhere)[0] == "failed"
+    assert not compare(results(**unbanded), results(**unbanded), WHOLE, False).of("failed")
+
+
+def test_other_rows_fail_only_where_no_claim_stands_for_them():
+    other = {"tables": {"lenet": rows("other", networks=9)}}
+    assert outcome("table", "lenet", now=other)[0] == "changed"
+    smoke = {"judges_claims": False, "claims": {}}
+    found, text = outcome("table", "lenet", smoke, {**smoke, **other})
+    assert found == "failed"
+    assert "10 networks, 4 pairs; now 9 networks, 4 pairs" in text
+    assert outcome("table", "lenet", smoke, {**smoke, "tables": {}})[0] == "failed"
+    assert outcome("table", "lenet", now=other, partial=True)[0] == "not compared"
+
+
+def test_numbers_at_a_scale_that_judges_nothing_fail_nothing():
+    smoke = {"judges_claims": False, "claims": {}, "calibration": {}}
+    moved = {**smoke, "tables": {"lenet": rows(values="moved")}}
+    assert outcome("table", "lenet", smoke, moved) == ("changed", "the same rows; its numbers changed")
+    assert outcome("table", "lenet", smoke, {**moved, "machines": ELSEWHERE})[0] == "same"
+    report = compare(results(**smoke), results(**moved, machines=ELSEWHERE), WHOLE, False)
+    assert not unchanged(report)
+    assert conclusion(report) == "Every row is there; no other changes to look at."
+
+
+def conclusion_of(before=None, now=None, partial=False) -> str:
+    return conclusion(compare(results(**before or {}), results(**now or {}), WHOLE, partial))
+
+
+def test_the_conclusion_says_what_was_found():
+    assert conclusion_of().startswith("No result changed: every row")
+    assert conclusion_of(now={"machines": ELSEWHERE}).startswith("No result changed")  # equal bits are equal anywhere
+    without = {"claims": {"C1": claim()}}
+    assert conclusion_of(now=without, partial=True) == "No result that was run has changed, to the last bit."
+    assert conclusion_of(now=claims(C2="supported")) == (
+        "No regression: 1 claim is still supported; 1 other change to look at."
+    )
+    two = {**claims(C1="inconclusive"), "calibration": {"lenet": calibration(10.0)}}
+    assert conclusion_of(now=two) == "Regression: 1 claim, 1 calibration value."
+
+
+def test_curves_alone_are_a_change():
+    assert outcome("table", "lenet", now={"tables": {"lenet": rows(curves="moved")}})[0] == "changed"
+
+
+def test_nothing_compared_is_not_nothing_changed():
+    assert not unchanged(Report([], True, True))
+    assert outcome("claim", "C10")[0] == "same"
+
+
+def test_claims_come_in_the_papers_order():
+    report = compare(results(), results(), WHOLE, False)
+    assert [one.name for one in report.findings if one.kind == "claim"] == ["C1", "C2", "C10"]

@@ -1,0 +1,132 @@
+"""What a check writes, with names and titles that try to be more than text."""
+
+import io
+import json
+from xml.etree import ElementTree
+
+import pytest
+from junitparser import Failure, JUnitXml, Skipped
+from rich.console import Console
+
+from harness.check.decide import Finding, Report, Whole, compare
+from harness.check.outputs import Check, badge, junit, show, summary
+
+from .results import ELSEWHERE, calibration, claim, results, rows
+
+HOSTILE = '<script>alert("x")</script> & ]]> | [a](javascript:x) `b` **c** \x00\x1b[31m\ud800 [red]d[/red]\n# e'
+
+
+def check(before=None, now=None, partial=False, **more) -> Check:
+    one, other = results(**before or {}), results(**now or {})
+    report = compare(one, other, Whole(("C1", "C2", "C10"), ("lenet", "resnet")), partial)
+    facts = {"paper": "stabilizing-lth", "scale": "mini", "titles": {"C1": "A title"}, "where": "a file"}
+    return Check(**facts | {"before": one, "now": other, "report": report} | more)
+
+
+REGRESSION = {
+    "claims": {"C1": claim("inconclusive"), "C2": claim("supported")},
+    "calibration": {"lenet": calibration(50.0)},
+}
+
+
+def shown(found: Check) -> str:
+    console = Console(file=io.StringIO(), width=200, highlight=False)
+    show(found, console)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_junit_has_a_testcase_for_each_thing_compared():
+    found = check(now=REGRESSION, partial=True)
+    (suite,) = JUnitXml.fromstring(junit(found))
+    assert (suite.tests, suite.failures, suite.skipped, suite.errors) == (5, 2, 1, 0)
+    cases = {case.name: case for case in suite}
+    assert [case.classname.rpartition(".")[2] for case in suite] == ["claim"] * 3 + ["calibration", "table"]
+    (failure,) = cases["C1 A title"].result
+    assert isinstance(failure, Failure)
+    assert failure.message == "supported in the baseline, now inconclusive"
+    assert cases["C2"].system_out == "inconclusive in the baseline, now supported"
+    assert isinstance(cases["C10"].result[0], Skipped)
+    assert cases["C1 A title"].classname == "stabilizing-lth.mini.claim"
+
+
+def test_an_error_is_an_error_in_every_file():
+    found = Check("stabilizing-lth", "mini", error="the run did not finish")
+    (suite,) = JUnitXml.fromstring(junit(found))
+    assert (suite.tests, suite.errors) == (1, 1)
+    assert next(iter(suite)).result[0].message == "the run did not finish"
+    assert "❌" in summary(found)
+    assert "the run did not finish" in summary(found)
+    assert badge(found)["message"] == "unknown"
+
+
+def hostile() -> Check:
+    report = Report([Finding("claim", HOSTILE, "failed", HOSTILE, HOSTILE, HOSTILE)], False, True)
+    return check(report=report, titles={HOSTILE: HOSTILE}, where=HOSTILE, paper=HOSTILE, scale=HOSTILE)
+
+
+def test_hostile_labels_are_text_in_xml():
+    root = ElementTree.fromstring(junit(hostile()))
+    assert [node.tag for node in root.iter()] == ["testsuites", "testsuite", "testcase", "failure"]
+    said = next(root.iter("failure")).get("message")
+    assert said is not None
+    assert said.startswith('<script>alert("x")</script> & ]]> | [a](javascript:x)')
+    assert "\x00" not in said
+
+
+def test_hostile_labels_are_text_in_markdown():
+    lines = summary(hostile()).splitlines()
+    assert sum(line.startswith("#") for line in lines) == 1
+    for line in lines:
+        assert "<script" not in line
+        assert "](" not in line.replace("\\]\\(", "")
+    (row,) = [line for line in lines if line.startswith("| failed")]
+    assert row.replace("\\|", "").count("|") == 6  # five cells
+
+
+def test_hostile_labels_are_text_in_the_terminal_and_in_the_badge():
+    said = shown(hostile())
+    assert "[red]d[/red]" in said
+    assert "\x1b[31m" not in said
+    assert "\x00" not in said
+    assert json.loads(json.dumps(badge(hostile())))["message"] == "1 regression"
+
+
+def test_the_summary_names_what_failed_and_what_changed_and_counts_the_rest():
+    said = summary(check(now=REGRESSION))
+    assert "**Regression: 1 claim, 1 calibration value.**" in said
+    assert (
+        "| failed | claim C1 A title | supported | inconclusive | supported in the baseline, now inconclusive |" in said
+    )
+    assert "| changed | claim C2 | inconclusive | supported |" in said
+    assert "50.00% of 96 to 100%" in said
+    assert "2 failed, 1 changed, 1 same, 1 not compared." in said
+
+
+def test_a_scale_that_judges_nothing_says_so_everywhere():
+    smoke = {"judges_claims": False, "claims": {}, "calibration": {}}
+    found = check(smoke, smoke, scale="smoke")
+    for said in (shown(found), summary(found)):
+        assert "This scale judges no claim" in said
+        assert "not that its numbers are right" in said
+    assert badge(found) == {"schemaVersion": 1, "label": "smoke", "message": "runs", "color": "green"}
+
+
+def test_another_kind_of_machine_and_changed_code_are_named():
+    said = summary(check(now={"machines": ELSEWHERE, "code": {"training": "0" * 64}}))
+    assert "on one kind of processor, avx2 kernels, torch 2.14, numpy 2.4, this run on another kind" in said
+    assert "changed since then: training" in said
+    assert "No result changed" in said
+
+
+@pytest.mark.parametrize(
+    ("now", "message", "colour"),
+    [
+        ({}, "1 supported", "brightgreen"),
+        ({"claims": {**results().claims, "C2": claim()}}, "2 supported", "brightgreen"),
+        (REGRESSION, "2 regressions", "red"),
+        ({"tables": {"lenet": rows("other")}}, "1 supported", "brightgreen"),
+    ],
+)
+def test_the_badge(now, message, colour):
+    found = badge(check(now=now))
+    assert found == {"schemaVersion": 1, "label": "claims (mini)", "message": message, "color": colour}

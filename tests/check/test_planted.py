@@ -1,0 +1,174 @@
+"""`harness check` from outside: two bad changes of the training code are caught, a refactoring is not.
+
+Each change is made as a maintainer would make it, to the source in a checkout of its own, beside the results that the
+unchanged code left there, as a cache of results would. The baseline comes from the unchanged code on this machine, so
+nothing here depends on the machine's bits.
+
+The judging scale is mini, cut down to the fewest networks on which two of the paper's own claims, as claims.yaml puts
+them, are supported by a wide margin and which these faults must hit:
+
+* C17, rewinding: the ResNet-20's subnetwork matches the dense network when it is rewound to k = 150, and is clearly
+  more accurate than at k = 0. What is trained from another snapshot than that of its k can't be.
+* C1, pruning: LeNet's subnetwork at 10.7% density is as accurate as the dense network, and more accurate than a
+  randomly pruned one. A mask of large positive weights is neither.
+
+The fault in pruning would be caught by C17 too, at more cost; the refactoring is checked on LeNet for the same reason.
+Trainings are half as long as at the mini scale, the ResNet is pruned at once and LeNet in three levels: margins stay
+wide, and replicates are cheaper than steps.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness.check.baseline import read_baseline
+from harness.files import read_json
+from harness.paths import FIRST_PAPER, checkout
+
+CLAIMS = ("C1", "C17")
+LINE = {"points": 3, "train_samples": 100, "test_samples": 100}
+
+
+def smaller(scale: dict) -> dict:
+    """The mini scale with what C1 and C17 need, and shorter trainings."""
+    lenet, resnet = (scale["experiments"][name] for name in ("lenet", "resnet20-standard"))
+    lenet |= {"change": {"steps": 1000}, "pruning": {"fraction": 0.525}, "levels_per_job": 3}
+    lenet |= {"sweeps": [{"k": [0], "levels": 3, "at": {3: {"random_prune": 1}}}]}
+    resnet |= {"pruning": {"style": "one_shot", "densities": [0.168]}, "sweeps": [{"k": [0, 150], "levels": 1}]}
+    resnet |= {"change": {**resnet["change"], "steps": 1500, "drops": [750, 1125]}}
+    for setting, replicates in ((lenet, 10), (resnet, 9)):
+        setting |= {"replicates": replicates, "replicates_per_job": replicates, "dense_orders": [], "line": LINE}
+    del resnet["snapshots"], resnet["calibration"]
+    return {**scale, "experiments": {"lenet": lenet, "resnet20-standard": resnet}}
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of the project: its code, one paper, its results."""
+
+    root: Path
+
+    def check(self, *arguments: str) -> tuple[int, str]:
+        """`harness check` with this checkout's own code: exit status, and all that it said."""
+        command = [sys.executable, "-m", "harness.cli", "check", *arguments]
+        own = {"HARNESS_ROOT": str(self.root), "PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            command, cwd=self.root, env=os.environ | own, capture_output=True, text=True, timeout=1800, check=False
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    def copy(self, root: Path) -> "Checkout":
+        shutil.copytree(self.root, root, ignore=shutil.ignore_patterns("__pycache__", ".snakemake"))
+        return Checkout(root)
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        """Change one place of a source file."""
+        path = self.root / "harness" / file
+        text = path.read_text()
+        assert text.count(old) == 1, (file, old)
+        path.write_text(text.replace(old, new))
+
+    def trained(self) -> set[str]:
+        """The kinds of stages of the last run that trained networks in it."""
+        stages = read_json(self.root / "results" / "mini" / "provenance.json")["stages"]
+        return {stage["kind"] for stage in stages if stage["steps"]}
+
+    @property
+    def summary(self) -> str:
+        return (self.root / "check.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory) -> Checkout:
+    """The unchanged code after a run, with the baseline that it made."""
+    source, made = checkout(), Checkout(tmp_path_factory.mktemp("planted") / "unchanged")
+    package = Path(__file__).parents[2] / "harness"
+    shutil.copytree(package, made.root / "harness", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(source / "Snakefile", made.root)
+    paper = made.root / "papers" / FIRST_PAPER
+    shutil.copytree(source / "papers" / FIRST_PAPER, paper, ignore=shutil.ignore_patterns("baselines"))
+    scale = paper / "scales" / "mini.yaml"
+    scale.write_text(yaml.safe_dump(smaller(yaml.safe_load(scale.read_text()))))
+    claims = yaml.safe_load((paper / "claims.yaml").read_text())
+    for claim in claims:
+        if claim["id"] not in CLAIMS:
+            claim["scales"].pop("mini", None)
+    (paper / "claims.yaml").write_text(yaml.safe_dump(claims, sort_keys=False))
+    status, said = made.check("--write-baseline", "--cores", "2")
+    assert status == 0, said
+    assert read_baseline("committed", paper, FIRST_PAPER, "mini")[0].supported == set(CLAIMS)
+    return made
+
+
+def rewind_to_step_0(made: Checkout) -> None:
+    made.edit("workflow/train.py", '(f"{dense}{SNAPSHOTS}", f"k{run.k}/")', '(f"{dense}{SNAPSHOTS}", "k0/")')
+
+
+def prune_by_signed_value(made: Checkout) -> None:
+    made.edit("pruning/__init__.py", "weights[name].abs() for name in masks", "weights[name] for name in masks")
+
+
+def refactor(made: Checkout) -> None:
+    """Other names, another order of functions, another way to say the same."""
+    file = "pruning/__init__.py"
+    made.edit(file, "return round(total * density)", "kept = round(total * density)\n    return kept")
+    text = (made.root / "harness" / file).read_text()
+    start, end = text.index("def shuffled("), text.index("def remaining(")
+    moved = text[start:end].replace("rows", "pieces").replace("order", "positions")
+    (made.root / "harness" / file).write_text(f"{text[:start]}{text[end:].rstrip()}\n\n\n{moved.rstrip()}\n")
+
+
+CHANGES = {rewind_to_step_0: "C17", prune_by_signed_value: "C1", refactor: "C1"}
+
+
+@pytest.fixture(scope="module")
+def checks(unchanged, tmp_path_factory):
+    """Each change's checkout and the check of it, two at a time: most of a small run is one job after another."""
+    folder = tmp_path_factory.mktemp("changed")
+
+    def run(change, claim) -> tuple[Checkout, int, str]:
+        made = unchanged.copy(folder / change.__name__)
+        change(made)
+        return made, *made.check("--claims", claim, "--cores", "1", "--summary", "check.md", "--junit", "check.xml")
+
+    with ThreadPoolExecutor(2) as pool:
+        found: dict[object, Future] = {change: pool.submit(run, change, claim) for change, claim in CHANGES.items()}
+        yield found
+
+
+@pytest.mark.slow
+def test_rewinding_to_the_wrong_step_is_caught(checks):
+    made, status, said = checks[rewind_to_step_0].result()
+    assert status == 1, said
+    assert "Regression: 1 claim." in said
+    assert "| failed | claim C17 " in made.summary
+    assert "changed since then: training." in made.summary
+    assert made.trained() == {"dense", "levels"}
+    assert "<failure" in (made.root / "check.xml").read_text()
+
+
+@pytest.mark.slow
+def test_pruning_by_signed_value_is_caught(checks):
+    made, status, said = checks[prune_by_signed_value].result()
+    assert status == 1, said
+    assert "| failed | claim C1 " in made.summary
+    assert "changed since then: training." in made.summary
+
+
+@pytest.mark.slow
+def test_a_refactoring_that_changes_no_result_passes(checks, unchanged):
+    made, status, said = checks[refactor].result()
+    assert status == 0, said
+    assert "No result that was run has changed, to the last bit." in said
+    assert "changed since then: training." in made.summary
+    assert made.trained() == {"dense", "levels", "branches"}  # nothing was taken from the unchanged code's results
+    before, now = (read_json(one.root / "results/mini/runs/lenet/r0/k0/L3-imp-o0.json") for one in (unchanged, made))
+    assert before["key"] != now["key"]
+    assert before["parts"] == now["parts"]

@@ -1,0 +1,183 @@
+"""Jobs of a machine with several GPUs get one each by id; what a job asks for; the image that a run demands."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.paths import checkout
+from harness.spec import load_spec
+from harness.spec.resources import Resources, load_resources
+from harness.workflow.asks import Asks
+from harness.workflow.devices import take_device, uses_device
+from harness.workflow.image import check_required, delivery, digest_of, enter
+from harness.workflow.reproduce import _engine_options
+
+# a job that takes a GPU, notes when it had it, and keeps it for a while
+JOB = """
+import json, os, sys, time
+from harness.workflow.devices import take_device
+one = take_device()
+assert os.environ["CUDA_VISIBLE_DEVICES"] == one
+began = time.time()
+print(one, flush=True)
+time.sleep(float(sys.argv[2]))
+with open(sys.argv[1], "a") as log:
+    log.write(json.dumps([one, began, time.time()]) + "\\n")
+"""
+
+
+def start(folder, seconds, gpus="0,GPU-ab12"):
+    variables = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    variables |= {"HARNESS_GPUS": gpus, "HARNESS_GPU_LOCKS": str(folder / "locks")}
+    command = [sys.executable, "-c", JOB, str(folder / "log"), str(seconds)]
+    return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True)
+
+
+def test_no_two_jobs_have_one_gpu_at_once(tmp_path):
+    jobs = [start(tmp_path, 0.3) for _ in range(7)]
+    assert [job.wait(60) for job in jobs] == [0] * 7
+    held = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert len(held) == 7
+    assert {one for one, _, _ in held} == {"0", "GPU-ab12"}
+    for gpu in ("0", "GPU-ab12"):
+        spans = sorted((began, ended) for one, began, ended in held if one == gpu)
+        assert all(ended <= began for (_, ended), (began, _) in itertools.pairwise(spans))
+
+
+def test_a_killed_job_frees_its_gpu(tmp_path):
+    first = start(tmp_path, 60, gpus="3")
+    assert first.stdout.readline().strip() == "3"
+    second = start(tmp_path, 0, gpus="3")
+    time.sleep(0.5)
+    assert second.poll() is None  # it waits
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert second.stdout.readline().strip() == "3"
+    assert second.wait(30) == 0
+
+
+def test_a_queue_that_names_a_gpu_is_left_to_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("HARNESS_GPU_LOCKS", str(tmp_path))
+    monkeypatch.delenv("HARNESS_GPUS", raising=False)
+    assert take_device() == ""
+    monkeypatch.setenv("HARNESS_GPUS", "0,1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    assert take_device() == ""
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "7"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert [
+        name for name in ("prepare/digits", "lenet/c0/dense", "lenet/c0/tickets", "report") if uses_device(name)
+    ] == ["lenet/c0/dense"]
+    for wrong in ("0,0", "0,,1", "../x", "0 1"):
+        monkeypatch.setenv("HARNESS_GPUS", wrong)
+        with pytest.raises(HarnessError, match="different ids"):
+            take_device()
+
+
+def test_the_most_particular_entry_counts():
+    rules = {"default": {"minutes": 5, "memory_mb": 100}, "dense": {"minutes": 50, "gpu": 1}}
+    found = Resources.model_validate({"rules": rules, "experiments": {"lenet": {"default": {"minutes": 7}}}})
+    assert found.need("orders").minutes == 5
+    assert (found.need("dense").minutes, found.need("dense").gpu) == (50, 1)
+    assert (found.need("dense", "lenet").minutes, found.need("dense", "lenet").memory_mb) == (7, 100)
+
+
+@pytest.mark.parametrize("paper", ["stabilizing-lth", "linear-mode-connectivity"])
+@pytest.mark.parametrize("scale", ["smoke", "mini", "paper"])
+def test_the_papers_resources_name_what_there_is(paper, scale):
+    spec = load_spec(checkout(), paper, scale)
+    found = load_resources(spec.folder, scale)
+    data = {setting.data for setting in spec.scale.experiments.values()}
+    assert found.rules["default"].minutes
+    assert set(found.experiments) <= set(spec.scale.experiments) | data
+
+
+def test_what_rules_ask_for_and_how_jobs_are_grouped():
+    asks = Asks("stabilizing-lth", "mini")
+    lenet, resnet = (SimpleNamespace(experiment=name, chunk="0", k="20") for name in ("lenet", "resnet20-standard"))
+    assert asks.group("levels")(lenet) == asks.group("branches")(lenet) == "lenet-c0-k20"
+    assert asks.group("stability")(SimpleNamespace(experiment="lenet", chunk="0", what="k20")) == "lenet-c0-k20"
+    assert asks.group("dense")(SimpleNamespace(experiment="lenet", chunk="0")) == "lenet-c0-dense"
+    assert asks.group("levels")(resnet) is None
+    assert asks.gpu("levels")(lenet) is None
+    assert asks.memory("levels")(lenet, 2) == 2 * asks.memory("levels")(lenet, 1)
+    paper = Asks("stabilizing-lth", "paper")
+    assert paper.gpu("levels")(lenet) == 1
+    assert paper.threads("prepare")(SimpleNamespace(data="imagenet")) == 16
+
+
+def test_a_wrong_entry_is_one_line(tmp_path):
+    (tmp_path / "resources.yaml").write_text("mini: {rules: {default: {hours: 3}}}")
+    with pytest.raises(HarnessError, match=r"resources.yaml: mini.rules.default.hours: unknown field"):
+        load_resources(tmp_path, "mini")
+    assert load_resources(tmp_path / "none", "mini") == Resources()
+
+
+DIGEST = "sha256:" + "ab" * 32
+
+
+def test_an_image_is_named_by_its_digest(tmp_path, monkeypatch):
+    monkeypatch.delenv("HARNESS_REQUIRE_IMAGE", raising=False)
+    assert digest_of(f"docker://lth@{DIGEST}") == DIGEST
+    file = tmp_path / "lth.sif"
+    file.write_bytes(b"abc")
+    assert digest_of(str(file)) == "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    with pytest.raises(HarnessError, match="names no digest"):
+        digest_of("docker://lth:latest")
+    for name in ("HARNESS_IMAGE", "APPTAINER_BIND"):
+        monkeypatch.setenv(name, "")
+    with pytest.raises(HarnessError, match="but no image"):
+        enter({}, ["apptainer"], "results")
+    assert enter({"image": f"docker://lth@{DIGEST}"}, ["apptainer"], "/r") == f"docker://lth@{DIGEST}"
+    assert (os.environ["HARNESS_IMAGE"], os.environ["APPTAINER_BIND"]) == (DIGEST, "/r")
+    assert enter({"image": "docker://lth:latest"}, [], "results") is None
+
+
+def test_a_demanded_image_is_the_only_one(monkeypatch):
+    monkeypatch.setenv("HARNESS_REQUIRE_IMAGE", f"lth@{DIGEST}")
+    check_required(DIGEST)
+    for other in ("", DIGEST.replace("ab", "cd")):
+        with pytest.raises(HarnessError, match="Start it in the image demanded"):
+            check_required(other)
+    monkeypatch.setenv("HARNESS_REQUIRE_IMAGE", "latest")
+    with pytest.raises(HarnessError, match="not a digest"):
+        check_required(DIGEST)
+
+
+def test_a_volumes_outputs_are_copied_to_where_the_engine_wants_them(tmp_path):
+    kept = tmp_path / "volume" / "smoke" / "stages"
+    kept.mkdir(parents=True)
+    (kept / "a.json").write_text("made")
+    wanted = tmp_path / "s3" / "bucket" / "results" / "smoke" / "stages" / "a.json"
+    wanted.parent.mkdir(parents=True)
+    command = "true" + delivery("results/smoke", str(tmp_path / "volume"))
+    # what the engine's formatting leaves
+    command = command.replace("{{", "{").replace("}}", "}").replace("{output:q}", str(wanted))
+    subprocess.run(["bash", "-euo", "pipefail", "-c", command], check=True)
+    assert wanted.read_text() == "made"
+    assert delivery("results/smoke", "") == ""
+
+
+def test_a_profile_is_left_what_it_sets(tmp_path, monkeypatch):
+    monkeypatch.delenv("HARNESS_GPUS", raising=False)
+    root = checkout()
+    assert _engine_options(root, "", 3)[:2] == ["--cores", "3"]
+    assert _engine_options(root, "local", 3) == [
+        *("--workflow-profile", str(root / "envs" / "profiles" / "local")),
+        *("--cores", "3"),
+    ]
+    assert "--cores" not in _engine_options(root, "slurm", 3)
+    (tmp_path / "config.yaml").write_text("jobs: 5")
+    assert _engine_options(root, str(tmp_path), 3) == ["--workflow-profile", str(tmp_path)]
+    monkeypatch.setenv("HARNESS_GPUS", "0,1,2")
+    assert _engine_options(root, "local", 3)[-2:] == ["--resources", "gpu=3"]
+    with pytest.raises(HarnessError, match="one of container, kubernetes, local, slurm"):
+        _engine_options(root, "slrum", 3)
