@@ -52,7 +52,7 @@ localrules:
 
 rule all:
     input:
-        RULES.targets(),
+        RULES.targets(str(config.get("until", "report"))),
     default_target: True
 
 

@@ -11,8 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from harness import __version__
+from harness.check.commands import check
 from harness.errors import HarnessError
 from harness.paths import FIRST_PAPER, checkout, other_results, results_folder
+from harness.share import commands_remote
 from harness.share.commands_ticket import ticket
 from harness.share.commands_verify import compare, verify
 
@@ -30,6 +32,10 @@ CORES = os.cpu_count() or 1
 Claims = Annotated[str, typer.Option(help="Only what these claims need, such as C6,C7.")]
 Budget = Annotated[str, typer.Option(help="The most claims for so much core or GPU time, such as 20h or 90min.")]
 Cores = Annotated[int, typer.Option(min=1, help="Processor cores to use; each training takes one.")]
+Until = Annotated[str, typer.Option(help="How far to go: data, experiments or report.")]
+Profile = Annotated[
+    str, typer.Option(envvar="HARNESS_PROFILE", help="Where jobs run: a folder of envs/profiles/, or one of your own.")
+]
 
 
 def _console() -> Console:
@@ -70,11 +76,6 @@ def _results(results: Path) -> Path:
     return found.relative_to(root) if found.is_relative_to(root) else found
 
 
-app.add_typer(ticket, name="ticket")
-app.command()(verify)
-app.command()(compare)
-
-
 @app.command()
 def reproduce(
     paper: Paper = FIRST_PAPER,
@@ -86,6 +87,8 @@ def reproduce(
     every_replicate: Annotated[
         bool, typer.Option("--every-replicate", help="With --claims: all replicates of the scale, not the fewest.")
     ] = False,
+    until: Until = "report",
+    profile: Profile = "",
 ) -> None:
     """Run the paper's experiments at a scale and judge its claims. Run it again to go on from where it stopped.
 
@@ -95,20 +98,17 @@ def reproduce(
     whole, folders = _spec(paper, scale), _folders(paper, scale, results)
     from harness.calibrate import costs
     from harness.data import require
+    from harness.share.adopt import adopt, is_new, remember
     from harness.workflow.clock import start_clock, stop_clock
     from harness.workflow.live import Watcher, finished_line, watch
+    from harness.workflow.mend import forget_broken
     from harness.workflow.planning import Plan, chosen
-    from harness.workflow.reproduce import (
-        clear_heartbeats,
-        failures,
-        forget_broken,
-        only_run,
-        start_workflow,
-        stop_workflow,
-    )
-    from harness.workflow.rules import Rules
+    from harness.workflow.reproduce import clear_heartbeats, failures, only_run, start_workflow, stop_workflow
+    from harness.workflow.rules import UNTIL, Rules
     from harness.workflow.selection import as_selected, write_selection
 
+    if until not in UNTIL:
+        raise HarnessError(f"--until: {until!r}: unknown; choose one of {', '.join(UNTIL)}")
     console, root = _console(), checkout().resolve()
     selection = chosen(Plan(whole, folders), claims, budget, console)
     spec = as_selected(whole, selection, every_replicate)
@@ -117,6 +117,9 @@ def reproduce(
     rules = Rules(paper, scale, str(_results(results)))
     with only_run(root, folders.base):
         write_selection(folders, selection, budget, every_replicate)
+        if is_new(root, folders):
+            fit, stages = adopt(root, spec, folders, rules)
+            console.print(f"{folders.base}: results from elsewhere, {fit} of {stages} stages fit and stay as they are")
         for reason in forget_broken(spec, folders):
             console.print(f"running again {escape(reason)}")
         start_clock(folders)
@@ -125,7 +128,7 @@ def reproduce(
         watcher = Watcher(spec, folders, cost, cores)
         began, log = time.time(), folders.logs / "workflow.log"
         console.print(f"{escape(spec.paper.title)}: scale {scale}, {cores} cores. Log: {log}")
-        process = start_workflow(root, rules, cores, log)
+        process = start_workflow(root, rules, cores, log, until, profile)
         try:
             status = watch(process, watcher, console)
         except KeyboardInterrupt:
@@ -138,7 +141,11 @@ def reproduce(
             for reason in reasons:
                 Console(stderr=True, highlight=False).print(f"error: {escape(reason)}", soft_wrap=True)
             raise HarnessError(f"the run did not finish ({len(reasons)} stages failed); details in {log}")
+        if until != "report":
+            console.print(f"{folders.base}: {until} done")
+            return
         write_selection(folders, selection, budget, every_replicate, finished=True)
+        remember(root, folders)
     _show(folders, console)
     console.print(f"{finished_line(folders)}. Page: {folders.report / 'index.html'}")
 
@@ -226,6 +233,11 @@ def bench(
 
     options: dict[str, Any] = {"rounds": rounds, "quick": quick, "device": device, "cores": cores}
     measure(checkout().resolve(), paper, _results(results), _console(), only=only or [], **options)
+
+
+for _command in (verify, compare, check, commands_remote.push, commands_remote.pull, commands_remote.adopt):
+    app.command()(_command)
+app.add_typer(ticket, name="ticket")
 
 
 def _version(value: bool) -> None:

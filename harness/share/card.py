@@ -139,7 +139,7 @@ def _checksums(base: Path) -> dict[str, Shared]:
 
 def shared_files(base: Path) -> list[Path]:
     """The files of a run that a reader pulls, in the order of their names: no weights but those of its tickets."""
-    places = [base.glob("*"), *((base / name).rglob("*") for name in ("report", "tickets", "stages"))]
+    places = [base.glob("*"), *((base / name).rglob("*") for name in ("report", "tickets", "stages", "prepare"))]
     found = {path.relative_to(base).as_posix(): path for place in places for path in place if path.is_file()}
     return [found[name] for name in sorted(found) if SHARED.fullmatch(name) and not PART.fullmatch(found[name].name)]
 

@@ -24,10 +24,11 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 # what a run shares, and what it keeps to itself, below results/<scale>/
 SHARED = re.compile(
     rf"report/(?:{NAME}/)*{NAME}"
-    r"|(?:claims|provenance|networks|card|ro-crate-metadata|selection)\.json"
+    r"|(?:claims|metrics|provenance|networks|card|ro-crate-metadata)\.json"
     r"|(?:table|curves)\.parquet"
     rf"|tickets/{NAME}/r\d+\.safetensors"
-    rf"|stages/prepare/{NAME}\.json"
+    r"|stages/selection\.json"
+    rf"|prepare/{NAME}\.json"
     rf"|stages/{NAME}/c\d+/{NAME}\.(?:json|parquet)"
 )
 PRIVATE = re.compile(r"(?:runs|data|state|progress|logs)/.*|clock\.json", re.DOTALL)

@@ -13,9 +13,7 @@ from harness.training.store import SNAPSHOTS, Store
 from harness.workflow.clock import energy_joules, wall_clock_seconds
 from harness.workflow.context import Folders
 from harness.workflow.environment import environment
-
-# what networks.json keeps of a run's record
-NETWORK = ("key", "inputs", "sha256", "parts", "status", "steps", "test_accuracy", "train_accuracy")
+from harness.workflow.mend import PULLED
 
 
 def collect_stage(spec: Spec, folders: Folders) -> None:
@@ -33,12 +31,10 @@ def collect_stage(spec: Spec, folders: Folders) -> None:
 
 
 def networks(store: Store, records: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What was made from what: each run's key, inputs, checksums and accuracies, and the checksums of its snapshots."""
+    """Every run's record, and the checksums of its snapshots: what was made from what, for who lacks the networks."""
     found = {}
     for run, record in records.items():
-        found[run] = {name: record.get(name) for name in NETWORK}
-        if "trained_as" in record:
-            found[run]["trained_as"] = record["trained_as"]
+        found[run] = {name: value for name, value in record.items() if name != PULLED}
         if "snapshots" in record:
             snapshots = store.read(f"{run}{SNAPSHOTS}")
             found[f"{run}{SNAPSHOTS}"] = {name: snapshots[name] for name in ("key", "sha256", "parts")}

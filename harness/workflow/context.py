@@ -45,7 +45,7 @@ class Folders:
 
     @property
     def selection(self) -> Path:
-        return self.base / "selection.json"
+        return self.base / "stages" / "selection.json"
 
     @property
     def clock(self) -> Path:
@@ -63,7 +63,8 @@ class Folders:
         return self.base / "data" / f"{name}.json"
 
     def stage(self, name: str) -> Path:
-        return self.base / "stages" / f"{name}.json"
+        """A stage's record: prepare/<data set>.json, or below stages/."""
+        return self.base / (f"{name}.json" if name.startswith("prepare/") else f"stages/{name}.json")
 
     def pairs(self, name: str) -> Path:
         """The pairs table that a stability stage writes, beside its record."""
@@ -87,6 +88,10 @@ class Folders:
     @property
     def claims(self) -> Path:
         return self.base / "claims.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.base / "metrics.json"
 
     @property
     def networks(self) -> Path:

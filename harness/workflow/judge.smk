@@ -28,6 +28,7 @@ rule claims:
         f"{BASE}/table.parquet",
     output:
         f"{BASE}/claims.json",
+        f"{BASE}/metrics.json",
     params:
         name="claims",
         digest=RULES.part_digest("claims"),
@@ -77,6 +78,7 @@ rule card:
         f"{BASE}/networks.json",
         f"{BASE}/provenance.json",
         f"{BASE}/claims.json",
+        f"{BASE}/metrics.json",
         f"{BASE}/report/index.html",
         f"{BASE}/report/report.md",
     output:

@@ -8,7 +8,8 @@ import pandas as pd
 
 from harness.analysis.table import CURVE_COLUMNS, REAL, TABLE_COLUMNS, TEXT, WHOLE
 from harness.claims.judge import judge, read_claims, write_claims
-from harness.files import read_json
+from harness.claims.metrics import metrics
+from harness.files import read_json, write_json
 from harness.share.untrusted import read_checked_table
 from harness.spec import Spec
 from harness.spec.load import dump
@@ -25,9 +26,11 @@ __all__ = ["claims_stage", "collect_stage", "read_table", "report_stage", "scale
 
 
 def claims_stage(spec: Spec, folders: Folders) -> None:
-    """Judge the claims on the table."""
+    """Judge the claims on the table: claims.json, and metrics.json for those who compare numbers."""
     bands = {name: setting.calibration for name, setting in spec.scale.experiments.items() if setting.calibration}
-    write_claims(folders.claims, judge(spec.claims, spec.scale_name, read_table(folders.table, TABLE_COLUMNS), bands))
+    claims = judge(spec.claims, spec.scale_name, read_table(folders.table, TABLE_COLUMNS), bands)
+    write_json(folders.metrics, metrics(claims))
+    write_claims(folders.claims, claims)
 
 
 def report_stage(spec: Spec, folders: Folders) -> None:

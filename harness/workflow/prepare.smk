@@ -1,6 +1,6 @@
 rule prepare:
     output:
-        f"{BASE}/stages/prepare/{{data}}.json",
+        f"{BASE}/prepare/{{data}}.json",
     params:
         name="prepare/{data}",
         digest=lambda wildcards: RULES.data_digest(wildcards.data),

@@ -14,17 +14,12 @@ from pathlib import Path
 import psutil
 
 from harness.errors import HarnessError
-from harness.files import file_sha256, read_json
 from harness.plan import stages
-from harness.share.untrusted import check_name
 from harness.spec import Spec
 from harness.spec.load import read_yaml
-from harness.training.store import RECORD, SNAPSHOTS, Store
 from harness.workflow.context import Folders
 from harness.workflow.progress import heartbeat_path
-from harness.workflow.rules import Rules, stage_digest
-
-HASHED_UP_TO = 16 * 2**20  # bytes; larger artefacts are hashed when they are read
+from harness.workflow.rules import Rules
 
 
 @contextlib.contextmanager
@@ -62,86 +57,25 @@ def _is_snakemake(command: list[str]) -> bool:
     return any(Path(word).name == "snakemake" for word in command[:3])
 
 
-def forget_broken(spec: Spec, folders: Folders) -> list[str]:
-    """Delete the records of stages whose settings changed or whose artefacts are missing or altered.
-
-    The workflow then runs them again; what they had finished is found in the store. Returns a line for each.
-    """
-    store = Store(folders.runs)
-    forgotten = []
-    names = {f"prepare/{setting.data}": "" for setting in spec.scale.experiments.values()}
-    names |= {stage.name: stage_digest(spec, folders, stage) for stage in stages(spec)}
-    for name, expected in names.items():
-        path = folders.stage(name)
-        if not path.exists():
-            continue
-        reason = _broken(path, expected, name, folders, store)
-        if reason:
-            forgotten.append(f"{name}: {reason}")
-            path.unlink()
-    return forgotten
-
-
-def _broken(path: Path, expected: str, name: str, folders: Folders, store: Store) -> str:
-    """Why a stage's record can't be relied on, or ""."""
-    try:
-        record = read_json(path)
-        outputs = record["outputs"].items()
-        for output, _ in outputs:  # of a shared run the record is somebody else's, and names what is looked for
-            check_name(folders.runs, output)
-        if expected and record["digest"] != expected:
-            return "its settings, its code or the selection changed"
-    except (HarnessError, KeyError, TypeError, AttributeError):
-        return "its record is broken"
-    for output, checksum in outputs:
-        if name.startswith("prepare/"):
-            facts = folders.data(name.removeprefix("prepare/"))
-            if not facts.exists() or file_sha256(facts) != checksum:
-                return f"{facts} is missing or altered"
-            file, checksum = facts.with_suffix(".safetensors"), read_json(facts)["sha256"]
-        elif name.endswith("/tickets"):
-            file = folders.base / output
-        elif name.endswith("-stability"):
-            file = path.parent / output
-        else:
-            file = store.tensors_path(output)
-            if not _record_holds(store, output, checksum):
-                file = store.record_path(output)
-        if not file.exists() or file.suffix == RECORD or _altered(file, checksum):
-            # without its record the store does not hold this run any more, and trains it anew
-            store.record_path(output.removesuffix(SNAPSHOTS)).unlink(missing_ok=True)
-            return f"{file} is missing or altered"
-    return ""
-
-
-def _altered(file: Path, checksum: str) -> bool:
-    return file.stat().st_size <= HASHED_UP_TO and file_sha256(file) != checksum
-
-
-def _record_holds(store: Store, run: str, checksum: str) -> bool:
-    """Whether a run's record can be read and names these tensors."""
-    try:
-        return bool(store.read(run)["sha256"] == checksum)
-    except HarnessError:
-        return False
-
-
 def clear_heartbeats(spec: Spec, folders: Folders) -> None:
     """Forget the progress of an earlier run, so that the live view shows this one."""
     for stage in stages(spec):
         heartbeat_path(folders.progress, stage.name).unlink(missing_ok=True)
 
 
-def start_workflow(root: Path, rules: Rules, cores: int, log: Path, profile: str = "") -> subprocess.Popen[bytes]:
+def start_workflow(
+    root: Path, rules: Rules, cores: int, log: Path, until: str = "report", profile: str = ""
+) -> subprocess.Popen[bytes]:
     """Start snakemake in its own process group, its output in `log`.
 
-    `profile` (or HARNESS_PROFILE) is a folder with a config.yaml of the workflow engine, or the name of one in
+    `profile` is a folder with a config.yaml of the workflow engine, or the name of one in
     envs/profiles/. What it sets is left to it. Raises HarnessError for a profile that isn't there.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile"), "--nocolor"]
-    command += _engine_options(root, profile or os.environ.get("HARNESS_PROFILE", ""), cores)
-    command += ["--config", f"paper={rules.paper}", f"scale={rules.scale}", f"results={rules.results}"]
+    command += _engine_options(root, profile, cores)
+    settings = {"paper": rules.paper, "scale": rules.scale, "results": rules.results, "until": until}
+    command += ["--config", *(f"{name}={value}" for name, value in settings.items())]
     with log.open("wb") as file:
         return subprocess.Popen(
             command,

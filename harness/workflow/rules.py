@@ -17,6 +17,14 @@ from harness.workflow.identity import identity, workflow_files
 from harness.workflow.reuse import waits
 from harness.workflow.selection import as_recorded, read_selection
 
+UNTIL = ("data", "experiments", "report")  # how far a run goes
+# what the stages of the whole run write
+WRITTEN = {
+    "collect": ("table.parquet", "curves.parquet", "networks.json", "provenance.json"),
+    "claims": ("claims.json", "metrics.json"),
+    "report": ("report/index.html", "report/report.md"),
+    "card": ("card.json", "ro-crate-metadata.json"),
+}
 PARTS = ("collect", "claims", "report")  # the stages of the whole run whose digests its card records
 
 
@@ -48,27 +56,21 @@ class Rules:
         others = other_results(Path(self.results), checkout(), self.paper, self.scale)
         return Folders(Path(self.base), others)
 
-    def targets(self) -> list[str]:
-        """Everything that must exist at the end: an intermediate nobody lists would not be restored."""
-        names = (
-            "table.parquet",
-            "curves.parquet",
-            "provenance.json",
-            "networks.json",
-            "claims.json",
-            "report/index.html",
-            "report/report.md",
-            "card.json",
-            "ro-crate-metadata.json",
-        )
+    def targets(self, until: str = "report") -> list[str]:
+        """Everything that must exist at the end of UNTIL: an intermediate nobody lists would not be restored."""
+        if until == "data":
+            return self.prepared()
+        names = [name for part in WRITTEN for name in WRITTEN[part]] if until == "report" else []
         return [*self.stage_records(), *(f"{self.base}/{name}" for name in names)]
+
+    def prepared(self) -> list[str]:
+        """Records of the data sets."""
+        data = sorted({setting.data for setting in self.spec.scale.experiments.values()})
+        return [self._record(f"prepare/{name}") for name in data]
 
     def stage_records(self) -> list[str]:
         """Records of all stages that prepare, train, compare or pack."""
-        data = sorted({setting.data for setting in self.spec.scale.experiments.values()})
-        return [self._record(f"prepare/{name}") for name in data] + [
-            self._record(stage.name) for stage in stages(self.spec)
-        ]
+        return [*self.prepared(), *(self._record(stage.name) for stage in stages(self.spec))]
 
     def parents(self, name: str) -> list[str]:
         """Records of what a stage reads, and of the stages that train runs of its own for another experiment."""

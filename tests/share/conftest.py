@@ -1,6 +1,7 @@
-"""A whole tiny run with its card; tests that alter it take a copy."""
+"""A whole tiny run with its card, of which tests that alter it take a copy; a local S3 server."""
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from harness.files import write_text
 from harness.plan import stages
 from harness.workflow.context import Context, Folders
 from harness.workflow.stages import run_stage
+from tests.share.s3_server import Server, start
 from tests.workflow.conftest import tiny_context
 
 SWEEPS = [{"k": [0, 5], "levels": 2, "at": {2: {"imp": 2, "random_prune": 1, "snip": 1}}}]
@@ -55,3 +57,11 @@ def made(tmp_path_factory) -> Made:
 @pytest.fixture
 def copy(made, tmp_path) -> Made:
     return made.copy(tmp_path / "tiny")
+
+
+@pytest.fixture
+def s3() -> Iterator[Server]:
+    """An S3 server on loopback with an empty bucket."""
+    server = start()
+    yield server
+    server.end()
