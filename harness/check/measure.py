@@ -15,7 +15,7 @@ from harness.analysis.table import TABLE_COLUMNS, tidy
 from harness.check.baseline import Baseline, Calibration, ClaimResult, Rows
 from harness.claims import judge
 from harness.claims.table import Table
-from harness.digest import CODE, cached_code_digest
+from harness.digest import cached_code_digest
 from harness.files import digest, read_json
 from harness.plan import all_runs, stages
 from harness.spec import Spec
@@ -30,6 +30,7 @@ ROW_COLUMNS = (
     *("run", "run_b", "status", "steps", "density"),
 )
 CURVE_KEYS = ["run", "run_b", "batch_norm", "split", "alpha"]
+PARTS = ("data", "training", "analysis", "collect", "claims")  # of the code, on which numbers and verdicts depend
 PACKAGES = ("torch", "numpy")  # that compute what the kernels here do not
 
 
@@ -47,7 +48,7 @@ def measure(spec: Spec, folders: Folders) -> Baseline:
         paper=spec.paper.id,
         scale=spec.scale_name,
         judges_claims=spec.scale.judges_claims,
-        code={part: cached_code_digest(part) for part in CODE},
+        code={part: cached_code_digest(part) for part in PARTS},
         machines=machines(read_json(folders.stage(stage.name)) for stage in stages(spec)),
         claims=claims(spec, table),
         calibration=calibration(spec, table),

@@ -52,7 +52,7 @@ class Check:
             return []
         changed = [part for part, code in self.now.code.items() if self.before.code.get(part) != code]
         parts = f"changed since then: {', '.join(changed)}" if changed else "the same since then"
-        notes = [f"Baseline: {self.where}. The parts of the code that numbers depend on are {parts}."]
+        notes = [f"Baseline: {self.where}. Code on which numbers or verdicts depend: {parts}."]
         if not self.report.judges_claims:
             notes.append(LIMITS)
         if self.before.machines != self.now.machines:

@@ -29,7 +29,7 @@ from harness.spec.models import Setting
 from harness.training.recipe import learning_rate
 from harness.training.updates import Updater
 from harness.workflow.collect import networks
-from harness.workflow.reproduce import forget_broken
+from harness.workflow.mend import forget_broken
 from harness.workflow.rules import stage_digest
 from harness.workflow.stages import run_stage
 from tests.workflow.conftest import SETTING, tiny_context

@@ -7,7 +7,7 @@ from harness.files import read_json
 from harness.plan import all_runs, stages
 from harness.spec.claims import Claim
 from harness.workflow.context import Folders
-from harness.workflow.reproduce import forget_broken
+from harness.workflow.mend import forget_broken
 from harness.workflow.reuse import stored
 from harness.workflow.stages import run_stage
 

@@ -16,7 +16,7 @@ from harness.spec.claims import Claim
 from harness.spec.models import Experiment, Scale
 from harness.workflow import train as train_module
 from harness.workflow.context import Context, Folders
-from harness.workflow.reproduce import forget_broken
+from harness.workflow.mend import forget_broken
 from harness.workflow.reuse import remaining, stored, trained_as, waits
 from harness.workflow.rules import Rules
 from harness.workflow.selection import as_recorded, read_selection, write_selection
