@@ -15,7 +15,6 @@ from harness.share import dvc_command, remote
 from harness.share.remote import Tracked, tracked
 from harness.workflow.context import Folders
 from harness.workflow.mend import PULLED
-from tests.share.s3_server import start
 
 CARD = {
     "card": 1,
@@ -261,14 +260,6 @@ def project(root: Path, server, *names: str) -> Path:
 def git(root: Path, *arguments: str) -> None:
     identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
     subprocess.run(["git", *identity, *arguments], cwd=root, check=True, capture_output=True)
-
-
-@pytest.fixture
-def s3():
-    """An S3 server on loopback with an empty bucket."""
-    server = start()
-    yield server
-    server.end()
 
 
 @pytest.fixture

@@ -26,7 +26,8 @@ class Machine:
     def set(self, zone, used, name=None):
         place = self.folder / f"intel-rapl:{zone}"
         place.mkdir(exist_ok=True)
-        (place / "energy_uj").write_text(f"{used}\n")
+        (place / ".new").write_text(f"{used}\n")  # renamed: a counter is never read half-written
+        (place / ".new").rename(place / "energy_uj")
         (place / "max_energy_range_uj").write_text(f"{TURN}\n")
         if name:
             (place / "name").write_text(f"{name}\n")
