@@ -111,7 +111,7 @@ def read_baseline(reference: str, folder: Path, paper: str, scale: str) -> tuple
     if Path(reference).is_file():
         return _checked(_read(Path(reference)), reference, paper, scale), reference
     where = f"{reference}:{named}"
-    return _checked(_of_revision(reference, place), where, paper, scale), where
+    return _checked(_of_revision(reference, place, named), where, paper, scale), where
 
 
 def _read(path: Path) -> bytes:
@@ -122,17 +122,17 @@ def _read(path: Path) -> bytes:
         raise HarnessError(f"{path}: can't be read ({error.strerror})") from None
 
 
-def _of_revision(revision: str, place: Path) -> bytes:
-    """A file's content as of a git revision."""
+def _of_revision(revision: str, place: Path, named: str) -> bytes:
+    """The content of a file, `named` in messages, as of a git revision."""
     found = _git(place, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     if found is None:
-        raise HarnessError(f"--baseline {revision!r}: no such file, and no git revision of {place.parent}")
+        raise HarnessError(f"--baseline {revision!r}: no such file, and no git revision here")
     file = f"{found.decode().strip()}:./{place.parent.name}/{place.name}"
     size = _git(place, "cat-file", "-s", file)
     content = _git(place, "cat-file", "blob", file) if size is not None and int(size) <= LARGEST else None
     if content is None:
         what = "has no such file" if size is None else f"holds {int(size)} bytes, too many for a baseline"
-        raise HarnessError(f"--baseline {revision!r}: {place}: this revision {what}; give another, or a file")
+        raise HarnessError(f"--baseline {revision!r}: this revision {what}: {named}; give another, or a file")
     return content
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.check.baseline import Baseline, Calibration, ClaimResult, Rows
-from harness.report.formats import natural_key
+from harness.report.formats import interval, natural_key, number
 
 Outcome = Literal["failed", "changed", "same", "not compared"]
 Kind = Literal["claim", "calibration", "table"]
@@ -24,7 +24,8 @@ Kind = Literal["claim", "calibration", "table"]
 class Finding:
     """One thing compared: a claim, an experiment's calibration value, or its part of the table.
 
-    `exact`: its numbers are the baseline's to the last bit.
+    `before` and `now` are verdicts, values or counts of rows; `estimates` are a claim's. `exact`: its numbers are the
+    baseline's to the last bit.
     """
 
     kind: Kind
@@ -34,6 +35,7 @@ class Finding:
     before: str = ""
     now: str = ""
     exact: bool = False
+    estimates: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def _claim(name: str, before: ClaimResult | None, now: ClaimResult | None, whole
     was, found = before.verdict if before else "not in the baseline", now.verdict if now else ""
 
     def finding(outcome: Outcome, text: str, exact: bool = False) -> Finding:
-        return Finding("claim", name, outcome, text, was, found, exact)
+        return Finding("claim", name, outcome, text, was, found, exact, (_estimate(before), _estimate(now)))
 
     if now is None:
         if name in whole.claims:
@@ -147,6 +149,10 @@ def _table(name: str, before: Rows | None, now: Rows | None, partial: bool, stri
 
 def _numbers(alike: bool) -> str:
     return "its numbers changed" if alike else "its numbers differ, as they do between kinds of machine"
+
+
+def _estimate(one: ClaimResult | None) -> str:
+    return "" if one is None or one.interval is None else f"{number(one.estimate, False)} {interval(one.interval)}"
 
 
 def _value(one: Calibration | None) -> str:

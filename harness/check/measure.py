@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.analysis.table import TABLE_COLUMNS, tidy
+from harness.analysis.table import CURVE_COLUMNS, TABLE_COLUMNS, tidy
 from harness.check.baseline import Baseline, Calibration, ClaimResult, Rows
 from harness.claims import judge
 from harness.claims.table import Table
@@ -23,6 +23,8 @@ from harness.spec.claims import Cell
 from harness.spec.load import dump
 from harness.training.store import Store
 from harness.workflow.context import Folders
+from harness.workflow.judging import read_table
+from harness.workflow.mend import PULLED
 
 #: which rows there are, and of each network how many weights remain: settled by the scale, whatever the machine
 ROW_COLUMNS = (
@@ -37,13 +39,7 @@ PACKAGES = ("torch", "numpy")  # that compute what the kernels here do not
 def measure(spec: Spec, folders: Folders) -> Baseline:
     """The results of a finished run of the scale, or of what was selected of it. Raises HarnessError where it lacks a
     record."""
-    store = Store(folders.runs)
-    compared = [stage.name for stage in stages(spec) if stage.kind == "stability"]
-    table = tidy(
-        (store.read(run.id) for run in all_runs(spec)), [pd.read_parquet(folders.pairs(name)) for name in compared]
-    )
-    parts = [pd.read_parquet(folders.curves(name)) for name in compared]
-    curves = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+    table, curves = tables(spec, folders)
     return Baseline(
         paper=spec.paper.id,
         scale=spec.scale_name,
@@ -54,6 +50,21 @@ def measure(spec: Spec, folders: Folders) -> Baseline:
         calibration=calibration(spec, table),
         tables={name: rows(name, table, curves) for name in spec.scale.experiments},
     )
+
+
+def tables(spec: Spec, folders: Folders) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tidy table and all curves, from the records of networks and pairs.
+
+    Of a run that was pulled, whose records are not whole, the tables that came with it.
+    """
+    store = Store(folders.runs)
+    records = [store.read(run.id) for run in all_runs(spec)]
+    if any(record.get(PULLED) for record in records):
+        return read_table(folders.table, TABLE_COLUMNS), read_table(folders.all_curves, CURVE_COLUMNS)
+    compared = [stage.name for stage in stages(spec) if stage.kind == "stability"]
+    parts = [pd.read_parquet(folders.curves(name)) for name in compared]
+    table = tidy(records, [pd.read_parquet(folders.pairs(name)) for name in compared])
+    return table, pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
 
 
 def machines(records: Iterable[dict[str, Any]]) -> list[str]:

@@ -78,13 +78,19 @@ def show(check: Check, console: Console) -> None:
             table.add_column(name)
         for one in listed:
             style = COLOURS[one.outcome]
-            cells = (clean(text) for text in (one.before, one.now, one.text))
-            what = f"{one.kind} {check.titled(one)}"
-            table.add_row(Text(one.outcome, style=style), Text(what), *(Text(cell) for cell in cells))
+            table.add_row(Text(one.outcome, style=style), *(Text(clean(cell)) for cell in _cells(check, one)))
         console.print(table)
     for line in (_counts(report), *check.notes()):
         console.print(Text(clean(line)), soft_wrap=True)
     console.print(Text(check.conclusion(), style="bold red" if report.failed else "bold green"), soft_wrap=True)
+
+
+def _cells(check: Check, one: Finding) -> tuple[str, str, str, str]:
+    """What was compared, what it was and is, and what that means."""
+    before, now = (
+        f"{value} {estimate}".strip() for value, estimate in zip((one.before, one.now), one.estimates, strict=True)
+    )
+    return f"{one.kind} {check.titled(one)}", before, now, one.text
 
 
 def _counts(report: Report) -> str:
@@ -101,7 +107,9 @@ def junit(check: Check) -> str:
         case = TestCase(check.titled(one), f"{clean(check.paper)}.{clean(check.scale)}.{one.kind}")
         text = clean(one.text)
         if one.outcome == "failed":
-            case.result = [Failure(text, "regression")]
+            failure = Failure(text, "regression")
+            failure.text = clean("baseline: {1}; now: {2}".format(*_cells(check, one)))
+            case.result = [failure]
         elif one.outcome == "not compared":
             case.result = [Skipped(text)]
         else:
@@ -129,12 +137,7 @@ def summary(check: Check) -> str:
     if listed:
         lines += ["", "| | what | baseline | now | |", "|---|---|---|---|---|"]
         lines += [
-            "| "
-            + " | ".join(
-                escape_markdown(text)
-                for text in (one.outcome, f"{one.kind} {check.titled(one)}", one.before, one.now, one.text)
-            )
-            + " |"
+            "| " + " | ".join(escape_markdown(text) for text in (one.outcome, *_cells(check, one))) + " |"
             for one in listed
         ]
     if report:

@@ -38,9 +38,27 @@ class Network(BaseModel):
     parts: dict[str, str]
     inputs: dict[str, str] = {}
     status: Literal["ok", "diverged", "ancestor_diverged"] = "ok"
+    diverged_at: int | None = None
+    id: str = ""
+    experiment: str = ""
+    replicate: int = 0
+    k: int = 0
+    level: int = 0
+    branch: str = ""
+    data_order: int = 0
     steps: int = 0
+    snapshots: list[int] = []
+    density: float | None = None
+    remaining: int | None = None
+    prunable: int | None = None
     test_accuracy: float | None = None
+    test_loss: float | None = None
     train_accuracy: float | None = None
+    train_loss: float | None = None
+    validation_accuracy: float | None = None
+    validation_loss: float | None = None
+    seconds: float = 0.0
+    stack_seconds: float = 0.0
     trained_as: str | None = None
 
 

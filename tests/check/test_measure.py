@@ -5,11 +5,14 @@ import pandas as pd
 import pytest
 
 from harness.analysis.table import TABLE_COLUMNS
-from harness.check.measure import bits, calibration, claims, machines, rows
+from harness.check.measure import bits, calibration, claims, machines, rows, tables
 from harness.claims.judge import calibration_misfits
 from harness.claims.table import Table
 from harness.paths import checkout
 from harness.spec import load_spec
+from harness.training.store import Store
+from harness.workflow.context import Folders
+from harness.workflow.mend import PULLED
 from tests.claims.tables import COLUMNS, network, pair, table
 
 CURVES = pd.DataFrame(
@@ -116,3 +119,13 @@ def test_a_kind_of_machine_is_what_bits_depend_on():
 
     assert machines([record(), record(cores=64)]) == ["a processor, avx2 kernels, torch 2.14.0, numpy 2.4.0"]
     assert len(machines([record(), record(kernels="torch"), record(gpu="a GPU"), record(cpu="another")])) == 4
+
+
+def test_a_run_that_was_pulled_is_read_from_the_tables_that_came_with_it(tmp_path, monkeypatch):
+    spec, folders = load_spec(checkout(), "stabilizing-lth", "mini"), Folders(tmp_path)
+    pulled = made().fillna({"steps": 0}).astype({"steps": "int64"})
+    pulled.to_parquet(folders.table)
+    CURVES.to_parquet(folders.all_curves)
+    monkeypatch.setattr(Store, "read", lambda store, run: {"id": run, "sha256": "", PULLED: True})
+    found, curves = tables(spec, folders)
+    assert digests(found, curves) == digests(pulled)

@@ -44,6 +44,7 @@ def test_junit_has_a_testcase_for_each_thing_compared():
     (failure,) = cases["C1 A title"].result
     assert isinstance(failure, Failure)
     assert failure.message == "supported in the baseline, now inconclusive"
+    assert failure.text == "baseline: supported 1.50 [1.25, ∞]; now: inconclusive 1.50 [1.25, ∞]"
     assert cases["C2"].system_out == "inconclusive in the baseline, now supported"
     assert isinstance(cases["C10"].result[0], Skipped)
     assert cases["C1 A title"].classname == "stabilizing-lth.mini.claim"
@@ -95,9 +96,10 @@ def test_the_summary_names_what_failed_and_what_changed_and_counts_the_rest():
     said = summary(check(now=REGRESSION))
     assert "**Regression: 1 claim, 1 calibration value.**" in said
     assert (
-        "| failed | claim C1 A title | supported | inconclusive | supported in the baseline, now inconclusive |" in said
+        "| failed | claim C1 A title | supported 1.50 \\[1.25, ∞\\] | inconclusive 1.50 \\[1.25, ∞\\] | supported in"
+        in said
     )
-    assert "| changed | claim C2 | inconclusive | supported |" in said
+    assert "| changed | claim C2 | inconclusive 1.50" in said
     assert "50.00% of 96 to 100%" in said
     assert "2 failed, 1 changed, 1 same, 1 not compared." in said
 
