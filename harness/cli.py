@@ -103,23 +103,32 @@ def reproduce(
     from harness.workflow.live import Watcher, finished_line, watch
     from harness.workflow.mend import forget_broken
     from harness.workflow.planning import Plan, chosen
-    from harness.workflow.reproduce import clear_heartbeats, failures, only_run, start_workflow, stop_workflow
+    from harness.workflow.reproduce import (
+        clear_heartbeats,
+        end_with_dvc,
+        failures,
+        only_run,
+        start_workflow,
+        stop_workflow,
+    )
     from harness.workflow.rules import UNTIL, Rules
     from harness.workflow.selection import as_selected, write_selection
 
+    end_with_dvc()
     if until not in UNTIL:
         raise HarnessError(f"--until: {until!r}: unknown; choose one of {', '.join(UNTIL)}")
     console, root = _console(), checkout().resolve()
     selection = chosen(Plan(whole, folders), claims, budget, console)
     spec = as_selected(whole, selection, every_replicate)
     for setting in spec.scale.experiments.values():
-        require(setting.data)  # refuses a set that can't be had before anything is run
+        if not folders.stage(f"prepare/{setting.data}").exists():
+            require(setting.data)  # refuses a set that can't be had before anything is run
     rules = Rules(paper, scale, str(_results(results)))
     with only_run(root, folders.base):
         write_selection(folders, selection, budget, every_replicate)
         if is_new(root, folders):
             fit, stages = adopt(root, spec, folders, rules)
-            console.print(f"{folders.base}: results from elsewhere, {fit} of {stages} stages fit and stay as they are")
+            console.print(f"{folders.base}: finished results; {fit} of {stages} stages fit and stay as they are")
         for reason in forget_broken(spec, folders):
             console.print(f"running again {escape(reason)}")
         start_clock(folders)
@@ -194,12 +203,16 @@ def _show(folders: Any, console: Console) -> None:
 
 @app.command()
 def report(paper: Paper = FIRST_PAPER, scale: Scale = "mini", results: Results = Path("results")) -> None:
-    """Judge the claims and build the page again from a finished run's tables, without training anything."""
+    """Judge the claims and build the page and the card again from a finished run's tables, training nothing."""
     spec, folders = _run(paper, scale, results)
+    from harness.share.adopt import remember
+    from harness.share.card import card_stage
     from harness.workflow.judging import claims_stage, report_stage
 
     claims_stage(spec, folders)
     report_stage(spec, folders)
+    card_stage(spec, folders)
+    remember(checkout().resolve(), folders)
     _console().print(f"Page: {folders.report / 'index.html'}")
 
 

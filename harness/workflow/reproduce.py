@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from harness.spec.load import read_yaml
 from harness.workflow.context import Folders
 from harness.workflow.progress import heartbeat_path
 from harness.workflow.rules import Rules
+from harness.workflow.stages import end_with_parent
 
 
 @contextlib.contextmanager
@@ -55,6 +57,18 @@ def only_run(root: Path, base: Path) -> Iterator[None]:
 def _is_snakemake(command: list[str]) -> bool:
     """Whether a command line is `python -m snakemake ...` or `python .../bin/snakemake ...`."""
     return any(Path(word).name == "snakemake" for word in command[:3])
+
+
+def end_with_dvc() -> None:
+    """As a stage of `dvc repro`, end this process when that is gone: a killed one would leave a run that goes on."""
+    if "DVC_STAGE" not in os.environ:
+        return
+    for process in psutil.Process().parents():
+        with contextlib.suppress(psutil.Error):
+            if any(Path(word).name == "dvc" for word in process.cmdline()[:3]):
+                os.environ["HARNESS_PARENT"] = f"{process.pid}@{socket.gethostname()}"
+                end_with_parent()
+                return
 
 
 def clear_heartbeats(spec: Spec, folders: Folders) -> None:

@@ -48,7 +48,7 @@ def test_a_claim_then_the_whole_then_another_scale(made):
     assert networks(made) == {f"lenet/r{r}/{place}.json" for r in range(3) for place in places}
     assert verdicts(made)["C1"][0] == "supported"
     assert verdicts(made)["C2"] == ("not tested", "not selected: its runs were not asked for")
-    assert read_json(made.results / "selection.json") == {
+    assert read_json(made.results / "stages" / "selection.json") == {
         "budget": "",
         "claims": ["C1"],
         "every_replicate": False,
@@ -64,7 +64,7 @@ def test_a_claim_then_the_whole_then_another_scale(made):
 
     status, out, err = made.run(*run)
     assert status == 0, out + err
-    assert not (made.results / "selection.json").exists()
+    assert not (made.results / "stages" / "selection.json").exists()
     assert len(networks(made)) == 3 * (1 + 1 + 2 + 1 + 2 + 1)
     assert {name: made.checksums()[name] for name in first} == first
     assert {verdicts(made)[name][0] for name in ("C1", "C2")} == {"supported"}
