@@ -76,5 +76,5 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise HarnessError(f"{path}: missing. Run `harness reproduce` again: it makes what is missing.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # huge integers and deep nesting too
         raise HarnessError(f"{path}: not valid JSON ({error}). Delete it and run `harness reproduce` again.") from None

@@ -64,7 +64,7 @@ class Checkout:
         command = [sys.executable, "-m", "harness.cli", "check", "--cores", "1" if WORKER else "2", *arguments]
         own = {"HARNESS_ROOT": str(self.root), "PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1"}
         done = subprocess.run(
-            command, cwd=self.root, env=os.environ | own, capture_output=True, text=True, timeout=900, check=False
+            command, cwd=self.root, env=os.environ | own, capture_output=True, text=True, timeout=1800, check=False
         )
         return done.returncode, done.stdout + done.stderr
 

@@ -132,6 +132,7 @@ def context() -> str:
 @pytest.mark.slow
 def test_the_profiles_validator_finds_nothing_required_missing(made, tmp_path, monkeypatch):
     """Offline: the profiles come with the validator, the context from `context`."""
+    pytest.importorskip("rocrate_validator", reason="roc-validator is not installed: it wants an older rich")
     import requests
     from rocrate_validator import services
     from rocrate_validator.models import ValidationSettings
