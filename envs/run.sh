@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Runs harness sealed in its image: envs/run.sh IMAGE RESULTS ARGUMENTS..., such as
+#   envs/run.sh localhost/lth-harness:cpu results reproduce --scale smoke
+# No network, a read-only root, no capabilities, no root user; RESULTS is the one place that is written. DATA names a
+# folder of data sets to be read, GPUS=1 passes this machine's GPUs on. The image's digest is told to the run, which
+# keeps it with its results; HARNESS_REQUIRE_IMAGE=sha256:... refuses any other.
+set -euo pipefail
+here=$(dirname "$0")
+engine=${CONTAINER_ENGINE:-$(command -v podman >/dev/null && echo podman || echo docker)}
+image=$(bash "$here/image.sh" "${1:?usage: envs/run.sh IMAGE RESULTS ARGUMENTS...}")
+mkdir -p "${2:?usage: envs/run.sh IMAGE RESULTS ARGUMENTS...}"
+results=$(realpath "$2")
+shift 2
+options=(--rm --network none --read-only --tmpfs /tmp --cap-drop all --security-opt no-new-privileges --ipc private)
+options+=(--volume "$results:/results" --env "HARNESS_IMAGE=${image##*@}")
+if [ "$(id -u)" = 0 ]; then
+  chown -R 1000:1000 "$results"
+elif [ "$engine" = podman ]; then
+  options+=(--userns keep-id --user "$(id -u):$(id -g)")
+else
+  options+=(--user "$(id -u):$(id -g)")
+fi
+for name in HARNESS_REQUIRE_IMAGE HARNESS_KERNELS HARNESS_DEVICE HARNESS_GPUS; do
+  [ -z "${!name:-}" ] || options+=(--env "$name")
+done
+[ -z "${DATA:-}" ] || options+=(--volume "$(realpath "$DATA"):/data:ro")
+if [ -n "${GPUS:-}" ]; then
+  [ "$engine" = docker ] && options+=(--gpus all) || options+=(--device nvidia.com/gpu=all)
+fi
+exec "$engine" run "${options[@]}" ${RUN_OPTIONS:-} "$image" "$@"
