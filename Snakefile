@@ -2,7 +2,6 @@
 # Other scales and papers: --config scale=smoke paper=stabilizing-lth
 # In containers: --software-deployment-method apptainer --config image=docker://NAME@sha256:DIGEST
 import os
-import socket
 import sys
 
 from snakemake.utils import min_version
@@ -11,12 +10,13 @@ min_version("9.20")
 
 # rules call the `harness` that is installed beside this snakemake, activated environment or not
 os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
-# a stage ends when this process is gone, so that kill -9 leaves no orphan that goes on writing
-os.environ["HARNESS_PARENT"] = f"{os.getpid()}@{socket.gethostname()}"
 
 from harness.workflow.asks import Asks
-from harness.workflow.image import delivery, enter
+from harness.workflow.image import delivery, enter, place
 from harness.workflow.rules import Rules
+
+# a stage ends when this process is gone, so that kill -9 leaves no orphan that goes on writing
+os.environ["HARNESS_PARENT"] = f"{os.getpid()}@{place()}"
 
 RULES = Rules(
     paper=str(config.get("paper", "stabilizing-lth")),

@@ -225,9 +225,12 @@ def stage(
     threads: Annotated[int, typer.Option(min=1)] = 1,
 ) -> None:
     """Run one stage of the workflow (what the rules call)."""
+    from harness.workflow.devices import take_device, uses_device
     from harness.workflow.stages import end_with_parent, run_stage
 
     end_with_parent()
+    if uses_device(name):
+        take_device()  # before CUDA is started
     run_stage(*_run(paper, scale, results), name, threads)
 
 

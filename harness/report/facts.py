@@ -81,7 +81,7 @@ def _available(data: Data, figure: str) -> str:
     """What of a published figure the tables hold: values that can be compared, or less, in words."""
     rows = data.published
     rows = rows[(rows["figure"] == figure) | rows["figure"].str.startswith(f"{figure}-")]
-    values = rows[rows["measure"].isin(ran.MEASURES) & (rows["obtained"] != "text")]
+    values = rows[rows["obtained"].isin(("printed", "digitised"))]
     if len(values):
         kinds = values["obtained"].value_counts().sort_index()
         return ", ".join(f"{n} values {formats.clean(kind)}" for kind, n in kinds.items())

@@ -16,6 +16,7 @@ KINDS = ("prepare", "dense", "orders", "levels", "branches", "stability", "ticke
 SHOWN = 12  # digits of a checksum; card.json has all of them
 MEASURES = {
     "test_accuracy": "test accuracy, %",
+    "train_accuracy": "training accuracy, %",
     "distance": "distance, L2",
     "angle": "angle, °",
     "instability_test": "instability, points",

@@ -47,9 +47,10 @@ def compare(
     try:
         spec = load_spec(root, found.b.paper, found.b.scale)
         titles = {name: experiment.title for name, experiment in spec.experiments.items()}
+        stable = spec.paper.stable_below
     except HarnessError:  # a scale that this checkout does not have
-        titles = {}
-    path = write_page(found, titles, page or found_results / "compare")
+        titles, stable = {}, None
+    path = write_page(found, titles, page or found_results / "compare", stable.value if stable else None)
     console.print(f"Page: {escape(str(path))}", soft_wrap=True)
 
 

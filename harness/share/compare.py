@@ -206,10 +206,14 @@ def _differences_table(differences: list[Difference]) -> Table:
     return table
 
 
-def write_page(found: Found, titles: Mapping[str, str], out: Path) -> Path:
-    """Write out/compare.html, which needs no other file. `titles` are the experiments'. Returns its path."""
+def write_page(found: Found, titles: Mapping[str, str], out: Path, stable_below: float | None = None) -> Path:
+    """Write out/compare.html, which needs no other file, and return its path.
+
+    `titles` are the experiments'; networks with an instability (points) under `stable_below` are stable.
+    """
     experiments = {name: {"title": title} for name, title in titles.items()}
-    both = Both.of(found.a.table, found.b.table, experiments, {one.cell for one in found.tables.exceeding})
+    marked = {one.cell for one in found.tables.exceeding}
+    both = Both.of(found.a.table, found.b.table, experiments, marked, stable_below)
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=select_autoescape(enabled_extensions=("html", "html.j2"), default=True, default_for_string=True),

@@ -42,12 +42,18 @@ class Both:
     a: Data
     b: Data
     marked: Collection[Cell]
+    stable_below: float | None = None  # the paper's threshold of instability, in points
 
     @classmethod
     def of(
-        cls, a: pd.DataFrame, b: pd.DataFrame, experiments: Mapping[str, Mapping[str, Any]], marked: Collection[Cell]
+        cls,
+        a: pd.DataFrame,
+        b: pd.DataFrame,
+        experiments: Mapping[str, Mapping[str, Any]],
+        marked: Collection[Cell],
+        stable_below: float | None = None,
     ) -> "Both":
-        return cls(Data.of(a, experiments=experiments), Data.of(b, experiments=experiments), marked)
+        return cls(Data.of(a, experiments=experiments), Data.of(b, experiments=experiments), marked, stable_below)
 
     def names(self) -> list[str]:
         """Experiments of both runs."""
@@ -165,7 +171,7 @@ def against_k(both: Both, row: Row, fewest: int = 1) -> Figure | None:
                 cell = Cell(experiment, branch, k, 0 if branch == "dense" else level, row.comparison, row.measure)
                 _ring(ax, both, pair[1], where, "k", k, cell)
         if row.measure.startswith("instability"):
-            instability_axis(ax, named=len(ks) > 2)
+            instability_axis(ax, named=len(ks) > 2, stable=both.stable_below)
         elif row.comparison:
             ax.set_ylim(0)
         k_axis(ax, ks, estimates.total_steps(both.b.table, experiment))

@@ -6,7 +6,6 @@ import fcntl
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from harness.plan import stages
 from harness.spec import Spec
 from harness.spec.load import read_yaml
 from harness.workflow.context import Folders
+from harness.workflow.image import place
 from harness.workflow.progress import heartbeat_path
 from harness.workflow.rules import Rules
 from harness.workflow.stages import end_with_parent
@@ -66,7 +66,7 @@ def end_with_dvc() -> None:
     for process in psutil.Process().parents():
         with contextlib.suppress(psutil.Error):
             if any(Path(word).name == "dvc" for word in process.cmdline()[:3]):
-                os.environ["HARNESS_PARENT"] = f"{process.pid}@{socket.gethostname()}"
+                os.environ["HARNESS_PARENT"] = f"{process.pid}@{place()}"
                 end_with_parent()
                 return
 

@@ -4,7 +4,6 @@ import contextlib
 import os
 import resource
 import signal
-import socket
 import sys
 import threading
 import time
@@ -16,6 +15,7 @@ from harness.files import file_sha256, write_json
 from harness.plan import find_stage, parents, stacks
 from harness.spec import Spec
 from harness.workflow.context import Context, Folders
+from harness.workflow.image import place
 
 
 def run_stage(spec: Spec, folders: Folders, name: str, threads: int) -> None:
@@ -115,7 +115,7 @@ def _experiment_stage(spec: Spec, folders: Folders, name: str, threads: int) -> 
 def end_with_parent() -> None:
     """End this process when the workflow engine that started it is gone (kill -9 leaves its jobs running)."""
     pid, _, host = os.environ.get("HARNESS_PARENT", "").partition("@")
-    if not pid or host != socket.gethostname():
+    if not pid or host != place():
         return
     try:
         parent = psutil.Process(int(pid))
