@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.analysis.table import CURVE_COLUMNS, TABLE_COLUMNS, tidy
+from harness.analysis.table import CURVE_COLUMNS, TABLE_COLUMNS
 from harness.check.baseline import Baseline, Calibration, ClaimResult, Rows
 from harness.claims import judge
 from harness.claims.table import Table
@@ -22,9 +22,10 @@ from harness.spec import Spec
 from harness.spec.claims import Cell
 from harness.spec.load import dump
 from harness.training.store import Store
+from harness.workflow import collect
 from harness.workflow.context import Folders
 from harness.workflow.judging import read_table
-from harness.workflow.mend import PULLED
+from harness.workflow.reuse import PULLED
 
 #: which rows there are, and of each network how many weights remain: settled by the scale, whatever the machine
 ROW_COLUMNS = (
@@ -61,10 +62,7 @@ def tables(spec: Spec, folders: Folders) -> tuple[pd.DataFrame, pd.DataFrame]:
     records = [store.read(run.id) for run in all_runs(spec)]
     if any(record.get(PULLED) for record in records):
         return read_table(folders.table, TABLE_COLUMNS), read_table(folders.all_curves, CURVE_COLUMNS)
-    compared = [stage.name for stage in stages(spec) if stage.kind == "stability"]
-    parts = [pd.read_parquet(folders.curves(name)) for name in compared]
-    table = tidy(records, [pd.read_parquet(folders.pairs(name)) for name in compared])
-    return table, pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+    return collect.tables(spec, folders, records)
 
 
 def machines(records: Iterable[dict[str, Any]]) -> list[str]:

@@ -28,7 +28,8 @@ from harness.spec import Spec
 from harness.spec.load import describe, read_yaml
 from harness.training.store import SNAPSHOTS, Store
 from harness.workflow.context import Folders
-from harness.workflow.mend import PULLED, at_hand, graph
+from harness.workflow.mend import at_hand, graph
+from harness.workflow.reuse import PULLED
 from harness.workflow.rules import WRITTEN
 
 STAGES = ("data", "experiments", "report")  # of dvc.yaml

@@ -1,6 +1,7 @@
 """The collect stage: the tidy table, all curves, the networks' checksums, and what was run, on what, for how long."""
 
 import datetime
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -13,21 +14,26 @@ from harness.training.store import SNAPSHOTS, Store
 from harness.workflow.clock import energy_joules, wall_clock_seconds
 from harness.workflow.context import Folders
 from harness.workflow.environment import environment
-from harness.workflow.mend import PULLED
+from harness.workflow.reuse import PULLED
 
 
 def collect_stage(spec: Spec, folders: Folders) -> None:
     """Write table.parquet, curves.parquet, networks.json and provenance.json."""
     store = Store(folders.runs)
     records = {run.id: store.read(run.id) for run in all_runs(spec)}
-    compared = [stage.name for stage in stages(spec) if stage.kind == "stability"]
-    table = tidy(records.values(), [pd.read_parquet(folders.pairs(name)) for name in compared])
-    parts = [pd.read_parquet(folders.curves(name)) for name in compared]
-    curves = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+    table, curves = tables(spec, folders, records.values())
     write_atomically(folders.table, lambda path: table.to_parquet(path, index=False))
     write_atomically(folders.all_curves, lambda path: curves.to_parquet(path, index=False))
     write_json(folders.networks, networks(store, records))
     write_json(folders.provenance, provenance(spec, folders))
+
+
+def tables(spec: Spec, folders: Folders, records: Iterable[dict[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tidy table and all curves, from the records of networks and what the comparing stages wrote."""
+    compared = [stage.name for stage in stages(spec) if stage.kind == "stability"]
+    parts = [pd.read_parquet(folders.curves(name)) for name in compared]
+    table = tidy(records, [pd.read_parquet(folders.pairs(name)) for name in compared])
+    return table, pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
 
 
 def networks(store: Store, records: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -15,11 +15,10 @@ from harness.plan import Stage, parents, stacks, stages
 from harness.spec import Spec
 from harness.training.store import SNAPSHOTS, Store
 from harness.workflow.context import Folders
-from harness.workflow.reuse import waits
+from harness.workflow.reuse import PULLED, waits
 from harness.workflow.rules import stage_digest
 
 HASHED_UP_TO = 16 * 2**20  # bytes; larger artefacts are hashed when they are read
-PULLED = "pulled"  # set in a run's record when its tensors stayed where it was trained
 BROKEN, AWAY, HERE = "broken", "away", "here"
 
 

@@ -1,13 +1,17 @@
 """Nothing twice: which runs of a scale are one training, which stage waits for another's, and what is there already."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import chain
+from typing import Any
 
 from harness.plan import Run, Stage, all_runs, dense_run, stacks, stages
 from harness.sharing import drawing_alike
 from harness.spec import Spec
-from harness.training.store import SNAPSHOTS
+from harness.training.store import SNAPSHOTS, Store
 from harness.workflow.context import Context, Folders
+
+PULLED = "pulled"  # set in a run's record when its tensors stayed where it was trained
 
 
 def contexts(spec: Spec, folders: Folders) -> dict[str, Context]:
@@ -51,7 +55,8 @@ def stored(spec: Spec, folders: Folders) -> dict[Run, bool]:
     """The runs of the scale that are finished, and whether each lies with another scale or experiment.
 
     Reads records alone: a file that is altered is found when its run is taken. A run counts when what it started from
-    counts too, with the checksums in its record.
+    counts too, with the checksums in its record. One whose tensors stayed where it was trained counts: it is trained
+    again only if new work starts from it.
     """
     if not any(Folders(base).runs.exists() for base in (folders.base, *folders.others)):
         return {}
@@ -60,7 +65,10 @@ def stored(spec: Spec, folders: Folders) -> dict[Run, bool]:
     there: dict[Run, bool] = {}
     for run in all_runs(spec):
         context = found[run.experiment]
-        for store, name, record in context.store.candidates(run.id, context.key(run)):
+        key = context.key(run)
+        for store, name, record in chain(
+            context.store.candidates(run.id, key), _left_elsewhere(context.store, run.id, key)
+        ):
             if not _lineage(run, record, sums) or not _kept(context, run, record):
                 continue
             sums[run.id] = record["sha256"]
@@ -70,6 +78,14 @@ def stored(spec: Spec, folders: Folders) -> dict[Run, bool]:
             there[run] = store is not context.store
             break
     return there
+
+
+def _left_elsewhere(store: Store, run: str, key: str) -> Iterator[tuple[Store, str, dict[str, Any]]]:
+    """The run's record, if it came without tensors."""
+    if store.record_path(run).exists() and not store.tensors_path(run).exists():
+        record = store.read(run)
+        if record.get(PULLED) and record.get("key") == key:
+            yield store, run, record
 
 
 def _kept(context: Context, run: Run, record: dict[str, object]) -> bool:

@@ -12,7 +12,7 @@ from harness.paths import checkout
 from harness.spec import load_spec
 from harness.training.store import Store
 from harness.workflow.context import Folders
-from harness.workflow.mend import PULLED
+from harness.workflow.reuse import PULLED
 from tests.claims.tables import COLUMNS, network, pair, table
 
 CURVES = pd.DataFrame(

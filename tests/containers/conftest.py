@@ -33,10 +33,6 @@ events_logger = "file"
 """
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "containers: needs podman, SLURM and minutes (.ci/containers runs these)")
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """These tests run when they are asked for by their marker, and else not."""
     if "containers" not in str(config.option.markexpr):

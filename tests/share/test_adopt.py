@@ -12,7 +12,8 @@ from harness.share.card import read_card
 from harness.training.store import Store
 from harness.workflow import collect, mend
 from harness.workflow.context import Context, Folders
-from harness.workflow.mend import PULLED, forget_broken
+from harness.workflow.mend import forget_broken
+from harness.workflow.reuse import PULLED, stored
 from harness.workflow.rules import WRITTEN
 from harness.workflow.stages import run_stage
 from tests.workflow.conftest import tiny_context
@@ -182,6 +183,16 @@ def test_networks_json_of_somebody_is_believed_only_with_the_stages_checksums(pu
     mend.restore_records(pulled.spec, pulled.folders)
     assert not pulled.store.record_path("lenet/r0/k0/L0-dense-o0").exists()
     assert not list(pulled.folders.base.parent.rglob("evil*"))
+
+
+def test_a_plan_counts_what_stayed_elsewhere_as_trained(pulled):
+    runs = set(all_runs(pulled.spec))
+    assert stored(pulled.spec, pulled.folders) == {}
+    mend.restore_records(pulled.spec, pulled.folders)
+    assert stored(pulled.spec, pulled.folders) == dict.fromkeys(runs, False)
+    lost = pulled.store.record_path("lenet/r1/k5/L1-imp-o0")
+    write_json(lost, {**read_json(lost), "key": "another"})
+    assert {run.id for run in runs - set(stored(pulled.spec, pulled.folders))} >= {"lenet/r1/k5/L1-imp-o0"}
 
 
 def test_the_parts_of_the_whole_run_fit_as_far_as_their_files_are_those_of_the_card(copy):

@@ -14,7 +14,7 @@ from harness.files import read_json, write_json
 from harness.share import dvc_command, remote
 from harness.share.remote import Tracked, tracked
 from harness.workflow.context import Folders
-from harness.workflow.mend import PULLED
+from harness.workflow.reuse import PULLED
 
 CARD = {
     "card": 1,
