@@ -28,7 +28,9 @@ BASE = RULES.base
 # where jobs keep the results when it is no folder of this machine: a volume that all pods of a cluster see
 VOLUME = str(config.get("volume", ""))
 RUN = (RULES if not VOLUME else Rules(RULES.paper, RULES.scale, VOLUME)).arguments
-STAGE = "harness stage {params.name} {params.run} --threads {threads} > {log:q} 2>&1" + delivery(BASE, VOLUME)
+# a stage refuses if code or settings where it runs, in an image or on a node, are not those of this digest
+STAGE = "harness stage {params.name} {params.run} --digest {params.digest} --threads {threads} > {log:q} 2>&1"
+STAGE += delivery(BASE, VOLUME)
 
 
 # with --software-deployment-method apptainer, every rule in a container of its own

@@ -223,6 +223,7 @@ def stage(
     scale: Scale = "mini",
     results: Results = Path("results"),
     threads: Annotated[int, typer.Option(min=1)] = 1,
+    digest: Annotated[str, typer.Option(help="Refuse if code or settings here have another digest.")] = "",
 ) -> None:
     """Run one stage of the workflow (what the rules call)."""
     from harness.workflow.devices import take_device, uses_device
@@ -231,7 +232,7 @@ def stage(
     end_with_parent()
     if uses_device(name):
         take_device()  # before CUDA is started
-    run_stage(*_run(paper, scale, results), name, threads)
+    run_stage(*_run(paper, scale, results), name, threads, digest)
 
 
 @app.command()

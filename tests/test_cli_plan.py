@@ -215,13 +215,15 @@ def test_every_rule_is_known_and_calls_one_stage():
     for name, body in RULES.items():
         assert re.search(r"^    shell:\n        STAGE$", body, re.MULTILINE), name
         assert re.search(r"^        name=\S", body, re.MULTILINE), name
+        assert re.search(r"^        digest=\S", body, re.MULTILINE), name
 
 
 def test_every_rule_passes_the_threads_that_it_declares():
     for name, body in RULES.items():
         assert re.search(rf'^    threads: ASKS\.threads\("{name}"\)$', body, re.MULTILINE), name
     (call,) = re.findall(r'^STAGE = "(harness stage .*?) >', (checkout() / "Snakefile").read_text(), re.MULTILINE)
-    assert call.split() == ["harness", "stage", "{params.name}", "{params.run}", "--threads", "{threads}"]
+    options = ["--digest", "{params.digest}", "--threads", "{threads}"]
+    assert call.split() == ["harness", "stage", "{params.name}", "{params.run}", *options]
 
 
 @pytest.mark.parametrize(("options", "expected"), [([], 1), (["--threads", "1"], 1), (["--threads", "4"], 4)])
@@ -232,7 +234,7 @@ def test_a_stage_runs_with_the_threads_that_its_rule_passes(monkeypatch, options
     monkeypatch.setattr("harness.workflow.stages.run_stage", lambda *arguments: seen.append(arguments))
     result = CliRunner().invoke(cli.app, ["stage", "lenet/c0/dense", "--scale", "smoke", "--results", "r", *options])
     assert result.exit_code == 0, result.output
-    ((spec, folders, name, threads),) = seen
+    ((spec, folders, name, threads, _),) = seen
     assert (spec.scale_name, folders.base.resolve(), name, threads) == (
         "smoke",
         (checkout() / "r/smoke").resolve(),

@@ -11,15 +11,22 @@ from typing import Any
 
 import psutil
 
+from harness.digest import PACKAGE
+from harness.errors import HarnessError
 from harness.files import file_sha256, write_json
+from harness.paths import checkout
 from harness.plan import find_stage, parents, stacks
 from harness.spec import Spec
 from harness.workflow.context import Context, Folders
 from harness.workflow.image import place
 
 
-def run_stage(spec: Spec, folders: Folders, name: str, threads: int) -> None:
-    """Run one stage: prepare/<data set>, collect, claims, report, card, or one of `harness.plan.stages`."""
+def run_stage(spec: Spec, folders: Folders, name: str, threads: int, expected: str = "") -> None:
+    """Run one stage: prepare/<data set>, collect, claims, report, card, or one of `harness.plan.stages`.
+
+    `expected` is the digest with which the workflow was made, for stages that train, compare or pack. Raises
+    HarnessError if code or settings here have another one.
+    """
     if name == "card":
         from harness.share.card import card_stage
 
@@ -36,7 +43,7 @@ def run_stage(spec: Spec, folders: Folders, name: str, threads: int) -> None:
     facts = (
         _prepare(folders, name, threads)
         if name.startswith("prepare/")
-        else _experiment_stage(spec, folders, name, threads)
+        else _experiment_stage(spec, folders, name, threads, expected)
     )
     finished = time.time()
     record = {
@@ -73,7 +80,7 @@ def _prepare(folders: Folders, name: str, threads: int) -> dict[str, Any]:
     return {"kind": "prepare", "outputs": outputs, **nothing}
 
 
-def _experiment_stage(spec: Spec, folders: Folders, name: str, threads: int) -> dict[str, Any]:
+def _experiment_stage(spec: Spec, folders: Folders, name: str, threads: int, expected: str) -> dict[str, Any]:
     """Train, compare or pack. Returns the facts for the stage's record: what it read, what it wrote, by checksum."""
     from harness.training.loop import Stopped
     from harness.training.store import SNAPSHOTS
@@ -90,6 +97,12 @@ def _experiment_stage(spec: Spec, folders: Folders, name: str, threads: int) -> 
         "digest": stage_digest(spec, folders, stage),
         "inputs": {parent.name: file_sha256(folders.stage(parent.name)) for parent in parents(spec, stage)},
     }
+    if not facts["digest"].startswith(expected):
+        raise HarnessError(
+            f"{name}: the code in {PACKAGE} or the settings in {checkout()} are not those of the checkout that started "
+            f"the workflow (digest {facts['digest'][: len(expected)]}, not {expected}). Build the image, or install "
+            "the package, from that checkout"
+        )
     if stage.kind == "stability":
         compared = compare_stage(context, stage, threads)
         written = (folders.pairs(name), folders.curves(name))

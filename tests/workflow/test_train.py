@@ -17,6 +17,7 @@ from harness.training.partial import read_partial, write_partial
 from harness.training.state import State
 from harness.workflow import train as train_module
 from harness.workflow.progress import Heartbeat
+from harness.workflow.rules import stage_digest
 from harness.workflow.stages import run_stage
 from harness.workflow.train import starting_point, train_stack, train_stage
 
@@ -101,6 +102,18 @@ def test_a_run_made_with_other_settings_is_not_taken(finished):
     run = dense_run("lenet", 0)
     assert finished.store.find(run.id, finished.key(run)) is not None
     assert finished.store.find(run.id, "another key") is None
+
+
+def test_a_stage_refuses_other_code_or_settings_than_the_workflows(tmp_path):
+    context = tiny_context(tmp_path)
+    digest = stage_digest(context.spec, context.folders, find_stage(context.spec, "lenet/c0/dense"))[:16]
+    for other in (tiny_context(tmp_path, change={"steps": 250}), context):
+        expected = digest if other is not context else "0" * 16
+        with pytest.raises(HarnessError, match="are not those of the checkout that started the workflow"):
+            run_stage(other.spec, other.folders, "lenet/c0/dense", 1, expected)
+    assert not context.folders.runs.exists()
+    run_stage(context.spec, context.folders, "lenet/c0/dense", 1, digest)
+    assert context.folders.stage("lenet/c0/dense").exists()
 
 
 def cut_off_dense(context, monkeypatch):
