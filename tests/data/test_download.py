@@ -124,6 +124,14 @@ def test_without_a_network_the_message_says_how_to_do_it_by_hand(folder, small, 
     assert not list(folder.rglob("*.gz*"))
 
 
+def test_where_torchvision_is_not_installed_one_line_says_so(folder, small, serve, monkeypatch):
+    monkeypatch.setattr(archives, "find_spec", lambda name: None)
+    with pytest.raises(
+        HarnessError, match=r"can't be downloaded: torchvision, .* is not installed here\. By hand: put"
+    ):
+        fetch(at(small[0], closed_port(serve)))
+
+
 def test_another_file_than_published_is_not_kept(folder, small, serve):
     published, files = small
     served = serve(dict.fromkeys(files, b"something else"))
