@@ -23,7 +23,8 @@ REAL = (
     "instability_train_reestimated",
 )
 TABLE_COLUMNS = (*TEXT, *WHOLE, *REAL)
-CURVE_COLUMNS = ("run", "run_b", "batch_norm", "split", "alpha", "error")
+CURVE_KEYS = ["run", "run_b", "batch_norm", "split", "alpha"]
+CURVE_COLUMNS = (*CURVE_KEYS, "error")
 
 
 def tidy(records: Iterable[dict[str, Any]], pairs: Iterable[pd.DataFrame]) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.analysis.table import CURVE_COLUMNS, TABLE_COLUMNS
+from harness.analysis.table import CURVE_COLUMNS, CURVE_KEYS, TABLE_COLUMNS
 from harness.check.baseline import Baseline, Calibration, ClaimResult, Rows
 from harness.claims import judge
 from harness.claims.table import Table
@@ -32,7 +32,6 @@ ROW_COLUMNS = (
     *("row", "experiment", "replicate", "k", "level", "branch", "data_order", "data_order_b", "comparison"),
     *("run", "run_b", "status", "steps", "density"),
 )
-CURVE_KEYS = ["run", "run_b", "batch_norm", "split", "alpha"]
 PARTS = ("data", "training", "analysis", "collect", "claims")  # of the code, on which numbers and verdicts depend
 PACKAGES = ("torch", "numpy")  # that compute what the kernels here do not
 

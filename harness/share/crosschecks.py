@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis.interpolation import BATCH_NORM, barrier
-from harness.analysis.table import CURVE_COLUMNS, tidy
+from harness.analysis.table import CURVE_COLUMNS, CURVE_KEYS, tidy
 from harness.claims.judge import judge, read_claims
 from harness.files import file_sha256
 from harness.plan import Pair, Stage, dense_run, pairs, parents, stacks, stages, steps_of
@@ -240,10 +240,10 @@ def status(given: Given, pair: Pair) -> str:
 def lines(given: Given) -> Iterator[str]:
     """The curves against the stages' own, and each instability against its curve."""
     parts = [given.read_curves(stage.name) for stage in compared(given)]
-    whole = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+    whole = pd.concat([part for part in parts if len(part)] or parts).sort_values(CURVE_KEYS, ignore_index=True)
     if not given.curves[list(CURVE_COLUMNS)].equals(whole[list(CURVE_COLUMNS)]):
         yield "curves.parquet: is not what the stages' curves make together"
-    errors = {key: part["error"].to_numpy() for key, part in given.curves.groupby(list(CURVE_COLUMNS[:4]))}
+    errors = {key: part["error"].to_numpy() for key, part in given.curves.groupby(CURVE_KEYS[:4])}
     told = {
         (one["run"], one["run_b"]): one for one in given.table.to_dict("records") if one["comparison"] == "data_order"
     }

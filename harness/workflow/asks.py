@@ -44,11 +44,13 @@ class Asks:
         return "nvidia"
 
     def group(self, rule: Rule) -> Callable[[Wildcards], str | None]:
-        """One job of the queue for all of a chunk with one rewind iteration, or for its dense networks."""
+        """One job of the queue for all of a chunk with one rewind iteration, or for its dense networks, or to judge."""
 
         def name(wildcards: Wildcards) -> str | None:
             if not self.need(rule, wildcards).grouped:
                 return None
+            if not hasattr(wildcards, "experiment"):
+                return "judging"
             part = getattr(wildcards, "what", None) or (f"k{wildcards.k}" if hasattr(wildcards, "k") else "dense")
             return f"{wildcards.experiment}-c{wildcards.chunk}-{part}"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.analysis.table import tidy
+from harness.analysis.table import CURVE_KEYS, tidy
 from harness.files import read_json, write_atomically, write_json
 from harness.plan import all_runs, stages
 from harness.spec import Spec
@@ -33,7 +33,8 @@ def tables(spec: Spec, folders: Folders, records: Iterable[dict[str, Any]]) -> t
     compared = [stage.name for stage in stages(spec) if stage.kind == "stability"]
     parts = [pd.read_parquet(folders.curves(name)) for name in compared]
     table = tidy(records, [pd.read_parquet(folders.pairs(name)) for name in compared])
-    return table, pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+    curves = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+    return table, curves.sort_values(CURVE_KEYS, ignore_index=True)  # however the run was cut into jobs
 
 
 def networks(store: Store, records: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -19,6 +19,8 @@ rule collect:
         runtime=ASKS.minutes("collect"),
         gpu=ASKS.gpu("collect"),
         gpu_manufacturer=ASKS.maker("collect"),
+    group:
+        ASKS.group("collect")
     shell:
         STAGE
 
@@ -41,6 +43,8 @@ rule claims:
         runtime=ASKS.minutes("claims"),
         gpu=ASKS.gpu("claims"),
         gpu_manufacturer=ASKS.maker("claims"),
+    group:
+        ASKS.group("claims")
     shell:
         STAGE
 
@@ -66,6 +70,8 @@ rule report:
         runtime=ASKS.minutes("report"),
         gpu=ASKS.gpu("report"),
         gpu_manufacturer=ASKS.maker("report"),
+    group:
+        ASKS.group("report")
     shell:
         STAGE
 
@@ -96,5 +102,7 @@ rule card:
         runtime=ASKS.minutes("card"),
         gpu=ASKS.gpu("card"),
         gpu_manufacturer=ASKS.maker("card"),
+    group:
+        ASKS.group("card")
     shell:
         STAGE

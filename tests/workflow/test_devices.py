@@ -107,6 +107,7 @@ def test_what_rules_ask_for_and_how_jobs_are_grouped():
     assert asks.group("stability")(SimpleNamespace(experiment="lenet", chunk="0", what="k20")) == "lenet-c0-k20"
     assert asks.group("dense")(SimpleNamespace(experiment="lenet", chunk="0")) == "lenet-c0-dense"
     assert asks.group("levels")(resnet) is None
+    assert Asks("stabilizing-lth", "smoke").group("report")(SimpleNamespace()) == "judging"
     assert asks.gpu("levels")(lenet) is None
     assert asks.memory("levels")(lenet, 2) == 2 * asks.memory("levels")(lenet, 1)
     paper = Asks("stabilizing-lth", "paper")
