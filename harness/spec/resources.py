@@ -31,7 +31,8 @@ Rule = Literal[
 class Ask(Model):
     """What is set here of what a job asks for; the rest is taken from what is more general.
 
-    Memory in MiB and GPUs are for the whole job; `grouped` puts the short jobs of one rewind iteration, or those that judge, into one.
+    Memory in MiB and GPUs are for the whole job; `grouped` puts the short jobs of one rewind iteration, or those that
+    judge, into one.
     """
 
     threads: Count | None = None

@@ -85,7 +85,6 @@ def test_another_image_than_the_one_demanded_is_refused(image, tmp_path):
     assert not (tmp_path / SCALE / "runs").exists()
 
 
-def test_the_page_of_a_run_in_two_images_says_so(sealed):
-    """Claimed of the page by the workflow's own tests; here that its facts reach it."""
+def test_the_card_names_the_images(sealed):
     card = read_json(sealed.base / "card.json")
     assert card["images"] == sorted({stage["image"] for stage in sealed.stages()})

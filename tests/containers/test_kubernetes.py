@@ -108,10 +108,10 @@ def test_pods_give_the_plain_runs_numbers(manifests, cluster, plain, image):
 
 def test_what_rules_made_is_in_s3(manifests, cluster, s3):
     storage = boto3.client("s3", endpoint_url=s3, aws_access_key_id="testing", aws_secret_access_key="testing")
-    stages = cluster / "claims" / "results" / SCALE / "stages"
-    for name in ("prepare/digits.json", "lenet/c0/dense.json", "lenet/c0/k0-stability.parquet"):
-        stored = storage.get_object(Bucket=BUCKET, Key=f"run/results/{SCALE}/stages/{name}")["Body"].read()
-        assert stored == (stages / name).read_bytes()
+    base = cluster / "claims" / "results" / SCALE
+    for name in ("prepare/digits.json", "stages/lenet/c0/dense.json", "stages/lenet/c0/k0-stability.parquet"):
+        stored = storage.get_object(Bucket=BUCKET, Key=f"run/results/{SCALE}/{name}")["Body"].read()
+        assert stored == (base / name).read_bytes()
 
 
 def test_pods_ask_for_what_the_resources_say(manifests, image, cluster):
