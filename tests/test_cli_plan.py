@@ -1,5 +1,6 @@
 """`harness plan` counts what would be run, and each rule hands its threads to `harness stage`."""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -241,6 +242,23 @@ def test_a_stage_runs_with_the_threads_that_its_rule_passes(monkeypatch, options
         "lenet/c0/dense",
         expected,
     )
+
+
+@pytest.mark.parametrize(("stage", "expected"), [("lenet/c0/dense", "3"), ("collect", None)])
+def test_a_stage_that_uses_a_gpu_takes_one_by_id_before_it_starts(monkeypatch, tmp_path, stage, expected):
+    monkeypatch.chdir(checkout())
+    for name, value in (("HARNESS_GPUS", "3"), ("HARNESS_GPU_LOCKS", str(tmp_path)), ("CUDA_VISIBLE_DEVICES", "")):
+        monkeypatch.setenv(name, value)  # the last one so that it is put back afterwards
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr("harness.workflow.devices._held", [])
+    seen = []
+    monkeypatch.setattr("harness.workflow.stages.end_with_parent", lambda: None)
+    monkeypatch.setattr(
+        "harness.workflow.stages.run_stage", lambda *_: seen.append(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    )
+    result = CliRunner().invoke(cli.app, ["stage", stage, "--scale", "smoke", "--results", "r"])
+    assert result.exit_code == 0, result.output
+    assert seen == [expected]
 
 
 def test_a_stage_refuses_no_threads():
