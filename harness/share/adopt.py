@@ -17,7 +17,7 @@ from harness.plan import stages
 from harness.share.card import read_card
 from harness.spec import Spec
 from harness.workflow.context import Folders
-from harness.workflow.mend import graph, inputs_fit
+from harness.workflow.mend import graph, inputs_fit, restore_records
 from harness.workflow.rules import WRITTEN, Rules, part_digest, stage_digest
 
 MARKER = "harness-adopted.json"  # in the engine's own folder: which card each run had when it was last made or adopted
@@ -40,6 +40,7 @@ def adopt(root: Path, spec: Spec, folders: Folders, rules: Rules) -> tuple[int, 
         whole = len(fit) == len(files)
         targets = [] if whole else [str(files[name][0]) for name in files if name in fit]
         _engine(root, rules, *targets, "--touch", "--forceall", "--rerun-incomplete")
+    restore_records(spec, folders)  # so that a plan counts what was trained elsewhere
     remember(root, folders)
     return len(fit), len(files)
 

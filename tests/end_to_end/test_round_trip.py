@@ -141,6 +141,7 @@ def test_a_reader_pulls_page_tables_and_tickets_and_has_nothing_to_make(theirs, 
     assert "C33" in (theirs.results / "report" / "index.html").read_text()
     assert len(pd.read_parquet(theirs.results / "table.parquet"))
     assert list((theirs.results / "tickets").rglob("*.safetensors"))
+    assert "; 0 to train" in theirs.harness("plan", "--scale", "tiny")
     theirs.assert_nothing_to_do()
     assert not list((theirs.results / "runs").rglob("*.safetensors"))
     assert not (theirs.results / "data").exists()
