@@ -31,6 +31,7 @@ from harness.report.figures import (
 from harness.report.rewinding import ACCURACY, DISTANCE, INSTABILITY, Row, instability_axis, k_axis, row_values
 from harness.share.noise import Cell
 
+TITLE = {3: 34, 4: 26}  # characters of a line above a panel, by the number of columns
 _UNDER: dict[str, Any] = {"ls": (0, (3, 2)), "lw": 1.1, "marker": "o", "ms": 5.2, "mfc": "none", "mew": 0.9}
 _RING: dict[str, Any] = {"marker": "o", "ms": 11, "mfc": "none", "mec": "#b3420a", "mew": 1.4, "ls": "", "zorder": 6}
 
@@ -140,7 +141,7 @@ def accuracy_density(both: Both) -> Figure | None:
                 _ring(ax, both, values[1], float(x), "level", level, cell)
         density_axis(ax, [d / 100 for one in densities for d in one.dropna()])
         ax.set_ylabel("test accuracy (%)")
-        ax.set_title(f"{both.b.title(experiment, 34)}\nk = {k:,}")
+        ax.set_title(f"{both.b.title(experiment, TITLE[columns_for(len(cells))])}\nk = {k:,}")
     _finish(figure)
     return figure
 
@@ -178,7 +179,8 @@ def against_k(both: Both, row: Row, fewest: int = 1) -> Figure | None:
         ax.set_xlabel("rewind iteration k")
         ax.set_ylabel(row.label.replace(", BN averaged", ""))
         density = estimates.select(both.b.table, experiment=experiment, level=level)["density"].mean()
-        ax.set_title(f"{both.b.title(experiment, 34)}\n{formats.percent(density)} remaining")
+        title = both.b.title(experiment, TITLE[columns_for(len(cells))])
+        ax.set_title(f"{title}\n{formats.percent(density)} remaining")
     _finish(figure)
     return figure
 
