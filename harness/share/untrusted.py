@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 LARGEST_JSON = 64 * 2**20  # bytes; claims, records and checksums of the largest scale take a tenth of it
 LARGEST_HEADER = 16 * 2**20  # bytes of a safetensors header
-LARGEST_TABLE = 2 * 2**30  # bytes of a table in memory
+LARGEST_TABLE = 2**30  # bytes of a table in memory; one of a million rows takes under half of it
 DEEPEST = 64  # levels of a JSON file
+DEEPEST_FOLDER = 32  # levels of folders
 SLACK = 2**20  # bytes that a file may have more than its card says before it is not read at all
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
@@ -33,6 +34,8 @@ SHARED = re.compile(
 )
 PRIVATE = re.compile(r"(?:runs|data|state|progress|logs)/.*|clock\.json", re.DOTALL)
 PART = re.compile(r"\..*\.part", re.DOTALL)  # half-written by a run that was killed; the next one removes it
+# possessive, and a string may lack its end: no character is looked at twice, whatever the text
+BRACKETS = re.compile(r'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+"?)*+([\[\]{}]*)', re.DOTALL)
 
 BYTES = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 1),
@@ -52,8 +55,13 @@ def check_name(base: Path, name: object) -> Path:
     return base / path
 
 
-def entries(base: Path) -> Iterator[tuple[str, Path]]:
-    """Every file below a folder with its name there, in order. Raises HarnessError for links and special files."""
+def entries(base: Path, depth: int = 0) -> Iterator[tuple[str, Path]]:
+    """Every file below a folder with its name there, in order.
+
+    Raises HarnessError for links, special files, and folders in each other more than DEEPEST_FOLDER deep.
+    """
+    if depth > DEEPEST_FOLDER:
+        raise HarnessError(f"{str(base)!r:.300}: more than {DEEPEST_FOLDER} folders deep. Don't use these results")
     try:
         found = sorted(base.iterdir())
     except OSError as error:
@@ -61,7 +69,7 @@ def entries(base: Path) -> Iterator[tuple[str, Path]]:
     for path in found:
         kind = path.lstat().st_mode
         if stat.S_ISDIR(kind):
-            yield from ((f"{path.name}/{name}", below) for name, below in entries(path))
+            yield from ((f"{path.name}/{name}", below) for name, below in entries(path, depth + 1))
         elif stat.S_ISREG(kind):
             yield path.name, path
         else:
@@ -123,11 +131,14 @@ def read_checked_json(path: Path, largest: int = LARGEST_JSON) -> Any:
 
 
 def _depth(text: str) -> int:
-    """How deep brackets are nested outside of strings."""
+    """How deep brackets are nested outside of strings; counting ends where that is beyond DEEPEST."""
     deepest = depth = 0
-    for bracket in re.findall(r"[\[{}\]]", re.sub(r'"(?:[^"\\]|\\.)*"', "", text)):
-        depth += 1 if bracket in "[{" else -1
-        deepest = max(deepest, depth)
+    for run in BRACKETS.finditer(text):
+        for bracket in run[1]:
+            depth += 1 if bracket in "[{" else -1
+            if depth > DEEPEST:
+                return depth
+            deepest = max(deepest, depth)
     return deepest
 
 
@@ -209,8 +220,29 @@ def read_checked_table(path: Path, columns: Mapping[str, str]) -> "pd.DataFrame"
             raise HarnessError(f"{path}: column {name} is missing. Delete it and run `harness reproduce` again.")
         if found[name] not in ("nothing", kind) and (found[name], kind) != ("whole", "real"):
             raise HarnessError(f"{path}: column {name}: {found[name]} instead of {kind}. Pull it again")
-    # read without the writer's own pandas metadata, which could name other types and indexes
-    return file.read(columns=list(columns)).replace_schema_metadata(None).to_pandas()
+    _no_more(path, rows := _rows(file), 8 * rows * len(columns))
+    return _read(path, rows, list(columns), [name for name in columns if found[name] == "text"])
+
+
+def _read(path: Path, rows: int, columns: list[str], text: list[str]) -> "pd.DataFrame":
+    """Read columns, those of text as numbers into the list of their values first: a value may stand in every row."""
+    from pyarrow import ArrowException, compute
+
+    try:
+        # without the writer's own pandas metadata, which could name other types and indexes
+        table = _open(path, read_dictionary=text).read(columns=columns).replace_schema_metadata(None)
+        lengths = [
+            compute.sum(compute.binary_length(chunk.dictionary).take(chunk.indices)).as_py() or 0
+            for name in text
+            for chunk in table[name].chunks
+        ]
+        _no_more(path, rows, 8 * rows * len(columns) + sum(lengths))
+        for name in text:
+            kind = table[name].type.value_type
+            table = table.set_column(table.column_names.index(name), name, table[name].cast(kind))
+        return table.to_pandas()
+    except (OSError, ValueError, MemoryError, ArrowException) as error:
+        raise _unreadable(path, error) from None
 
 
 def _kind(kind: Any) -> str:
@@ -231,20 +263,40 @@ def _kind(kind: Any) -> str:
 
 
 def _parquet(path: Path) -> Any:
-    """An open Parquet file whose tables fit into memory."""
+    """An open Parquet file whose tables fit into memory, as far as the file itself tells."""
     from pyarrow import ArrowException
-    from pyarrow.parquet import ParquetFile
 
     try:
-        file = ParquetFile(path, thrift_string_size_limit=LARGEST_HEADER, thrift_container_size_limit=10**6)
-        groups = [file.metadata.row_group(at) for at in range(file.metadata.num_row_groups)]
+        file = _open(path)
+        size = sum(file.metadata.row_group(at).total_byte_size for at in range(file.metadata.num_row_groups))
+        _no_more(path, rows := _rows(file), max(size, 8 * rows))
     except FileNotFoundError:
         raise HarnessError(f"{path}: missing. Run `harness reproduce` first.") from None
-    except (OSError, ValueError, ArrowException) as error:
-        first = (str(error).splitlines() or [""])[0]
-        fix = "Delete it and run `harness reproduce` again."
-        raise HarnessError(f"{path}: can't be read ({first:.200}). {fix}") from None
-    size, rows = sum(group.total_byte_size for group in groups), file.metadata.num_rows
-    if size > LARGEST_TABLE or rows > LARGEST_TABLE // 8:
-        raise HarnessError(f"{path}: {rows:,} rows, {size:,} bytes in memory: no table of a run is so large")
+    except (OSError, ValueError, MemoryError, ArrowException) as error:
+        raise _unreadable(path, error) from None
     return file
+
+
+def _open(path: Path, **options: Any) -> Any:
+    from pyarrow.parquet import ParquetFile
+
+    limits = {"thrift_string_size_limit": LARGEST_HEADER, "thrift_container_size_limit": 10**6}
+    return ParquetFile(path, **limits, **options)
+
+
+def _rows(file: Any) -> int:
+    """How many rows may come of a file: those of the longest column of each group, which is what is read."""
+    groups = [file.metadata.row_group(at) for at in range(file.metadata.num_row_groups)]
+    longest = [max((one.column(at).num_values for at in range(one.num_columns)), default=0) for one in groups]
+    return max(file.metadata.num_rows, sum(longest))
+
+
+def _no_more(path: Path, rows: int, size: int) -> None:
+    """Raise HarnessError for a table that takes more than LARGEST_TABLE in memory."""
+    if size > LARGEST_TABLE:
+        raise HarnessError(f"{path}: {rows:,} rows, {size:,} bytes in memory: no table of a run is so large")
+
+
+def _unreadable(path: Path, error: BaseException) -> HarnessError:
+    first = (str(error).splitlines() or [""])[0]
+    return HarnessError(f"{path}: can't be read ({first:.200}). Delete it and run `harness reproduce` again.")

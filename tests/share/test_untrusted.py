@@ -86,6 +86,17 @@ def test_files_that_no_run_has_are_refused(copy, name):
     assert "no file of a run is called that" in refused(check_folder, copy.base)
 
 
+def test_folders_far_too_deep_are_refused_and_some_depth_is_taken(tmp_path):
+    inner = tmp_path
+    for _ in range(30):
+        inner = inner / "a"
+    inner.mkdir(parents=True)
+    (inner / "x").write_text("")
+    assert [name for name, _ in untrusted.entries(tmp_path)] == ["a/" * 30 + "x"]
+    (inner / "a/a/a/a").mkdir(parents=True)
+    assert "more than 32 folders deep" in refused(check_folder, tmp_path)
+
+
 def test_what_a_run_keeps_to_itself_is_let_be(copy):
     for name in ("logs/workflow.log", "state/x.safetensors", "clock.json", "report/.index.html.77.part"):
         (copy.base / name).parent.mkdir(exist_ok=True)
