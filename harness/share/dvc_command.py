@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from harness.errors import HarnessError
 
@@ -56,6 +57,9 @@ FAILURES: tuple[tuple[str, str, str], ...] = (
 )
 BROKE_OFF = "the transfer broke off"
 AGAIN = "Nothing is lost: the same command goes on with what is missing"
+ADDRESS = re.compile(r"""(?<=[a-z0-9]://)[^\s'"<>]+""", re.I)
+# what stands before the host; a slash in a password ought to be quoted and may not be: all up to the last @; not a port
+USER = re.compile(r"[^/?#]*@|[^/?#:@]*:(?!\d+(?:[/?#]|$)).*@", re.DOTALL)
 NO_GIT = re.compile(
     r"not tracked by any supported SCM|not a git repository|you are not inside of a DVC repository", re.I
 )
@@ -73,26 +77,25 @@ def dvc(root: Path, *arguments: str, remote: str = "") -> str:
         command, cwd=root, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     if done.returncode == 0:
-        return done.stdout
+        return without_secrets(done.stdout)
     if NO_GIT.search(done.stderr):
         raise HarnessError(f"{root}: DVC needs a git repository here. Clone the project with git, or run `git init`")
     raise HarnessError(explain(root, arguments[0], remote, done.stderr))
 
 
 def explain(root: Path, verb: str, remote: str, error: str) -> str:
-    """One line for a failed DVC command: the remote, what went wrong, what to do."""
+    """One line for a failed DVC command: the remote, what went wrong, what to do; no password of an address."""
     lines = [line.removeprefix("ERROR: ") for line in error.splitlines() if line.startswith("ERROR: ")]
-    lines = [line.removeprefix("unexpected error - ").partition("\\n")[0] for line in lines]
-    text = " ".join(lines) or error.partition("Having any troubles")[0].strip() or "no message"
+    lines = [without_secrets(line.removeprefix("unexpected error - ").partition("\\n")[0]) for line in lines]
+    text = " ".join(lines) or without_secrets(error.partition("Having any troubles")[0].strip()) or "no message"
     if verb not in ("push", "fetch"):
         return f"dvc {verb} failed: {_short(text)}"
-    where = f"remote {_described(root, remote)}"
     cause, fix = next(((one, fix) for what, one, fix in FAILURES if re.search(what, text)), (BROKE_OFF, AGAIN))
     failed = re.search(r"(\d+) files? failed to (?:up|down)load", text)
     if failed:
         cause = f"{BROKE_OFF}, {failed[1]} files are missing{'' if cause == BROKE_OFF else f' ({cause})'}"
         fix = AGAIN if fix == AGAIN else f"{fix}. {AGAIN}"
-    return f"{where}: {cause}: {_short(lines[0] if lines else text)}. {fix}"
+    return f"{described(root, remote)}: {cause}: {_short(lines[0] if lines else text)}. {fix}"
 
 
 def _short(text: str) -> str:
@@ -100,17 +103,46 @@ def _short(text: str) -> str:
     return text if len(text) <= 240 else f"{text[:237]}..."
 
 
-def _described(root: Path, remote: str) -> str:
-    """A remote's name and address as far as DVC's settings tell them."""
+def without_secrets(text: str) -> str:
+    """Text whose addresses have no user, password, query or fragment any more."""
+    return ADDRESS.sub(lambda found: _bare(found[0]), text)
+
+
+def _bare(rest: str) -> str:
+    """An address without its scheme, user, password, query and fragment."""
+    return re.split(r"[?#]", USER.sub("", rest, count=1) if USER.match(rest) else rest)[0]
+
+
+def described(root: Path, remote: str) -> str:
+    """A remote's name and address as far as DVC's settings tell them: remote far (s3://bucket/dvc)."""
+    name, known = _settings(root, remote)
+    shown = []
+    for field in ("url", "endpointurl"):
+        scheme, mark, rest = str(known.get(field) or "").partition("://")
+        shown += [f"{scheme}{mark}{_bare(rest)}"] if scheme else []
+    place = " at ".join(shown)
+    return f"remote {without_secrets(name) or '(default)'}{f' ({place})' if place else ''}"
+
+
+def check_there(root: Path, remote: str) -> None:
+    """Raise HarnessError for a remote that is a folder and is not there: DVC takes it for one that holds nothing."""
+    name, known = _settings(root, remote)
+    url = str(known.get("url") or "").removeprefix("file://")
+    if url and "://" not in url and not Path(url).is_dir():
+        raise HarnessError(
+            f"{described(root, remote)}: its folder is not there: mount it, or correct its place with "
+            f"`dvc remote modify {name} url /a/folder`"
+        )
+
+
+def _settings(root: Path, remote: str) -> tuple[str, dict[str, Any]]:
+    """A remote's name, "" if there is no default, and what DVC's settings say of it."""
     from dvc.config import Config
     from dvc.exceptions import DvcException
 
     try:
         settings = Config(str(root / ".dvc"), validate=False)
-        name = remote or str(settings.get("core", {}).get("remote", ""))
-        known = settings.get("remote", {}).get(name, {})
     except (DvcException, OSError):
-        return remote or "(default)"
-    address = known.get("endpointurl", "")
-    place = f"{known.get('url', '')}{f' at {address}' if address else ''}"
-    return f"{name or '(default)'}{f' ({place})' if place else ''}"
+        return remote, {}
+    name = remote or str(settings.get("core", {}).get("remote", ""))
+    return name, settings.get("remote", {}).get(name, {})

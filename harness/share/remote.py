@@ -4,14 +4,11 @@ dvc.lock, which git keeps, says by checksum what belongs to a revision. What com
 these checksums go, and its names and forms are checked before any of it lies in the results.
 """
 
-import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +18,20 @@ from harness.errors import HarnessError
 from harness.files import file_sha256, read_json, write_text
 from harness.paths import results_folder
 from harness.share.adopt import fitting
+from harness.share.cached import MD5, Cache, Kept, checked, files, second_name
 from harness.share.card import read_card
-from harness.share.dvc_command import dvc
-from harness.share.untrusted import NAME, SHARED, check_folder, check_name, check_safetensors, read_checked_json
+from harness.share.dvc_command import check_there, described, dvc
+from harness.share.untrusted import (
+    NAME,
+    PART,
+    PRIVATE,
+    SHARED,
+    check_folder,
+    check_name,
+    check_safetensors,
+    entries,
+    read_checked_json,
+)
 from harness.spec import Spec
 from harness.spec.load import describe, read_yaml
 from harness.training.store import SNAPSHOTS, Store
@@ -35,7 +43,6 @@ from harness.workflow.rules import WRITTEN
 STAGES = ("data", "experiments", "report")  # of dvc.yaml
 NETWORKS = "networks.dvc"  # names the folder of all weights, where somebody pushed it
 RUNS = re.compile(rf"{NAME}/r\d+/k\d+/L\d+-[a-z_]+-o\d+(?:\.snapshots)?\.(?:json|safetensors)")
-MD5 = re.compile(r"[0-9a-f]{32}(?:\.dir)?")
 
 
 class Tracked(BaseModel):
@@ -46,14 +53,6 @@ class Tracked(BaseModel):
     paper: str
     scale: str
     folder: str
-
-
-@dataclass(frozen=True)
-class Kept:
-    """A file that a revision's results hold: its place in the checkout, and its checksum (MD5, DVC's kind)."""
-
-    path: str
-    md5: str
 
 
 def tracked(root: Path) -> Tracked:
@@ -73,10 +72,11 @@ def tracked(root: Path) -> Tracked:
 def push(root: Path, spec: Spec, folders: Folders, remote: str = "", networks: bool = False) -> str:
     """Record the run in dvc.lock and upload it; with `networks` all weights too. Returns what DVC says.
 
-    Raises HarnessError for a run that is not finished, that other code or settings made, or that was altered, and for
-    whatever goes wrong on the way to the remote.
+    Raises HarnessError for a run that is not finished, that other code or settings made, that was altered, or among
+    whose files others lie, and for whatever goes wrong on the way to the remote.
     """
     check_finished(spec, folders)
+    _check_strays(folders)
     folders.tickets.mkdir(exist_ok=True)
     dvc(root, "commit", "--force", *STAGES)
     targets = [*STAGES]
@@ -108,6 +108,19 @@ def check_finished(spec: Spec, folders: Folders) -> None:
         )
 
 
+def _check_strays(folders: Folders) -> None:
+    """Raise HarnessError for files in the folders of the run that are not the run's: every pull would refuse them."""
+    strays = []
+    for folder in sorted(path for path in folders.base.iterdir() if path.is_dir()):
+        if not PRIVATE.fullmatch(f"{folder.name}/"):
+            names = (f"{folder.name}/{name}" for name, path in entries(folder) if not PART.fullmatch(path.name))
+            strays += [name for name in names if not SHARED.fullmatch(name)]
+    if strays:
+        listed = ", ".join(repr(name)[:200] for name in strays[:3])
+        more = f" and {len(strays) - 3} more" if len(strays) > 3 else ""
+        raise HarnessError(f"{folders.base}: {listed}{more}: no file of a run. Move them away, then push again")
+
+
 def _check_networks(folders: Folders) -> None:
     """Raise HarnessError unless runs/ holds the networks of this run, all of them and no others."""
     store, known = Store(folders.runs), read_json(folders.networks)
@@ -134,8 +147,7 @@ def pull(root: Path, folders: Folders, remote: str = "", networks: bool = False,
     results that lie there and that DVC has not kept. Raises HarnessError otherwise.
     """
     outs = _outs(root, folders)
-    dvc(root, "fetch", *STAGES, remote=remote)
-    with _staged(root, folders, outs):
+    with _staged(root, folders, outs, _fetch(root, remote, *STAGES)):
         pass
     changed = _checkout(root, folders, STAGES, force)
     if networks:
@@ -172,31 +184,11 @@ def _outs(root: Path, folders: Folders) -> list[Kept]:
     return found
 
 
-def _files(root: Path, cache: Path, kept: Kept) -> Iterator[Kept]:
-    """A file, or the files of a folder by its list, which is checked before it is believed."""
-    if not kept.md5.endswith(".dir"):
-        yield kept
-        return
-    listed = read_checked_json(_checked(cache, kept))
-    for one in listed if isinstance(listed, list) else [None]:
-        name, md5 = (one.get("relpath"), one.get("md5")) if isinstance(one, dict) else (None, None)
-        check_name(root / kept.path, name)
-        if not isinstance(md5, str) or not MD5.fullmatch(md5) or md5.endswith(".dir"):
-            raise HarnessError(f"{kept.path}/{name!s:.200}: no checksum in what was pulled. Don't use these results")
-        yield Kept(f"{kept.path}/{name}", md5)
-
-
-def _checked(cache: Path, kept: Kept) -> Path:
-    """The cached file of a checksum. Raises HarnessError if it is missing or has another content."""
-    path = cache / kept.md5[:2] / kept.md5[2:]
-    if not path.is_file() or path.is_symlink():
-        raise HarnessError(f"{kept.path}: missing on the remote. It has to be pushed again")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    if found != kept.md5.removesuffix(".dir"):
-        path.unlink()
-        raise HarnessError(f"{kept.path}: altered on the remote: not what dvc.lock names. It has to be pushed again")
-    return path
+def _fetch(root: Path, remote: str, *targets: str) -> Cache:
+    """Let DVC fetch what is on the remote of these. Returns the cache, in which some of it may be missing."""
+    check_there(root, remote)
+    dvc(root, "fetch", *targets, remote=remote)
+    return Cache(_cache(root), described(root, remote))
 
 
 def _cache(root: Path) -> Path:
@@ -207,17 +199,17 @@ def _cache(root: Path) -> Path:
 
 
 @contextmanager
-def _staged(root: Path, folders: Folders, outs: list[Kept]) -> Iterator[Path]:
+def _staged(root: Path, folders: Folders, outs: list[Kept], cache: Cache) -> Iterator[Path]:
     """The run's files as DVC fetched them, checked, in a folder beside the results that is gone afterwards."""
-    cache, base = _cache(root), root / folders.base
+    base = root / folders.base
     staging = base.with_name(f"{base.name}.pulled")
     shutil.rmtree(staging, ignore_errors=True)
     try:
-        for kept in (file for one in outs for file in _files(root, cache, one)):
+        for kept in files(cache, outs):
             name = (root / kept.path).relative_to(base).as_posix()
             if not SHARED.fullmatch(name):
                 raise HarnessError(f"{folders.base}: {name!r:.200}: no file of a run. Don't use these results")
-            _second_name(_checked(cache, kept), staging / name)
+            second_name(checked(cache, kept), staging / name)
         check_folder(staging)
         read_card(Folders(staging))
         yield staging
@@ -225,14 +217,6 @@ def _staged(root: Path, folders: Folders, outs: list[Kept]) -> Iterator[Path]:
         raise HarnessError(str(error).replace(str(staging), str(folders.base))) from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-
-
-def _second_name(source: Path, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, path)
-    except OSError:
-        shutil.copyfile(source, path)
 
 
 def _pull_networks(root: Path, folders: Folders, remote: str, force: bool) -> str:
@@ -245,13 +229,12 @@ def _pull_networks(root: Path, folders: Folders, remote: str, force: bool) -> st
         raise HarnessError(f"{path}: missing: this revision has no networks. Pull without --networks") from None
     if kept.path != (folders.base / "runs").as_posix() or not MD5.fullmatch(str(kept.md5)):
         raise HarnessError(f"{path}: {kept.path!r:.200}: not the networks of {folders.base}. Pull without --networks")
-    dvc(root, "fetch", NETWORKS, remote=remote)
-    cache, known = _cache(root), read_checked_json(folders.networks)
-    for file in _files(root, cache, kept):
+    cache, known = _fetch(root, remote, NETWORKS), read_checked_json(folders.networks)
+    for file in files(cache, [kept]):
         name = file.path.removeprefix(f"{kept.path}/")
         if not RUNS.fullmatch(name):
             raise HarnessError(f"{kept.path}: {name!r:.200}: no file of a run is called that. Don't use these networks")
-        _check_network(file.path, name, _checked(cache, file), known)
+        _check_network(file.path, name, checked(cache, file), known)
     for record in (root / folders.runs).rglob("*.json"):
         if not record.with_suffix(".safetensors").exists() and read_json(record).get(PULLED):
             record.unlink()  # stood in for what comes now

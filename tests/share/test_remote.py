@@ -1,7 +1,9 @@
 """What a remote answers, and what comes from it: every failure one line, nothing believed that is not checked."""
 
+import errno
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ import yaml
 
 from harness.errors import HarnessError
 from harness.files import read_json, write_json
-from harness.share import dvc_command, remote
+from harness.share import cached, remote
 from harness.share.remote import Tracked, tracked
 from harness.workflow.context import Folders
 from harness.workflow.reuse import PULLED
@@ -39,46 +41,6 @@ CARD = {
     "files": {},
 }
 FOLDERS = Folders(Path("results/tiny"))
-# as DVC 3.67 with dvc-s3 3.3 says it
-REFUSED = (
-    "ERROR: unexpected error - Forbidden: An error occurred (403) when calling the HeadObject operation: Forbidden"
-)
-
-
-@pytest.mark.parametrize(
-    ("said", "told"),
-    [
-        (REFUSED, "access is denied to these credentials"),
-        ("ERROR: unexpected error - Unable to locate credentials", "the credentials are missing or wrong"),
-        (
-            "ERROR: unexpected error - An error occurred (InvalidAccessKeyId) when",
-            "the credentials are missing or wrong",
-        ),
-        ('ERROR: unexpected error - Could not connect to the endpoint URL: "http://x:9/"', "it can't be reached"),
-        ("ERROR: failed to push - config file error: no remote specified in /x. Create", "no remote is configured"),
-        ("ERROR: failed to push - config file error: remote 'far' doesn't exist", "there is no remote of this name"),
-        ("ERROR: unexpected error - The specified bucket does not exist: NoSuchBucket", "there is no such bucket"),
-        (
-            "ERROR: unexpected error - URL 's3://b/d' is supported but requires these missing dependencies: ['s3fs'].",
-            "the plug-in for this kind of remote is missing",
-        ),
-        (
-            "ERROR: failed to transfer 'f6' - Connection was closed\nERROR: failed to push - 4 files failed to upload",
-            "the transfer broke off, 4 files are missing",
-        ),
-        ("Traceback: something new", "the transfer broke off"),
-    ],
-)
-def test_what_dvc_says_becomes_one_line_with_the_remote_and_the_fix(tmp_path, said, told):
-    (tmp_path / ".dvc").mkdir()
-    (tmp_path / ".dvc" / "config").write_text(
-        "[core]\n    remote = far\n['remote \"far\"']\n    url = s3://bench/dvc\n"
-    )
-    line = dvc_command.explain(tmp_path, "push", "", f"{said}\n\nHaving any troubles? Hit us up\n")
-    assert line.startswith(f"remote far (s3://bench/dvc): {told}")
-    assert "\n" not in line
-    assert "Having any troubles" not in line
-    assert len(line) < 600
 
 
 def test_params_name_the_run(tmp_path):
@@ -165,6 +127,65 @@ def test_a_name_that_climbs_out_is_refused_before_anything_is_written(fetched, n
     assert "not a name of a file in this folder" in refusal(fetched)
 
 
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["a.html", "a.html"], "'results/tiny/report/a.html': there twice"),
+        (["a", "a/b"], "'results/tiny/report/a/b': a name in 'results/tiny/report/a', which is a file too"),
+        (["a/b/c/d", "a/b"], "'results/tiny/report/a/b/c/d': a name in 'results/tiny/report/a/b', which is a file"),
+        (["x" * 300], "xxx...: a name of over 255 bytes"),
+        (["ä" * 200], "ää...: a name of over 255 bytes"),
+    ],
+)
+def test_lists_whose_names_cant_all_be_files_are_refused(fetched, names, words):
+    md5s = [fetched.keep(str(place).encode()) for place in range(len(names))]
+    listed = [{"md5": md5, "relpath": name} for md5, name in zip(md5s, names, strict=True)]
+    fetched.outs.append({"path": "results/tiny/report", "md5": fetched.keep(json.dumps(listed).encode(), ".dir")})
+    assert words in refusal(fetched)
+    assert [(fetched.cache / md5[:2] / md5[2:]).read_text() for md5 in md5s] == [str(n) for n in range(len(names))]
+
+
+def test_a_file_in_the_place_of_another_is_never_written_through(tmp_path, monkeypatch):
+    """What lies there may be a name of the cache's own file. A copy is made only where nothing can be linked."""
+    one, other, place = (tmp_path / name for name in ("one", "other", "place"))
+    one.write_text("one")
+    other.write_text("other")
+    cached.second_name(one, place)
+    assert place.stat().st_ino == one.stat().st_ino
+
+    def refuse(*_):
+        raise OSError(error, "why")
+
+    monkeypatch.setattr(os, "link", refuse)
+    error = errno.EXDEV
+    cached.second_name(other, place)
+    assert (one.read_text(), place.read_text()) == ("one", "other")
+    error = errno.ENOSPC
+    with pytest.raises(HarnessError, match=r"place: can't be written \(why\)"):
+        cached.second_name(other, place)
+
+
+def test_files_that_no_run_has_are_not_pushed(copy, monkeypatch):
+    monkeypatch.setattr(remote, "check_finished", lambda *_: None)
+    ran = []
+    monkeypatch.setattr(remote, "dvc", lambda _, *command, **__: ran.append(command) or "")
+    for name in ("notes.txt", "logs/x.log", "report/.a.svg.7.part"):  # DVC tracks none of these
+        (copy.base / name).parent.mkdir(exist_ok=True)
+        (copy.base / name).write_text("")
+    remote.push(copy.base, None, copy.folders)
+    assert [command[0] for command in ran] == ["commit", "push"]
+    for name in ("report/.DS_Store", "stages/lenet/notes.txt", "tickets/x/y", "tickets/z"):
+        (copy.base / name).parent.mkdir(exist_ok=True)
+        (copy.base / name).write_text("")
+    with pytest.raises(HarnessError) as caught:
+        remote.push(copy.base, None, copy.folders)
+    assert str(caught.value) == (
+        f"{copy.base}: 'report/.DS_Store', 'stages/lenet/notes.txt', 'tickets/x/y' and 1 more: no file of a run. "
+        "Move them away, then push again"
+    )
+    assert len(ran) == 2
+
+
 def test_files_that_no_run_has_are_refused(fetched):
     fetched.folder("stages", {"lenet/run.sh": b"x"})
     assert "stages/lenet/run.sh': no file of a run" in refusal(fetched)
@@ -176,7 +197,8 @@ def test_what_the_remote_altered_or_lost_is_refused_and_fetched_again_next_time(
     path.write_bytes(b"[1]")
     assert "claims.json: altered on the remote" in refusal(fetched)
     assert not path.exists()
-    assert "claims.json: missing on the remote" in refusal(fetched)
+    line = refusal(fetched)
+    assert "claims.json: not on the remote, or the remote can't be reached: remote (default). Check" in line
 
 
 def test_forms_are_checked(fetched):
