@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from harness.data import SOURCES
 from harness.errors import HarnessError
 from harness.files import canonical_json, file_sha256, write_atomically, write_text
 from harness.plan import Run, dense_run
@@ -119,12 +121,43 @@ def check_choice(pack: Pack, k: int, level: int, branch: str) -> None:
         raise HarnessError(f"--level {level}: {who} has {branch} tickets at k = {k} of levels {names}")
 
 
+def check_network(pack: Pack) -> None:
+    """Raise HarnessError unless a pack's network takes the samples of its data set: it is built as large as it says."""
+    facts, source = pack.facts, SOURCES.get(pack.facts.data)
+    own = (source.shape, source.classes) if source else "not known here"
+    if (facts.input_shape, facts.classes) != own:
+        said = f"({facts.input_shape!s:.60}, {facts.classes!s:.20})"
+        raise HarnessError(
+            f"{pack.path}: input_shape, classes: {said}: not those of data set {facts.data!r:.40}, {own}. Pull it again"
+        )
+
+
+def check_out(out: Path) -> None:
+    """Raise HarnessError for a folder with a card or tensors that an export would replace, unless it is one itself."""
+    there = [out / name for name in (CARD, TENSORS) if os.path.lexists(out / name)]
+    try:
+        if there:
+            load_ticket(out)
+        ours = not there or file_sha256(out / TENSORS) in (out / CARD).read_text(encoding="utf-8")
+    except (HarnessError, OSError, ValueError):
+        ours = False
+    if not ours:
+        raise HarnessError(
+            f"--out {out}: holds {there[0].name}, and is no earlier export of a ticket. Give another folder, or move it"
+        )
+
+
 def export(
     spec: Spec, folders: Folders, experiment: str, replicate: int, k: int, level: int, branch: str, out: Path
 ) -> Ticket:
-    """Write a ticket and its card to the folder `out`. Raises HarnessError where there is no such ticket."""
+    """Write a ticket and its card to the folder `out`.
+
+    Raises HarnessError where there is no such ticket, and for a folder that holds something else under their names.
+    """
     pack = find_pack(spec, folders, experiment, replicate)
     check_choice(pack, k, level, branch)
+    check_network(pack)
+    check_out(out)
     shape = (pack.facts.network, pack.facts.input_shape, pack.facts.classes)
     try:
         weights = plain.state_dict(*shape, pack.rewound(k))
