@@ -273,7 +273,9 @@ def main() -> None:
     try:
         app()
     except HarnessError as error:
-        print(f"error: {error}", file=sys.stderr)
+        # names in somebody's files may hold what a terminal would obey
+        shown = "".join(one for one in str(error) if one == "\n" or one.isprintable())
+        print(f"error: {shown}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

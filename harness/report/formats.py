@@ -16,7 +16,7 @@ BRANCHES = {
     "snip": "SNIP",
 }
 NOTHING = "–"
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff\ud800-\udfff]")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$-])")
 
 
@@ -29,7 +29,7 @@ def finite(value: Any) -> float | None:
 
 
 def clean(text: Any) -> str:
-    """One line of text without control characters, which XML cannot hold."""
+    """One line of text without control characters: XML cannot hold them, and a terminal would obey them."""
     return " ".join(_CONTROL.sub("", "" if text is None else str(text)).split())
 
 

@@ -48,7 +48,7 @@ def verdict_table(claims: Iterable[Mapping[str, Any]]) -> Table:
         cells = (
             formats.headline(claim) if judged else formats.NOTHING,
             formats.region(claim.get("region")) if judged else formats.NOTHING,
-            str(claim.get("replicates") or formats.NOTHING) if judged else formats.NOTHING,
+            formats.clean(claim.get("replicates") or formats.NOTHING) if judged else formats.NOTHING,
         )
         table.add_row(
             Text(formats.clean(claim.get("id")), style="bold"),

@@ -25,6 +25,7 @@ def list_(paper: Paper = FIRST_PAPER, scale: Scale = "mini", results: Results = 
 
     from harness.cli import _console, _folders, _spec
     from harness.errors import HarnessError
+    from harness.report.formats import clean
     from harness.share.export import how_to_get, packs
     from harness.share.tickets import open_pack
     from harness.share.untrusted import read_checked_json
@@ -42,7 +43,7 @@ def list_(paper: Paper = FIRST_PAPER, scale: Scale = "mini", results: Results = 
     for files in found.values():
         opened = [open_pack(path) for path in files.values()]
         for row in _rows(opened, networks):
-            table.add_row(*(Text(cell) for cell in row))  # text, never markup
+            table.add_row(*(Text(clean(cell)) for cell in row))  # text, never markup
     _console().print(table)
 
 

@@ -161,19 +161,24 @@ def describe(one: Difference) -> dict[str, str]:
 def show(found: Found, console: Console) -> None:
     """Print the comparison."""
     for letter, side in (("A", found.a), ("B", found.b)):
-        console.print(f"{letter}  {escape(side.name)}: {escape(str(side))}", soft_wrap=True)
+        console.print(f"{letter}  {_plain(side.name)}: {_plain(str(side))}", soft_wrap=True)
     for warning in found.warnings:
-        console.print(f"warning: {escape(warning)}", style="yellow", soft_wrap=True)
-    console.print(f"\n{escape(claims_line(found))}", soft_wrap=True)
+        console.print(f"warning: {_plain(warning)}", style="yellow", soft_wrap=True)
+    console.print(f"\n{_plain(claims_line(found))}", soft_wrap=True)
     if found.changes:
         console.print(_changes_table(found.changes))
-    console.print(escape(rows_line(found)), soft_wrap=True)
+    console.print(_plain(rows_line(found)), soft_wrap=True)
     if not found.tables.rows.bit_equal:
-        console.print(escape(cells_line(found)), soft_wrap=True)
+        console.print(_plain(cells_line(found)), soft_wrap=True)
     if found.tables.exceeding:
         console.print(_differences_table(found.tables.exceeding[:SHOWN]))
         if len(found.tables.exceeding) > SHOWN:
             console.print(f"and {len(found.tables.exceeding) - SHOWN} more on the page")
+
+
+def _plain(text: str) -> str:
+    """Text for the console as it stands: neither markup nor control characters of names have an effect."""
+    return escape(formats.clean(text))
 
 
 def _changes_table(changes: list[Change]) -> Table:
@@ -182,7 +187,7 @@ def _changes_table(changes: list[Change]) -> Table:
         table.add_column(name)
     for one in changes:
         cells = (
-            Text(one.id, style="bold"),
+            Text(formats.clean(one.id), style="bold"),
             Text(one.title),
             Text(one.before, style=COLOURS[one.before]),
             Text(one.estimate_before),
@@ -202,7 +207,7 @@ def _differences_table(differences: list[Difference]) -> Table:
         table.add_column(shown, justify="left" if name in left else "right")
     for one in differences:
         words = describe(one)
-        table.add_row(*(Text(words[name]) for name in columns))
+        table.add_row(*(Text(formats.clean(words[name])) for name in columns))
     return table
 
 
