@@ -51,7 +51,11 @@ class Calibration(Record):
     @property
     def fits(self) -> bool:
         """Whether the value lies in its band."""
-        return self.value is not None and self.band is not None and self.band[0] <= self.value <= self.band[1]
+        return self.holds(self.value)
+
+    def holds(self, value: float | None) -> bool:
+        """Whether a value lies in the band; none lies in no band."""
+        return value is not None and self.band is not None and self.band[0] <= value <= self.band[1]
 
 
 class Rows(Record):

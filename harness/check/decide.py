@@ -1,8 +1,10 @@
 """What a run's results mean when they are held against a baseline: data in, findings out.
 
-A regression is a claim that the baseline supports and this run does not, a calibration value that leaves its band, or,
-at a scale that judges no claims, a table with other rows. Everything else that differs is listed and fails nothing. In
-particular no number fails: another kind of machine has other last bits, and intervals say how far a number may move.
+A regression is a claim that the baseline supports and this run does not, a calibration value that leaves its band or
+the one that the baseline records, or, at a scale that judges no claims, a table with other rows. Everything else that
+differs is listed and fails nothing. In particular no number fails: another kind of machine has other last bits, and
+intervals say how far a number may move. Nor does a changed prediction, of which a baseline has the digest alone: which
+of two is the weaker, a reader has to judge, so it is named whatever the verdict.
 
 At a scale that judges no claims (smoke) that is not much: the run finished, and the table has the rows that it should
 have, with as many weights left in each network. Whether its numbers are right, it can't tell: on the machine's kind
@@ -91,10 +93,11 @@ def _claim(name: str, before: ClaimResult | None, now: ClaimResult | None, whole
         return finding("failed" if was == "supported" else "changed", f"{was} in the baseline, judged here no longer")
     if before is None:
         return finding("changed", f"{found}, and not in the baseline")
+    moved = "; its prediction has changed since the baseline" if before.prediction != now.prediction else ""
     if found != was:
-        return finding("failed" if was == "supported" else "changed", f"{was} in the baseline, now {found}")
-    if before.prediction != now.prediction:
-        return finding("changed", f"{found} as in the baseline, but its prediction in claims.yaml was changed")
+        return finding("failed" if was == "supported" else "changed", f"{was} in the baseline, now {found}{moved}")
+    if moved:
+        return finding("changed", f"{found} as in the baseline{moved}")
     if before.numbers != now.numbers:
         return finding("changed" if alike else "same", f"{found} as in the baseline; {_numbers(alike)}")
     return finding("same", f"{found}, with the baseline's numbers to the last bit", True)
@@ -119,11 +122,15 @@ def _calibration(
         yield finding("failed" if fitted else "changed", f"{what} any more")
     elif before is None or before.band is None:
         yield finding("changed", "not in the baseline")
-    elif fitted != now.fits:
-        text = "has left its calibration band" if fitted else "is back in its calibration band"
-        yield finding("failed" if fitted else "changed", text)
+    elif fitted and not now.fits:
+        yield finding("failed", "has left its calibration band")
+    elif fitted and not before.holds(now.value):
+        text = f"has left the band that the baseline records, {_band(before.band)}; the band was changed too"
+        yield finding("failed", f"{text}. If that is meant, write the baseline anew")
     elif before.band != now.band:
-        yield finding("changed", "its calibration band was changed")
+        yield finding("changed", "its calibration band has changed since the baseline")
+    elif fitted != now.fits:
+        yield finding("changed", "is back in its calibration band")
     elif before.value != now.value:
         yield finding("changed" if alike else "same", _numbers(alike))
     else:
@@ -159,7 +166,11 @@ def _value(one: Calibration | None) -> str:
     if one is None:
         return ""
     value = "no value" if one.value is None else f"{one.value:.2f}%"
-    return value if one.band is None else f"{value} of {one.band[0]:g} to {one.band[1]:g}%"
+    return value if one.band is None else f"{value} of {_band(one.band)}"
+
+
+def _band(band: tuple[float, float]) -> str:
+    return f"{band[0]:g} to {band[1]:g}%"
 
 
 def _count(one: Rows | None) -> str:

@@ -48,7 +48,12 @@ def test_a_prediction_that_was_changed_is_named_even_if_the_verdict_holds():
     eased = {"claims": {**results().claims, "C1": claim(prediction="a wider region")}}
     found, text = outcome("claim", "C1", now=eased)
     assert found == "changed"
-    assert "its prediction in claims.yaml was changed" in text
+    assert text == "supported as in the baseline; its prediction has changed since the baseline"
+    better = {"claims": {**results().claims, "C2": claim("supported", prediction="a wider region")}}
+    assert outcome("claim", "C2", now=better) == (
+        "changed",
+        "inconclusive in the baseline, now supported; its prediction has changed since the baseline",
+    )
 
 
 def test_numbers_that_change_on_the_same_machine_are_listed_and_on_another_are_not():
@@ -72,11 +77,33 @@ def test_a_band_can_not_be_removed_or_moved_unseen():
     assert outcome("calibration", "lenet", now={"calibration": {}}, whole=Whole(WHOLE.claims, ()))[0] == "failed"
     assert outcome("calibration", "lenet", now={"calibration": {}}, partial=True)[0] == "not compared"
     wider = {"calibration": {"lenet": calibration(band=(0.0, 100.0))}}
-    assert outcome("calibration", "lenet", now=wider) == ("changed", "its calibration band was changed")
+    assert outcome("calibration", "lenet", now=wider) == (
+        "changed",
+        "its calibration band has changed since the baseline",
+    )
     # the band in the checkout counts
     elsewhere = {"calibration": {"lenet": calibration(band=(99.0, 100.0))}}
     assert outcome("calibration", "lenet", now=elsewhere)[0] == "failed"
     assert not compare(results(**unbanded), results(**unbanded), WHOLE, False).of("failed")
+
+
+def test_a_value_and_its_band_can_not_move_together():
+    """The baseline's band holds until a baseline is written anew."""
+    before = {"calibration": {"lenet": calibration(95.0, (94.0, 96.0))}}
+    both = {"calibration": {"lenet": calibration(80.0, (70.0, 99.0))}}
+    found, text = outcome("calibration", "lenet", before, both)
+    assert found == "failed"
+    assert "has left the band that the baseline records, 94 to 96%" in text
+    assert "write the baseline anew" in text
+    assert outcome("calibration", "lenet", both, both)[0] == "same"
+    inside = {"calibration": {"lenet": calibration(94.5, (70.0, 99.0))}}
+    assert outcome("calibration", "lenet", before, inside)[0] == "changed"
+    # a baseline that never fitted its band has none to hold
+    outside = {"calibration": {"lenet": calibration(90.0, (94.0, 96.0))}}
+    assert outcome("calibration", "lenet", outside, both) == (
+        "changed",
+        "its calibration band has changed since the baseline",
+    )
 
 
 def test_other_rows_fail_only_where_no_claim_stands_for_them():
