@@ -201,11 +201,17 @@ def write_claims(path: str | os.PathLike[str], verdicts: Sequence[Mapping[str, A
 
 
 def read_claims(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Read claims.json; HarnessError naming the file and the fix where it is missing or damaged."""
+    """Read claims.json; HarnessError naming file and fix where it is missing or damaged, or has a claim twice."""
     content = read_json(Path(path))
     if not isinstance(content, list) or not all(isinstance(claim, dict) for claim in content):
         raise HarnessError(f"{path}: holds no list of claims. Delete it and run `harness reproduce` again.")
+    seen: set[str] = set()
     for claim in content:
+        name = str(claim.get("id"))
+        if name in seen:
+            fix = "Delete the file and run `harness reproduce` again."
+            raise HarnessError(f"{path}: claim {name!r:.80} stands there twice. {fix}")
+        seen.add(name)
         if claim.get("verdict") not in rules.VERDICTS or not isinstance(claim.get("parts"), list):
             raise HarnessError(
                 f"{path}: claim {claim.get('id')!r} has verdict {claim.get('verdict')!r} (one of "

@@ -332,6 +332,18 @@ def test_a_damaged_claims_file_is_named(tmp_path: Path, text: str) -> None:
         read_claims(tmp_path / "none.json")
 
 
+def test_a_claim_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    """One reader would count both, another take the last."""
+    path = tmp_path / "claims.json"
+    first = verdict(GOOD, DIFFERENCE)
+    for other in (first, {**first, "verdict": "contradicted"}):
+        write_claims(path, [first, {**first, "id": f"{first['id']}0"}, other])
+        with pytest.raises(HarnessError) as caught:
+            read_claims(path)
+        assert str(caught.value).startswith(f"{path}: claim {first['id']!r} stands there twice. Delete the file")
+        assert "\n" not in str(caught.value)
+
+
 def test_logarithmic_regions_keep_their_edges() -> None:
     rows = distances([1.0, 1.1, 0.9], [2.0, 2.3, 1.9])
     found = verdict(rows, RATIO | {"region": [None, 3]})
