@@ -18,7 +18,7 @@ RUN /opt/venv/bin/pip install --no-deps --no-build-isolation --config-settings e
  && ls /opt/harness/harness/kernels/kernels-*.so \
  && /opt/venv/bin/pip uninstall --yes --requirement /tmp/lock-build.txt pip \
  && ln -s /results /opt/harness/results && ln -s /results/.snakemake /opt/harness/.snakemake \
- && ln -s /data /opt/harness/data
+ && ln -s /data /opt/harness/data && touch /opt/harness/.image
 
 FROM ${BASE} AS packages-cpu
 ARG PIP_INDEX_URL

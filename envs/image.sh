@@ -6,5 +6,8 @@ name=${1:?usage: envs/image.sh TAG}
 found=$("$engine" image inspect --format '{{if .RepoDigests}}{{index .RepoDigests 0}}{{else}}{{.Id}}{{end}}' "$name")
 case $found in
   *@sha256:*) echo "$found" ;;
-  *) echo "${name%%:*}@sha256:${found#sha256:}" ;;
+  *)
+    last=${name##*/} # a colon before the last slash is a registry's port
+    echo "${name%"$last"}${last%%:*}@sha256:${found#sha256:}"
+    ;;
 esac

@@ -1,20 +1,23 @@
 #!/usr/bin/env bash
 # Runs harness sealed in its image: envs/run.sh IMAGE RESULTS ARGUMENTS..., such as
 #   envs/run.sh localhost/lth-harness:cpu results reproduce --scale smoke
-# No network, a read-only root, no capabilities, no root user; RESULTS is the one place that is written. DATA names a
-# folder of data sets to be read, GPUS=1 passes this machine's GPUs on. The image's digest is told to the run, which
+# No network, a read-only root, no capabilities, no root user; RESULTS is the one place that is written, and DATA, a
+# folder of data sets, where ImageNet is kept as it was converted. GPUS=1 passes this machine's GPUs on. The image's digest is told to the run, which
 # keeps it with its results; HARNESS_REQUIRE_IMAGE=sha256:... refuses any other.
 set -euo pipefail
 here=$(dirname "$0")
 engine=${CONTAINER_ENGINE:-$(command -v podman >/dev/null && echo podman || echo docker)}
 image=$(bash "$here/image.sh" "${1:?usage: envs/run.sh IMAGE RESULTS ARGUMENTS...}")
+name=$1
 mkdir -p "${2:?usage: envs/run.sh IMAGE RESULTS ARGUMENTS...}"
 results=$(realpath "$2")
 shift 2
-options=(--rm --network none --read-only --tmpfs /tmp --cap-drop all --security-opt no-new-privileges --ipc private)
+options=(--rm --network none --read-only --tmpfs /tmp --cap-drop all --ipc private)
+options+=(--security-opt no-new-privileges --security-opt label=disable)
 options+=(--volume "$results:/results" --env "HARNESS_IMAGE=${image##*@}")
 if [ "$(id -u)" = 0 ]; then
-  chown -R 1000:1000 "$results"
+  # what is in a folder stays whose it is
+  [ -n "$(ls -A "$results")" ] || chown 1000:1000 "$results"
 elif [ "$engine" = podman ]; then
   options+=(--userns keep-id --user "$(id -u):$(id -g)")
 else
@@ -23,8 +26,8 @@ fi
 for name in HARNESS_REQUIRE_IMAGE HARNESS_KERNELS HARNESS_DEVICE HARNESS_GPUS; do
   [ -z "${!name:-}" ] || options+=(--env "$name")
 done
-[ -z "${DATA:-}" ] || options+=(--volume "$(realpath "$DATA"):/data:ro")
+[ -z "${DATA:-}" ] || options+=(--volume "$(realpath "$DATA"):/data")
 if [ -n "${GPUS:-}" ]; then
   [ "$engine" = docker ] && options+=(--gpus all) || options+=(--device nvidia.com/gpu=all)
 fi
-exec "$engine" run "${options[@]}" ${RUN_OPTIONS:-} "$image" "$@"
+exec "$engine" run "${options[@]}" ${RUN_OPTIONS:-} "$name" "$@"

@@ -226,12 +226,13 @@ def stage(
     digest: Annotated[str, typer.Option(help="Refuse if code or settings here have another digest.")] = "",
 ) -> None:
     """Run one stage of the workflow (what the rules call)."""
-    from harness.workflow.devices import take_device, uses_device
+    from harness.workflow.devices import check_device, take_device, uses_device
     from harness.workflow.stages import end_with_parent, run_stage
 
     end_with_parent()
     if uses_device(name):
         take_device()  # before CUDA is started
+        check_device()
     run_stage(*_run(paper, scale, results), name, threads, digest)
 
 

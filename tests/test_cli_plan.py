@@ -251,6 +251,7 @@ def test_a_stage_that_uses_a_gpu_takes_one_by_id_before_it_starts(monkeypatch, t
         monkeypatch.setenv(name, value)  # the last one so that it is put back afterwards
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.setattr("harness.workflow.devices._held", [])
+    monkeypatch.setenv("HARNESS_DEVICE", "cpu")
     seen = []
     monkeypatch.setattr("harness.workflow.stages.end_with_parent", lambda: None)
     monkeypatch.setattr(

@@ -28,8 +28,11 @@ class Asks:
         return lambda wildcards: self.need(rule, wildcards).threads
 
     def memory(self, rule: Rule) -> Callable[[Wildcards, int], int]:
-        """MiB; more at each further attempt, for a job that was ended for taking too much."""
-        return lambda wildcards, attempt: self.need(rule, wildcards).memory_mb * attempt
+        """MiB; twice as much at a further attempt, for a job that was ended for taking too much.
+
+        Not more: most jobs are tried again because they were preempted or out of time, some of them many times.
+        """
+        return lambda wildcards, attempt: self.need(rule, wildcards).memory_mb * min(attempt, 2)
 
     def minutes(self, rule: Rule) -> Callable[[Wildcards], int]:
         """The same at each attempt: a training that was cut off goes on from the state that it kept."""

@@ -22,18 +22,34 @@ POLL_SECONDS = 0.2
 _held: list[IO[str]] = []
 
 
-def take_device(wait: float | None = None) -> str:
-    """Wait for a free GPU of HARNESS_GPUS, hold it until this process ends and make it the only one to be seen.
+def shared_gpus() -> list[str]:
+    """The ids to be shared out among jobs: CUDA_VISIBLE_DEVICES if it names several, else HARNESS_GPUS.
 
-    Call it before CUDA is started. Does nothing ("") without HARNESS_GPUS, or where CUDA_VISIBLE_DEVICES is set
-    already, as a queue does. Raises HarnessError for ids that can't be, and after `wait` seconds (None: never).
+    Empty where there is nothing to share: a queue that gives a job one GPU, or none, names it in
+    CUDA_VISIBLE_DEVICES. Raises HarnessError for ids that can't be.
     """
-    text = os.environ.get(GPUS, "")
-    if not text or VISIBLE in os.environ:
-        return ""
+    given = os.environ.get(VISIBLE)
+    if given is not None and "," not in given:
+        return []
+    name = GPUS if given is None else VISIBLE
+    text = os.environ.get(name, "")
+    if not text:
+        return []
     ids = [part.strip() for part in text.split(",")]
     if not all(NAME.fullmatch(one) for one in ids) or len(set(ids)) != len(ids):
-        raise HarnessError(f"{GPUS}={text}: give different ids of GPUs, such as 0,1,2,3")
+        raise HarnessError(f"{name}={text}: give different ids of GPUs, such as 0,1,2,3")
+    return ids
+
+
+def take_device(wait: float | None = None) -> str:
+    """Wait for a free GPU of `shared_gpus`, hold it until this process ends and make it the only one to be seen.
+
+    Call it before CUDA is started. Does nothing ("") where there is nothing to share. Raises HarnessError for ids that
+    can't be, and after `wait` seconds (None: never).
+    """
+    ids = shared_gpus()
+    if not ids:
+        return ""
     folder = _folder()
     started = time.monotonic()
     while True:
@@ -44,8 +60,21 @@ def take_device(wait: float | None = None) -> str:
                 os.environ[VISIBLE] = one
                 return one
         if wait is not None and time.monotonic() - started > wait:
-            raise HarnessError(f"{GPUS}={text}: none was free for {wait:g} s; run fewer jobs at once")
+            raise HarnessError(f"GPUs {','.join(ids)}: none was free for {wait:g} s; run fewer jobs at once")
         time.sleep(POLL_SECONDS)
+
+
+def check_device() -> None:
+    """Refuse to compute on the CPU where a GPU was given to this process. Raises HarnessError."""
+    given = os.environ.get(VISIBLE, "")
+    if given not in ("", "-1", "NoDevFiles") and "HARNESS_DEVICE" not in os.environ:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise HarnessError(
+                f"{VISIBLE}={given}: PyTorch finds no such GPU. In a container pass it through (apptainer: --nv) and "
+                "take the cuda image; HARNESS_DEVICE=cpu computes without"
+            )
 
 
 def uses_device(stage: str) -> bool:
@@ -58,6 +87,8 @@ def _folder() -> Path:
     folder = Path(chosen) if chosen else Path(tempfile.gettempdir()) / "harness-gpus"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if not chosen and folder.stat().st_uid == os.getuid():
+            folder.chmod(0o1777)  # the machine's GPUs, and so their locks, are everybody's
     except OSError as error:
         raise HarnessError(f"{folder}: can't be made ({error.strerror}); name another folder in {LOCKS}") from None
     return folder
@@ -66,7 +97,9 @@ def _folder() -> Path:
 def _try(path: Path) -> IO[str] | None:
     """The lock's open file, or None where another process holds it."""
     try:
-        file = path.open("a")
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+")
+        if os.fstat(file.fileno()).st_uid == os.getuid():
+            os.fchmod(file.fileno(), 0o666)  # whatever the umask
     except OSError as error:
         raise HarnessError(f"{path}: can't be opened ({error.strerror}); name another folder in {LOCKS}") from None
     try:
@@ -74,4 +107,6 @@ def _try(path: Path) -> IO[str] | None:
     except BlockingIOError:
         file.close()
         return None
+    except OSError as error:  # a file system without locks
+        raise HarnessError(f"{path}: can't be locked ({error.strerror}); name a local folder in {LOCKS}") from None
     return file

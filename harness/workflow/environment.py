@@ -12,6 +12,7 @@ import psutil
 import torch
 
 from harness import __version__, kernels
+from harness.workflow.image import around
 
 PACKAGES = (
     "torch",
@@ -41,7 +42,7 @@ def environment() -> dict[str, Any]:
         "harness_version": __version__,
         "code_revision": revision,
         "tree_clean": clean,
-        "image": os.environ.get("HARNESS_IMAGE", ""),
+        "image": around(),
         "packages": {"python": platform.python_version(), **versions},
         "hardware": {
             "cpu": cpu_model(),

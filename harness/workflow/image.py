@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.digest import PACKAGE
 from harness.errors import HarnessError
 from harness.files import file_sha256
 
@@ -14,6 +15,7 @@ IMAGE = "HARNESS_IMAGE"  # environment: digest of the image around this process;
 CONTAINER = "HARNESS_CONTAINER"  # environment: the image for the workflow's rules, if its config names none
 BIND = "APPTAINER_BIND"  # environment: apptainer's own, further folders that a container sees
 REQUIRED = "HARNESS_REQUIRE_IMAGE"  # environment: the digest that a run demands
+MARKER = PACKAGE.parent / ".image"  # made by the builds of images
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -32,6 +34,20 @@ def digest_of(image: str) -> str:
         f"image {image!r}: names no digest and is no file. Give docker://name@sha256:... "
         "(the last line of envs/build.sh), or the path of an image file"
     )
+
+
+def around() -> str:
+    """The digest of the image that this process runs in, as it was told; "" outside of the project's images."""
+    return os.environ.get(IMAGE, "") if MARKER.exists() else ""
+
+
+def check_pods(image: str) -> None:
+    """Refuse to tell pods another digest than their image's. Raises HarnessError."""
+    found = DIGEST.search(image)
+    if found and found[0] != os.environ.get(IMAGE, ""):
+        raise HarnessError(
+            f"{IMAGE}={os.environ.get(IMAGE, '')}: the pods' image is {image}. Give export {IMAGE}={found[0]}"
+        )
 
 
 def check_required(found: str) -> None:
@@ -53,7 +69,7 @@ def enter(config: Mapping[str, Any], methods: Iterable[Any], results: str) -> st
     containers without an image, for one without digest, and for one that is not what the run demands.
     """
     if "apptainer" not in {str(method) for method in methods}:
-        check_required(os.environ.get(IMAGE, ""))
+        check_required(around())
         return None
     image = str(config.get("image") or os.environ.get(CONTAINER, ""))
     if not image:

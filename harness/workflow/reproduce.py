@@ -18,6 +18,7 @@ from harness.plan import stages
 from harness.spec import Spec
 from harness.spec.load import read_yaml
 from harness.workflow.context import Folders
+from harness.workflow.devices import shared_gpus
 from harness.workflow.image import place
 from harness.workflow.progress import heartbeat_path
 from harness.workflow.rules import Rules
@@ -42,6 +43,10 @@ def only_run(root: Path, base: Path) -> Iterator[None]:
             lock.seek(0)
             owner = lock.read().strip() or "unknown"
             raise HarnessError(f"another run is active here (process {owner}): wait for it, or stop it") from None
+        except OSError as error:  # such as NFS without locks
+            raise HarnessError(
+                f"{engine}: can't be locked ({error.strerror}). Put the checkout on a file system with locks"
+            ) from None
         for process in psutil.process_iter(["cmdline", "cwd"]):
             if process.info["cwd"] == str(root) and _is_snakemake(process.info["cmdline"] or []):
                 raise HarnessError(f"another snakemake is active here (process {process.pid}): wait for it, or stop it")
@@ -103,7 +108,7 @@ def start_workflow(
 
 def _engine_options(root: Path, profile: str, cores: int) -> list[str]:
     """The workflow engine's options: those of a run on this machine, or of a profile."""
-    gpus = [one for one in os.environ.get("HARNESS_GPUS", "").split(",") if one]
+    gpus = shared_gpus()
     shared = ["--resources", f"gpu={len(gpus)}"] if gpus else []
     if not profile:
         return ["--cores", str(cores), "--rerun-incomplete", "--keep-going", "--scheduler", "greedy", *shared]
@@ -112,8 +117,14 @@ def _engine_options(root: Path, profile: str, cores: int) -> list[str]:
         known = ", ".join(sorted(path.parent.name for path in (root / "envs" / "profiles").glob("*/config.yaml")))
         raise HarnessError(f"--profile {profile}: no folder with a config.yaml; give one, or one of {known}")
     settings = read_yaml(folder / "config.yaml") or {}
-    own = [] if "cores" not in settings else ["--cores", str(cores)]  # a queue counts jobs, this machine its cores
-    return ["--workflow-profile", str(folder), *own, *([] if "resources" in settings else shared)]
+    if settings.get("executor") == "kubernetes":
+        raise HarnessError(
+            f"--profile {profile}: pods write to S3, which this command can't watch. The README's section "
+            '"Containers and clusters" has the line to run'
+        )
+    if "cores" not in settings:  # a queue counts jobs and has GPUs of its own
+        return ["--workflow-profile", str(folder)]
+    return ["--workflow-profile", str(folder), "--cores", str(cores), *([] if "resources" in settings else shared)]
 
 
 def _die_with_parent() -> None:

@@ -5,6 +5,8 @@
 It knows what the workflow engine's executor asks of an API and no more: it schedules nothing and counts no resources.
 Each manifest is kept as FOLDER/<job>.json and each log as FOLDER/<job>.log; a claim is the folder FOLDER/claims/<name>.
 Pods have no privileges, a read-only root and the user of their image; they see the loopback, where S3 listens.
+As a cluster does, it refuses a GPU without a limit, and the log of a container before the last one, since pods do not
+start again. A pod whose number stands in the file FOLDER/evict is killed when it has run for a while.
 """
 
 import base64
@@ -23,6 +25,7 @@ SEALED = ("--network", "host", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "
 SLOTS = threading.Semaphore(2)  # pods at once, as many as CI has cores
 secrets: dict[str, dict[str, str]] = {}
 jobs: dict[str, int | None] = {}  # exit status, None while it runs
+EVICTED_AFTER = 8  # seconds: the engine has started in the pod by then
 
 
 def run(name: str, spec: dict[str, Any]) -> None:
@@ -43,8 +46,18 @@ def run(name: str, spec: dict[str, Any]) -> None:
             claim = claims[mount["name"]]
             source = FOLDER / "claims" / claim["claimName"] if claim else Path(empty)
             command += ["--volume", f"{source}:{mount['mountPath']}"]
-        command += ["--workdir", container["workingDir"], container["image"], *container["command"], *container["args"]]
+        command += ["--name", name, "--workdir", container["workingDir"], container["image"]]
+        command += [*container["command"], *container["args"]]
+        evicted = (FOLDER / "evict").read_text().split() if (FOLDER / "evict").exists() else []
+        if str(len(jobs)) in evicted:
+            threading.Timer(EVICTED_AFTER, subprocess.run, [["podman", "kill", name]]).start()
         jobs[name] = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+
+
+def unlimited(container: dict[str, Any]) -> bool:
+    """Whether a container asks for GPUs without a limit."""
+    asked = {kind: container["resources"].get(kind) or {} for kind in ("requests", "limits")}
+    return asked["requests"].get("nvidia.com/gpu") != asked["limits"].get("nvidia.com/gpu")
 
 
 class Api(BaseHTTPRequestHandler):
@@ -71,6 +84,10 @@ class Api(BaseHTTPRequestHandler):
         name = sent["metadata"]["name"]
         if self.path.endswith("/secrets"):
             secrets[name] = sent.get("data") or {}
+        elif any(unlimited(one) for one in sent["spec"]["template"]["spec"]["containers"]):
+            message = "nvidia.com/gpu: Limit must be set for non overcommitable resources"
+            self.answer({"kind": "Status", "code": 422, "message": message}, 422)
+            return
         else:
             (FOLDER / f"{name}.json").write_text(json.dumps(sent, indent=1))
             jobs[name] = None
@@ -82,6 +99,9 @@ class Api(BaseHTTPRequestHandler):
             status = jobs.get(found[1])
             told = {"active": 1} if status is None else {"succeeded": 1} if status == 0 else {"failed": 1}
             self.answer({"kind": "Job", "metadata": {"name": found[1]}, "status": told})
+        elif "previous=true" in self.path.lower():
+            message = "previous terminated container not found"
+            self.answer({"kind": "Status", "code": 400, "message": message}, 400)
         elif found := re.search(r"/pods/([^/?]+)-pod/log", self.path):
             self.answer((FOLDER / f"{found[1]}.log").read_text(errors="replace"))
         elif found := re.search(r"job-name(?:%3D|=)([^&]+)", self.path):

@@ -72,7 +72,7 @@ def cluster(engine, tmp_path_factory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def manifests(image, s3, cluster, tmp_path_factory) -> list[dict[str, Any]]:
-    """The workflow up to TARGET, started as the README says; the manifests of its pods."""
+    """The workflow up to TARGET, started as the README says, and again after a pod was evicted: its pods' manifests."""
     folder = copy_checkout(tmp_path_factory.mktemp("kubernetes") / "checkout")
     resources = folder / "papers" / "stabilizing-lth" / "resources.yaml"
     facts = yaml.safe_load(resources.read_text())
@@ -88,7 +88,11 @@ def manifests(image, s3, cluster, tmp_path_factory) -> list[dict[str, Any]]:
     variables = {"KUBECONFIG": str(cluster / "kubeconfig"), "HARNESS_IMAGE": image.partition("@")[2], **keys}
     variables |= {"SNAKEMAKE_STORAGE_S3_ACCESS_KEY": "testing", "SNAKEMAKE_STORAGE_S3_SECRET_KEY": "testing"}
     variables |= {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+    (cluster / "evict").write_text("4")
     result = attempt(*command, cwd=folder, **variables)
+    assert result.returncode != 0, "a pod was evicted"
+    (cluster / "evict").unlink()
+    result = attempt(*command, cwd=folder, **variables)  # what the README says to do
     logs = "\n".join(path.read_text()[-1500:] for path in sorted(cluster.glob("*.log"))[:3])
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:] + logs
     return [json.loads(path.read_text()) for path in sorted(cluster.glob("snakejob-*.json"))]
@@ -126,7 +130,7 @@ def test_pods_ask_for_what_the_resources_say(manifests, image, cluster):
     asked = [one for one in containers.values() if "--allowed-rules prepare" in one[0]["args"][1]]
     ((container, spec),) = asked
     requests = container["resources"]["requests"]
-    assert requests["nvidia.com/gpu"] == "1"
+    assert requests["nvidia.com/gpu"] == container["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert requests["cpu"] == "1900m"  # 95%, for what a cluster keeps for itself
     assert requests["memory"].startswith("7")
     assert [one["key"] for one in spec["tolerations"]] == ["nvidia.com/gpu"]

@@ -96,6 +96,7 @@ def test_cancelled_and_timed_out_jobs_go_on_to_the_same_results(cluster, plain, 
 
     variables = {"HARNESS_ROOT": str(folder), "SNAKEMAKE_PROFILE": str(site), "HARNESS_PROFILE": "slurm"}
     variables |= {"OMP_NUM_THREADS": "1", "HARNESS_KEEP_STATE_SECONDS": "0"}
+    variables |= {"HARNESS_DEVICE": "cpu"}  # the GPUs are pretended
     command = [sys.executable, "-m", "harness.cli", "reproduce", "--scale", SCALE]
     with (tmp_path / "said").open("w") as said:
         run = subprocess.Popen(command, cwd=folder, env={**os.environ, **variables}, stdout=said, stderr=said)

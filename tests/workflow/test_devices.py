@@ -10,15 +10,19 @@ import time
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from harness.errors import HarnessError
 from harness.paths import checkout
 from harness.spec import load_spec
 from harness.spec.resources import Resources, load_resources
 from harness.workflow.asks import Asks
-from harness.workflow.devices import take_device, uses_device
-from harness.workflow.image import check_required, delivery, digest_of, enter
+from harness.workflow.devices import check_device, take_device, uses_device
+from harness.workflow.environment import environment
+from harness.workflow.image import around, check_pods, check_required, delivery, digest_of, enter
 from harness.workflow.reproduce import _engine_options
+
+DIGEST = "sha256:" + "a1" * 32
 
 # a job that takes a GPU, notes when it had it, and keeps it for a while
 JOB = """
@@ -82,6 +86,71 @@ def test_a_queue_that_names_a_gpu_is_left_to_it(tmp_path, monkeypatch):
             take_device()
 
 
+def test_several_gpus_of_one_allocation_are_shared_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("HARNESS_GPU_LOCKS", str(tmp_path))
+    monkeypatch.setenv("HARNESS_GPUS", "0,1")  # counted from the machine's first, which the allocation need not hold
+    taken = []
+    for _ in range(2):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+        taken.append(take_device())
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == taken[-1]
+    assert taken == ["4", "5"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    with pytest.raises(HarnessError, match=r"GPUs 4,5: none was free for 0\.1 s"):
+        take_device(wait=0.1)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o666}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # a queue's way to say: none
+    assert take_device() == ""
+
+
+def test_a_lock_that_is_a_link_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("HARNESS_GPU_LOCKS", str(tmp_path))
+    monkeypatch.setenv("HARNESS_GPUS", "0")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    (tmp_path / "0.lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(HarnessError, match="can't be opened"):
+        take_device()
+    assert not (tmp_path / "victim").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_was_given_and_is_not_there_is_an_error(monkeypatch):
+    monkeypatch.delenv("HARNESS_DEVICE", raising=False)
+    for given in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+        check_device()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with pytest.raises(HarnessError, match=r"CUDA_VISIBLE_DEVICES=0: PyTorch finds no such GPU.*--nv"):
+        check_device()
+    monkeypatch.setenv("HARNESS_DEVICE", "cpu")
+    check_device()
+
+
+def test_a_digest_is_believed_only_inside_an_image(tmp_path, monkeypatch):
+    monkeypatch.setenv("HARNESS_IMAGE", DIGEST)
+    assert around() == environment()["image"] == ""
+    (tmp_path / ".image").touch()
+    monkeypatch.setattr("harness.workflow.image.MARKER", tmp_path / ".image")
+    assert around() == environment()["image"] == DIGEST
+    check_pods("snakemake/snakemake:v9")  # in a pod the engine is not told
+    check_pods(f"registry:5000/lth@{DIGEST}")
+    monkeypatch.setenv("HARNESS_IMAGE", "")
+    with pytest.raises(HarnessError, match=f"Give export HARNESS_IMAGE={DIGEST}"):
+        check_pods(f"registry:5000/lth@{DIGEST}")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("localhost/lth:cpu", "localhost/lth"), ("localhost:5000/lth:cpu", "localhost:5000/lth")]
+)
+def test_an_image_without_a_digest_of_a_registry_is_named_by_its_own(tmp_path, name, expected):
+    engine = tmp_path / "engine"
+    engine.write_text(f"#!/bin/sh\necho {DIGEST}\n")
+    engine.chmod(0o755)
+    command = ["bash", checkout() / "envs" / "image.sh", name]
+    said = subprocess.run(command, env={**os.environ, "CONTAINER_ENGINE": str(engine)}, capture_output=True, text=True)
+    assert said.stdout.strip() == f"{expected}@{DIGEST}"
+
+
 def test_the_most_particular_entry_counts():
     rules = {"default": {"minutes": 5, "memory_mb": 100}, "dense": {"minutes": 50, "gpu": 1}}
     found = Resources.model_validate({"rules": rules, "experiments": {"lenet": {"default": {"minutes": 7}}}})
@@ -109,7 +178,7 @@ def test_what_rules_ask_for_and_how_jobs_are_grouped():
     assert asks.group("levels")(resnet) is None
     assert Asks("stabilizing-lth", "smoke").group("report")(SimpleNamespace()) == "judging"
     assert asks.gpu("levels")(lenet) is None
-    assert asks.memory("levels")(lenet, 2) == 2 * asks.memory("levels")(lenet, 1)
+    assert asks.memory("levels")(lenet, 2) == asks.memory("levels")(lenet, 6) == 2 * asks.memory("levels")(lenet, 1)
     paper = Asks("stabilizing-lth", "paper")
     assert paper.gpu("levels")(lenet) == 1
     assert paper.threads("prepare")(SimpleNamespace(data="imagenet")) == 16
@@ -180,5 +249,8 @@ def test_a_profile_is_left_what_it_sets(tmp_path, monkeypatch):
     assert _engine_options(root, str(tmp_path), 3) == ["--workflow-profile", str(tmp_path)]
     monkeypatch.setenv("HARNESS_GPUS", "0,1,2")
     assert _engine_options(root, "local", 3)[-2:] == ["--resources", "gpu=3"]
+    assert "gpu=3" not in _engine_options(root, "slurm", 3)  # a cluster has others
+    with pytest.raises(HarnessError, match=r"--profile kubernetes: .* The README's section"):
+        _engine_options(root, "kubernetes", 3)
     with pytest.raises(HarnessError, match="one of container, kubernetes, local, slurm"):
         _engine_options(root, "slrum", 3)
