@@ -16,7 +16,7 @@ from harness.analysis.interpolation import BATCH_NORM, barrier
 from harness.analysis.table import CURVE_COLUMNS, CURVE_KEYS, tidy
 from harness.claims.judge import judge, read_claims
 from harness.files import file_sha256
-from harness.plan import Pair, Stage, dense_run, pairs, parents, stacks, stages, steps_of
+from harness.plan import Pair, Stage, pairs, parents, stacks, stages
 from harness.report.summary import counts
 from harness.share import packs
 from harness.share.card import NOT_LISTED, shared_files
@@ -25,13 +25,21 @@ from harness.share.noise import ROW
 from harness.share.tickets import pack_path
 from harness.training.store import SNAPSHOTS
 from harness.workflow.compare import _row
-from harness.workflow.context import Context
 from harness.workflow.environment import code_revision
 from harness.workflow.identity import distinct
 from harness.workflow.rules import stage_digest
 
-#: columns of the table that stand in no other file: their card's checksum alone holds them
-ALONE = ("train_loss", "test_loss", "validation_accuracy", "seconds")
+#: columns of the table that are as networks.json has them
+TOLD = (
+    "status",
+    "steps",
+    "seconds",
+    "test_accuracy",
+    "train_accuracy",
+    "validation_accuracy",
+    "test_loss",
+    "train_loss",
+)
 _CLOSE = 1e-9  # relative: the same arithmetic on another machine
 
 
@@ -153,32 +161,6 @@ def _entities(crate: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {str(one.get("@id")): one for one in graph if isinstance(one, dict)} if isinstance(graph, list) else {}
 
 
-def networks(given: Given) -> Iterator[str]:
-    """networks.json against the plan: which runs, their keys, and the lineage of checksums between them."""
-    found, runs = given.networks, given.runs()
-    for name in sorted(set(found) - set(given.expected())):
-        yield f"networks.json: {name!r:.120}: is not in the plan"
-    contexts = {name: Context(given.spec, given.folders, name) for name in given.spec.scale.experiments}
-    for run in runs:
-        if run.id not in found:
-            yield f"networks.json: {run.id}: is missing"
-            continue
-        context, network = contexts[run.experiment], found[run.id]
-        dense = dense_run(run.experiment, run.replicate).id
-        if given.same_code("training") and network.key != context.key(run):
-            yield f"networks.json: {run.id}: its key is not that of the spec's settings"
-        wanted = steps_of(run, context.recipe.steps, context.setting.restart)
-        if network.steps != wanted:
-            yield f"networks.json: {run.id}: {network.steps} steps, the recipe has {wanted}"
-        for place, checksum in network.inputs.items():
-            name = f"{run.experiment}/{place}"
-            snapshot, _, step = name.rpartition("/")
-            of_snapshot = snapshot == f"{dense}{SNAPSHOTS}" and snapshot in found
-            expected = found[snapshot].parts.get(step) if of_snapshot else getattr(found.get(name), "sha256", None)
-            if checksum != expected:
-                yield f"networks.json: {run.id}: was trained from another {name!r:.120}"
-
-
 def table(given: Given) -> Iterator[str]:
     """The table against networks.json, the plan and the pairs that the stability stages wrote."""
     expected = tidy(_network_rows(given), _pair_rows(given)).set_index(ROW)
@@ -189,7 +171,7 @@ def table(given: Given) -> Iterator[str]:
         yield f"table.parquet: {_named(key)}: is missing"
     common = expected.index.intersection(actual.index)
     actual, expected = actual.loc[common], expected.loc[common]
-    for column in [column for column in expected if column not in ALONE]:
+    for column in expected:
         same = (actual[column] == expected[column]) | (actual[column].isna() & expected[column].isna())
         for place in np.flatnonzero(~same.to_numpy(dtype=bool)).tolist():
             key, one, other = common[place], actual[column].iloc[place], expected[column].iloc[place]
@@ -204,8 +186,8 @@ def _network_rows(given: Given) -> Iterator[dict[str, Any]]:
             yield {
                 **vars(run),
                 "id": run.id,
-                "density": packs.density(given, run) if network.status != "ancestor_diverged" else None,
-                **{name: getattr(network, name) for name in ("status", "steps", "test_accuracy", "train_accuracy")},
+                "density": packs.density(given, run) if network.trained else None,
+                **{name: getattr(network, name) for name in TOLD},
             }
 
 

@@ -61,6 +61,11 @@ class Network(BaseModel):
     stack_seconds: float = 0.0
     trained_as: str | None = None
 
+    @property
+    def trained(self) -> bool:
+        """Whether it is a network that was trained, however that ended."""
+        return self.status != "ancestor_diverged"
+
 
 @dataclass(frozen=True)
 class Given:

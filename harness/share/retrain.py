@@ -15,7 +15,7 @@ from harness.data import source_of
 from harness.errors import HarnessError
 from harness.files import file_sha256, write_json
 from harness.networks import build
-from harness.plan import Run, dense_run, stacks, stages
+from harness.plan import Run, Stage, dense_run, stacks, stages
 from harness.pruning import Masks
 from harness.share.given import Given, Network
 from harness.share.packs import prunable, rewound_fault
@@ -56,20 +56,33 @@ def choose(names: list[str], number: int, seed: int) -> list[str]:
 
 
 def retrain(given: Given, run: Run, scratch: Path) -> Outcome:
-    """Train a run again in a folder of its own and compare. Raises HarnessError where its inputs can't be had."""
+    """Train a run again in a folder of its own and compare. Raises HarnessError where its inputs can't be had.
+
+    A network that ends with the same bits is kept, in `again(scratch)`.
+    """
     use_threads(1)
     folders = Folders(scratch / hashlib.sha256(run.id.encode()).hexdigest()[:16])
     context = Context(given.spec, folders, run.experiment)
-    _lay_data(given, folders, scratch / "data", context.setting.data)
+    lay_data(given, folders, scratch / "data", context.setting.data)
     known = _lay_inputs(given, context, run)
     train_stack(context, [run], Heartbeat(folders.progress / "beat.json", run.id, 1), known)
-    outcome = Outcome(run.id, exact=_exact(given, run))
+    stage = next(one for one in stages(given.spec) if any(run in stack for stack in stacks(given.spec, one)))
+    outcome = Outcome(run.id, exact=exact(given, stage, "training"))
     _compare(given, context, run, outcome)
+    if outcome.bits:
+        path = again(scratch).tensors_path(run.id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(context.store.tensors_path(run.id), path)
     shutil.rmtree(folders.runs, ignore_errors=True)
     return outcome
 
 
-def _lay_data(given: Given, folders: Folders, shared: Path, name: str) -> None:
+def again(scratch: Path) -> Store:
+    """Where networks lie that were trained again to the same bits."""
+    return Store(scratch / "again")
+
+
+def lay_data(given: Given, folders: Folders, shared: Path, name: str) -> None:
     """The data set: made anew, or the run's own where it was downloaded and is as its record says."""
     record = shared / f"{name}.json"
     if not record.exists():
@@ -82,14 +95,16 @@ def _lay_data(given: Given, folders: Folders, shared: Path, name: str) -> None:
         else:
             data.prepare(name, record)
     folders.base.mkdir(parents=True, exist_ok=True)
-    (folders.base / "data").symlink_to(shared.resolve())
+    if not (folders.base / "data").exists():
+        (folders.base / "data").symlink_to(shared.resolve())
 
 
 def _lay_inputs(given: Given, context: Context, run: Run) -> Masks | None:
     """Put into the scratch store what a run starts from. Returns IMP's masks where the parent's weights are not there.
 
     The inputs are the run's own networks where they lie with it, else its pack of tickets. Copies of the dense network
-    continue with the optimizer's memory, which no pack has: then the dense network is trained first.
+    continue with the optimizer's memory, which no pack has, and of an IMP network that diverged it has no mask: then
+    what they start from is trained first.
     """
     dense = dense_run(run.experiment, run.replicate)
     if run == dense:
@@ -98,12 +113,12 @@ def _lay_inputs(given: Given, context: Context, run: Run) -> Masks | None:
     real, inputs = Store(given.folders.runs), {name: given.network(name) for name in (parent.id, snapshots)}
     if f"k{run.k}" not in inputs[snapshots].parts:
         raise HarnessError(f"{given.folders.networks}: {snapshots}: has no checksum of step {run.k}. Pull it again")
-    if all(_at_hand(real, name, network) for name, network in inputs.items()):
+    if all(at_hand(real, name, network) for name, network in inputs.items()):
         for name, network in inputs.items():
-            _link(real, context.store, name, network)
+            link(real, context.store, name, network)
         return None
-    if run.branch == "dense":
-        train_stack(context, [dense], Heartbeat(context.folders.progress / "beat.json", dense.id, 1))
+    if run.branch == "dense" or (run.branch == "imp" and given.network(run.id).status != "ok"):
+        _train_ancestors(context, run)
         return None
     pack = open_pack(pack_path(given.folders, run.experiment, run.replicate))
     fault = rewound_fault(given, run.experiment, pack, run.k)
@@ -124,12 +139,21 @@ def _lay_inputs(given: Given, context: Context, run: Run) -> Masks | None:
     return {name: part.float().unsqueeze(0) for name, part in mask.items()}
 
 
-def _at_hand(store: Store, name: str, network: Network) -> bool:
+def _train_ancestors(context: Context, run: Run) -> None:
+    """Train what a run starts from, after what that starts from."""
+    parent = _parent(context, run)
+    if parent != dense_run(run.experiment, run.replicate):
+        _train_ancestors(context, parent)
+    train_stack(context, [parent], Heartbeat(context.folders.progress / "beat.json", parent.id, 1))
+
+
+def at_hand(store: Store, name: str, network: Network) -> bool:
+    """Whether a store has a network's tensors with the checksum of networks.json."""
     path = store.tensors_path(name)
     return path.is_file() and file_sha256(path) == network.sha256
 
 
-def _link(source: Store, target: Store, name: str, network: Network) -> None:
+def link(source: Store, target: Store, name: str, network: Network) -> None:
     """Make a stored network readable in another store, under the checksums of networks.json."""
     path = target.tensors_path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -138,19 +162,18 @@ def _link(source: Store, target: Store, name: str, network: Network) -> None:
     write_json(target.record_path(name), record)
 
 
-def _exact(given: Given, run: Run) -> bool:
-    """Whether the same bits are to be expected: the same code, kind of machine and libraries.
+def exact(given: Given, stage: Stage, part: str) -> bool:
+    """Whether a stage gives the same bits here: the same code (`part` of it), kind of machine and libraries.
 
     In the CPU kernels a replicate has the same bits in a stack of any size; in PyTorch in one of the same size only.
     """
-    stage = next(one for one in stages(given.spec) if any(run in stack for stack in stacks(given.spec, one)))
     then, now = given.record(stage.name), made_with()
-    same = given.same_code("training") and all(
+    same = given.same_code(part) and all(
         _facts(then, group, name) == now[group].get(name)
         for group, names in (("hardware", ("cpu", "gpu", "kernels")), ("packages", ("torch", "numpy")))
         for name in names
     )
-    setting, recipe = given.spec.scale.experiments[run.experiment], given.spec.recipe(run.experiment)
+    setting, recipe = given.spec.scale.experiments[stage.experiment], given.spec.recipe(stage.experiment)
     source = source_of(setting.data)
     written = hasattr(build(setting.network, 1, source.shape, source.classes), "write")
     in_kernels = written and recipe.optimizer in _OPTIMIZERS and not now["hardware"]["gpu"]
@@ -168,6 +191,9 @@ def _compare(given: Given, context: Context, run: Run, outcome: Outcome) -> None
     if made["status"] != told.status:
         outcome.differences.append(f"ended {made['status']}, networks.json says {told.status}")
         return
+    if outcome.exact and made["diverged_at"] != told.diverged_at:
+        outcome.differences.append(f"diverged at step {made['diverged_at']}, networks.json says {told.diverged_at}")
+        return
     names = [run.id, f"{run.id}{SNAPSHOTS}"] if run == dense_run(run.experiment, run.replicate) else [run.id]
     parts = [(name, part) for name in names for part in given.network(name).parts]
     other = [
@@ -181,7 +207,9 @@ def _compare(given: Given, context: Context, run: Run, outcome: Outcome) -> None
     if outcome.bits:
         outcome.words = "the same bits"
         outcome.differences += _pack_differences(given, context, run)
-        outcome.differences += _table_differences(given, run, made)
+        outcome.differences += _score_differences(told, made)
+    elif made["status"] == "diverged":
+        outcome.words = f"diverged again, at step {made['diverged_at']} (recorded {told.diverged_at})"
     elif outcome.exact:
         outcome.differences.append(f"other bits on the same kind of machine with the same code: {', '.join(other)}")
     else:
@@ -201,13 +229,11 @@ def _pack_differences(given: Given, context: Context, run: Run) -> Iterator[str]
                 yield f"{place}: {name} of step {k} is not what the dense network had then"
 
 
-def _table_differences(given: Given, run: Run, made: dict[str, Any]) -> Iterator[str]:
-    """Losses and validation accuracy, which the table alone has."""
-    rows = given.table[(given.table["row"] == "network") & (given.table["run"] == run.id)]
-    for name in ("train_loss", "test_loss", "validation_accuracy"):
-        told, found = rows[name].tolist(), made[name]
-        if found is not None and told != [found]:
-            yield f"table.parquet: {name}: {told[0] if told else 'missing'}, trained again {found}"
+def _score_differences(told: Network, made: dict[str, Any]) -> Iterator[str]:
+    """Losses and validation accuracy."""
+    for name in ("train_loss", "test_loss", "validation_loss", "validation_accuracy"):
+        if getattr(told, name) != made[name]:
+            yield f"{name}: {made[name]}, networks.json says {getattr(told, name)}"
 
 
 def _within(given: Given, context: Context, run: Run, outcome: Outcome) -> None:
@@ -225,7 +251,7 @@ def _within(given: Given, context: Context, run: Run, outcome: Outcome) -> None:
                 f"{name}: {one:.2f}, recorded {other:.2f}: more than {ACCURACY_POINTS:g} points apart"
             )
     real = Store(given.folders.runs)
-    recorded = real.load(run.id) if _at_hand(real, run.id, told) else {}
+    recorded = real.load(run.id) if at_hand(real, run.id, told) else {}
     mask = {name: value for name, value in tensors.items() if name.startswith("mask/")}
     if told.parts.get("mask") != made["parts"].get("mask"):
         outcome.differences += _mask_differences(given, run, mask)

@@ -1,33 +1,31 @@
 """`harness verify`: does a run hold what its card says, do its files agree, and do its networks train again?"""
 
-import re
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 
-from harness.claims.judge import read_claims
 from harness.errors import HarnessError
 from harness.plan import Run
-from harness.share import crosschecks, packs
+from harness.share import crosschecks, lineage, packs
 from harness.share.given import Given
-from harness.share.retrain import ACCURACY_POINTS, RELATIVE_DISTANCE, Outcome, choose, retrain
-from harness.spec.load import dump
-from harness.workflow.identity import identity
+from harness.share.page import page
+from harness.share.recompare import CURVE_POINTS, Compared, choose_networks, measured, recompare
+from harness.share.retrain import ACCURACY_POINTS, RELATIVE_DISTANCE, Outcome, retrain
 
 MOST = 20  # lines shown of one check: a replaced table differs in every cell
-_SVG = re.compile(r"<svg\b.*?</svg>", re.DOTALL)
+# what a file that is not as it should be makes a check raise, besides HarnessError
+BROKEN = (OSError, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError)
 
 # what is checked, in words, and the function that gives a line for each difference
 CHECKS: tuple[tuple[str, Callable[[Given], Iterator[str]]], ...] = (
     ("checksums and sizes on the card", crosschecks.files),
     ("the card's facts", crosschecks.facts),
     ("the crate and the copy of the spec", crosschecks.copies),
-    ("networks.json", crosschecks.networks),
+    ("networks.json", lineage.networks),
     ("stage records", crosschecks.records),
     ("the table", crosschecks.table),
     ("curves and instabilities", crosschecks.lines),
@@ -38,12 +36,14 @@ CHECKS: tuple[tuple[str, Callable[[Given], Iterator[str]]], ...] = (
 
 @dataclass
 class Findings:
-    """Differences by check, the networks trained again, and what could not be looked at."""
+    """Differences by check, what was trained and compared again, and what could not be looked at."""
 
     checked: list[str] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
-    unchecked: list[str] = field(default_factory=list)
+    pairs: list[Compared] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)  # checks that were due and could not be made
+    unchecked: list[str] = field(default_factory=list)  # what no check here covers
 
     @property
     def fine(self) -> bool:
@@ -55,19 +55,17 @@ def verify(given: Given, sample: int, seed: int, console: Console) -> Findings:
     for note in given.notes:
         console.print(f"note: {escape(note)}", style="yellow", soft_wrap=True)
     found = Findings()
-    for name, check in (*CHECKS, ("the page built again", _page), ("stored networks", packs.stored)):
-        if check is _page and not given.same_code("report"):
-            found.unchecked.append("the page (the code that writes it has changed since)")
+    for name, check in (*CHECKS, ("the page built again", page), ("stored networks", packs.stored)):
+        if check is page and not given.same_code("report"):
+            found.missed.append("the page (the code that writes it has changed since)")
         elif check is packs.stored and not given.folders.runs.is_dir():
             found.unchecked.append("final weights (runs/ is not here)")
         else:
             _run_check(given, name, check, found, console)
     if not given.same_machine:
         found.unchecked.append("how figures are drawn (other packages or another machine)")
-    alone = "losses, validation accuracy and seconds of the table beyond its checksum"
-    found.unchecked += [alone] if sample == 0 else [f"{alone}, but for the networks trained again"]
-    _retrain(given, sample, seed, found, console)
-    for line in summary(found):
+    _again(given, sample, seed, found, console)
+    for line in summary(given, found):
         console.print(escape(line), soft_wrap=True)
     return found
 
@@ -81,6 +79,8 @@ def _run_check(
         lines.extend(check(given))
     except HarnessError as error:
         lines.append(str(error))
+    except BROKEN as error:
+        lines.append(_broken(name, error))
     found.checked.append(name)
     lines = [line for line in lines if line not in found.differences]  # a broken file is met by several checks
     found.differences += lines
@@ -91,26 +91,47 @@ def _run_check(
         console.print(f"DIFFERS {escape(line)}", soft_wrap=True)
 
 
-def _retrain(given: Given, sample: int, seed: int, found: Findings, console: Console) -> None:
-    """Train randomly chosen networks again."""
+def _broken(name: str, error: Exception) -> str:
+    first = (str(error).splitlines() or [""])[0]
+    return f"{name}: could not be checked: {type(error).__name__}: {first:.200}"
+
+
+def _again(given: Given, sample: int, seed: int, found: Findings, console: Console) -> None:
+    """Train randomly chosen networks again, then compare pairs of networks again."""
     runs = {run.id: run for run in given.runs()}
     try:
-        healthy = [name for name in runs if name in given.networks and given.networks[name].status == "ok"]
+        trained = [name for name in runs if name in given.networks and given.networks[name].trained]
+        pairs = [pair for _, pair in measured(given).values()]
     except HarnessError:  # said by the checks
-        healthy = []
-    chosen = choose(healthy, sample, seed)
+        trained, pairs = [], []
+    chosen = choose_networks(trained, pairs, sample, seed)
     if len(chosen) < sample:
-        found.unchecked.append(f"{sample - len(chosen)} of the {sample} networks asked for: no more ended well")
+        found.missed.append(f"{sample - len(chosen)} of the {sample} networks asked for: no more were trained")
     with tempfile.TemporaryDirectory(prefix="harness-verify-") as scratch:
         for place, name in enumerate(chosen, 1):
             console.print(f"training again {escape(name)} ({place} of {len(chosen)})", soft_wrap=True)
             outcome = _one(given, runs[name], Path(scratch))
             found.outcomes.append(outcome)
-            for line in outcome.differences:
-                console.print(f"DIFFERS {escape(name)}, trained again: {escape(line)}", soft_wrap=True)
-                found.differences.append(f"{name}: {line}")
+            _show(f"{name}, trained again", outcome.differences, found, console)
             if not outcome.differences:
                 console.print(f"  {escape(outcome.words)}", soft_wrap=True)
+        try:
+            for one in recompare(given, sample, seed, Path(scratch)):
+                found.pairs.append(one)
+                name = f"{one.pair.run.id} and {one.pair.run_b.id}"
+                console.print(f"compared again {escape(name)}", soft_wrap=True)
+                _show(f"{name}, compared again", one.differences, found, console)
+        except HarnessError as error:
+            _show("pairs of networks can't be compared again", [str(error)], found, console)
+        except BROKEN as error:
+            _show("pairs of networks", [_broken("compared again", error)], found, console)
+
+
+def _show(what: str, lines: list[str], found: Findings, console: Console) -> None:
+    """Note differences of what was trained or compared again."""
+    for line in lines:
+        console.print(f"DIFFERS {escape(what)}: {escape(line)}", soft_wrap=True)
+        found.differences.append(f"{what}: {line}")
 
 
 def _one(given: Given, run: Run, scratch: Path) -> Outcome:
@@ -118,64 +139,51 @@ def _one(given: Given, run: Run, scratch: Path) -> Outcome:
         return retrain(given, run, scratch)
     except HarnessError as error:
         return Outcome(run.id, differences=[f"can't be trained again: {error}"])
+    except BROKEN as error:
+        return Outcome(run.id, differences=[_broken("training again", error)])
 
 
-def _page(given: Given) -> Iterator[str]:
-    """The page and its Markdown twin, built again from the run's tables. Figures count where they are drawn alike."""
-    from harness.report import build_report
-    from harness.workflow.judging import scale_facts
-
-    files = sorted((given.spec.folder / "published").glob("*.csv"))
-    published = pd.concat([pd.read_csv(file) for file in files], ignore_index=True) if files else pd.DataFrame()
-    here = identity(given.spec)
-    code = {part: given.card["code"]["digests"].get(part, "") for part in here["code"]}
-    provenance = {**given.provenance, "identity": {**here, "code": code}}
-    with tempfile.TemporaryDirectory(prefix="harness-verify-") as folder:
-        out, own = Path(folder), given.folders.report
-        build_report(
-            dump(given.spec.paper),
-            scale_facts(given.spec),
-            read_claims(given.folders.claims),
-            given.table,
-            given.curves,
-            published,
-            provenance,
-            out,
-        )
-        drawn_alike = given.same_machine
-        for name in ("index.html", "report.md"):
-            made, told = ((place / name).read_text(encoding="utf-8") for place in (out, own))
-            if _SVG.sub("", made) != _SVG.sub("", told):
-                yield f"report/{name}: is not what its tables give: {_first_difference(told, made)}"
-            elif drawn_alike and made != told:
-                yield f"report/{name}: its figures are not those that its tables give"
-        figures = [{path.name for path in (place / "figures").glob("*")} for place in (out, own)]
-        for name in sorted(figures[0] ^ figures[1]):
-            yield f"report/figures/{name}: is {'missing' if name in figures[0] else 'not a figure of the page'}"
-        for name in sorted(figures[0] & figures[1]):
-            if drawn_alike and (out / "figures" / name).read_bytes() != (own / "figures" / name).read_bytes():
-                yield f"report/figures/{name}: is not what its tables give"
-
-
-def _first_difference(told: str, made: str) -> str:
-    """The first line that differs, as it is and as it was built again."""
-    pairs = zip([*told.splitlines(), ""], [*made.splitlines(), ""], strict=False)
-    one, other = next(((a.strip(), b.strip()) for a, b in pairs if a != b), ("", ""))
-    return f"{one[:100]!r} instead of {other[:100]!r}"
-
-
-def summary(found: Findings) -> list[str]:
+def summary(given: Given, found: Findings) -> list[str]:
     """What was checked, what was not, and how it ended."""
+    lines = [f"Checked: {', '.join(found.checked)}."]
+    lines += _diverged(given)
     again, bits = len(found.outcomes), sum(one.bits for one in found.outcomes)
     near = sum(not one.bits and not one.differences for one in found.outcomes)
-    lines = [f"Checked: {', '.join(found.checked)}."]
+    missed, unchecked = list(found.missed), list(found.unchecked)
     if again:
         text = f"Trained again: {again} networks, {bits} to the same bits"
         if near:
             text += f", {near} within tolerance (accuracies {ACCURACY_POINTS:g} points, weights {RELATIVE_DISTANCE:g})"
         lines.append(f"{text}.")
+        unchecked.append("accuracies, losses and status beyond what files say of each other, but for those networks")
     else:
-        found.unchecked.append("training (no network was trained again)")
-    lines.append(f"Not checked: {'; '.join(found.unchecked)}.")
-    lines.append(f"{len(found.differences)} differences" if found.differences else "No difference: verified")
-    return lines
+        missed.append("training (no network was trained again)")
+    measures = "distances, angles, instabilities and curves"
+    if found.pairs:
+        exact = all(one.exact for one in found.pairs)
+        lines.append(
+            f"Compared again: {len(found.pairs)} pairs of networks"
+            + ("." if exact else f" (errors on the line within {CURVE_POINTS:g} points).")
+        )
+        unchecked.append(f"{measures} of the other pairs")
+    else:
+        missed.append(
+            f"{measures} (of no pair are both networks at hand: runs/ is not here, or take a larger --sample)"
+        )
+    unchecked.append("seconds")
+    lines.append(f"Not checked: {'; '.join([*missed, *unchecked])}.")
+    if found.differences:
+        return [*lines, f"{len(found.differences)} differences"]
+    if missed:
+        return [*lines, f"No difference in what could be checked; not checked: {'; '.join(missed)}"]
+    return [*lines, "No difference: verified"]
+
+
+def _diverged(given: Given) -> list[str]:
+    """Names the networks that diverged: no claim counts them."""
+    try:
+        names = [name for name, network in given.networks.items() if network.status == "diverged"]
+    except HarnessError:  # said by the checks
+        return []
+    shown = ", ".join(names[:MOST]) + (f" and {len(names) - MOST} more" if len(names) > MOST else "")
+    return [f"Diverged, and so in no claim: {shown}."] if names else []
