@@ -5,6 +5,7 @@ to match; then the other files, which tell the same facts, give it away.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import pandas as pd
 from harness.analysis.interpolation import BATCH_NORM, barrier
 from harness.analysis.table import CURVE_COLUMNS, CURVE_KEYS, tidy
 from harness.claims.judge import judge, read_claims
+from harness.claims.metrics import metrics
+from harness.errors import HarnessError
 from harness.files import file_sha256
 from harness.plan import Pair, Stage, pairs, parents, stacks, stages
 from harness.report.summary import counts
@@ -63,19 +66,19 @@ def files(given: Given) -> Iterator[str]:
 def facts(given: Given) -> Iterator[str]:
     """What the card says of the run against provenance.json, the claims and the networks."""
     card, made = given.card, given.provenance
-    records = _stages(made)
+    records = made["stages"]
     said = {
-        "paper": made.get("paper"),
-        "scale": made.get("scale"),
+        "paper": made["paper"],
+        "scale": made["scale"],
         "title": given.spec.paper.title,
         "hardware": distinct(records, "hardware", {}),
         "images": distinct(records, "image", ""),
         "verdicts": counts(read_claims(given.folders.claims)),
         "networks": sum(not name.endswith(SNAPSHOTS) for name in given.networks),
-        **{name: made.get(name) for name in ("harness_version", "packages", "started", "finished")},
-        **{name: made.get(name) for name in ("wall_clock_seconds", "network_core_seconds", "energy_joules")},
+        **{name: made[name] for name in ("harness_version", "packages", "started", "finished")},
+        **{name: made[name] for name in ("wall_clock_seconds", "network_core_seconds", "energy_joules")},
     }
-    code = {"revision": made.get("code_revision"), "tree_clean": made.get("tree_clean")}
+    code = {"revision": made["code_revision"], "tree_clean": made["tree_clean"]}
     for name, value in said.items():
         if card[name] != value:
             yield f"card.json: {name}: {_short(card[name])}, the other files say {_short(value)}"
@@ -84,15 +87,9 @@ def facts(given: Given) -> Iterator[str]:
             yield f"card.json: code: {name}: {_short(card['code'][name])}, provenance.json says {_short(value)}"
 
 
-def _stages(provenance: dict[str, Any]) -> list[dict[str, Any]]:
-    """The stages' records in provenance.json, as far as they are any."""
-    found = provenance.get("stages")
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
-
-
 def records(given: Given) -> Iterator[str]:
     """The stages' records against provenance.json, each other, and the checksums of what they wrote."""
-    told = {str(one.get("stage")): one for one in _stages(given.provenance)}
+    told = {one["stage"]: one for one in given.provenance["stages"]}
     names = [f"prepare/{name}" for name in sorted({one.data for one in given.spec.scale.experiments.values()})]
     planned = {stage.name: stage for stage in stages(given.spec)}
     for name in sorted(set(told) - {*names, *planned}):
@@ -110,7 +107,8 @@ def records(given: Given) -> Iterator[str]:
         if known and record.get("digest") != stage_digest(given.spec, given.folders, stage):
             yield f"{place}: its digest is not that of the spec's settings"
         for parent in parents(given.spec, stage):
-            if record["inputs"].get(parent.name) != file_sha256(given.folders.stage(parent.name)):
+            path = given.folders.stage(parent.name)  # one that is missing is said by itself
+            if path.is_file() and record["inputs"].get(parent.name) != file_sha256(path):
                 yield f"{place}: was made from another stages/{parent.name}.json"
         yield from (f"{place}: {line}" for line in _outputs(given, stage, record["outputs"]))
 
@@ -120,7 +118,7 @@ def _outputs(given: Given, stage: Stage, outputs: dict[str, Any]) -> Iterator[st
     folders = given.folders
     if stage.kind == "stability":
         written = (folders.pairs(stage.name), folders.curves(stage.name))
-        expected = {path.name: file_sha256(path) for path in written}
+        expected = {path.name: file_sha256(path) for path in written if path.is_file()}
     elif stage.kind == "tickets":
         packs = [pack_path(folders, stage.experiment, replicate) for replicate in stage.replicates]
         expected = {path.relative_to(folders.base).as_posix(): file_sha256(path) for path in packs if path.is_file()}
@@ -141,7 +139,10 @@ def copies(given: Given) -> Iterator[str]:
     from harness.share.crate import crate
 
     made = json.loads(json.dumps(crate(given.card, given.folders).metadata.generate()))
-    written, expected = _entities(given.read_object("ro-crate-metadata")), _entities(made)
+    crate_here = given.read_object("ro-crate-metadata")
+    written, expected = _entities(crate_here), _entities(made)
+    for name in _twice(one["@id"] for one in _graph(crate_here)):
+        yield f"ro-crate-metadata.json: {name!r:.120}: stands there twice"
     # another version of the library or of the code may describe the same files in other words
     same = given.same_machine and code_revision(Path(__file__).parent)[0] == given.card["code"]["revision"]
     fields = None if same else ("sha256", "contentSize")
@@ -155,10 +156,19 @@ def copies(given: Given) -> Iterator[str]:
             yield f"{place}: is not the spec that the card names"
 
 
+def _graph(crate: dict[str, Any]) -> list[dict[str, Any]]:
+    """A crate's entities. Raises HarnessError for anything else in its place."""
+    graph = crate.get("@graph")
+    if not isinstance(graph, list) or not all(
+        isinstance(one, dict) and isinstance(one.get("@id"), str) for one in graph
+    ):
+        raise HarnessError("ro-crate-metadata.json: @graph is no list of entities with an @id. Pull it again")
+    return graph
+
+
 def _entities(crate: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """A crate's entities by name."""
-    graph = crate.get("@graph")
-    return {str(one.get("@id")): one for one in graph if isinstance(one, dict)} if isinstance(graph, list) else {}
+    return {one["@id"]: one for one in _graph(crate)}
 
 
 def table(given: Given) -> Iterator[str]:
@@ -245,7 +255,9 @@ def lines(given: Given) -> Iterator[str]:
 def claims(given: Given) -> Iterator[str]:
     """claims.json against the verdicts that the table gives, judged again."""
     bands = {name: one.calibration for name, one in given.spec.scale.experiments.items() if one.calibration}
-    told = {str(claim.get("id")): claim for claim in read_claims(given.folders.claims)}
+    written = read_claims(given.folders.claims)
+    told = {str(claim.get("id")): claim for claim in written}
+    yield from (f"claims.json: {name!r:.60}: stands there twice" for name in _twice(one.get("id") for one in written))
     made = {claim["id"]: claim for claim in judge(given.spec.claims, given.spec.scale_name, given.table, bands)}
     for name in sorted({*told, *made}):
         if name not in told or name not in made:
@@ -255,6 +267,24 @@ def claims(given: Given) -> Iterator[str]:
             one, other = told[name].get(field), made[name].get(field)
             if not alike(one, other):
                 yield f"claims.json: {name}: {field}: {_short(one)}, judged again {_short(other)}"
+
+
+def numbers(given: Given) -> Iterator[str]:
+    """metrics.json against the claims."""
+    made, told = metrics(read_claims(given.folders.claims)), given.read_object("metrics")
+    for group in sorted({*made, *told}):
+        one, other = told.get(group), made.get(group)
+        if not isinstance(one, dict) or not isinstance(other, dict):
+            yield f"metrics.json: {group!r:.60}: {_short(one)}, the claims give {_short(other)}"
+            continue
+        for name in sorted({*one, *other}):
+            if not alike(one.get(name), other.get(name)):
+                yield f"metrics.json: {name!r:.60}: {_short(one.get(name))}, the claims give {_short(other.get(name))}"
+
+
+def _twice(names: Iterable[object]) -> list[str]:
+    """The names that are there more than once."""
+    return sorted(name for name, number in Counter(map(str, names)).items() if number > 1)
 
 
 def alike(one: object, other: object) -> bool:

@@ -17,6 +17,7 @@ from harness.errors import HarnessError
 from harness.paths import checkout
 from harness.plan import Run, all_runs, dense_run
 from harness.share.card import read_card
+from harness.share.records import Provenance, Record, check_form
 from harness.share.sides import CURVES, TABLE, read_rows
 from harness.share.untrusted import check_folder, read_checked_json, read_checked_table
 from harness.spec import Spec, load_spec
@@ -102,16 +103,15 @@ class Given:
     def record(self, stage: str) -> dict[str, Any]:
         """A stage's record. Raises HarnessError for a missing or broken one."""
         path = self.folders.stage(stage)
-        found = read_checked_json(path)
-        if not isinstance(found, dict) or not all(isinstance(found.get(name), dict) for name in ("inputs", "outputs")):
-            raise HarnessError(f"{path}: is no record of a stage. Pull it again")
-        return found
+        return check_form(Record, read_checked_json(path), path)
 
     def read_pairs(self, stage: str) -> pd.DataFrame:
         """The pairs table of a stability stage; it lacks the measures that none of its pairs has."""
         import pyarrow.parquet
 
         path = self.folders.pairs(stage)
+        if not path.is_file():
+            raise HarnessError(f"{path}: missing. Pull it again")
         there = pyarrow.parquet.read_schema(path).names  # of a form that was checked with the folder
         return read_checked_table(path, {name: kind for name, kind in TABLE.items() if name in there})
 
@@ -125,8 +125,8 @@ class Given:
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
-        """provenance.json. Raises HarnessError where it holds no object."""
-        return self.read_object("provenance")
+        """provenance.json. Raises HarnessError for anything odd in it."""
+        return check_form(Provenance, read_checked_json(self.folders.provenance), self.folders.provenance)
 
     def read_object(self, name: str) -> dict[str, Any]:
         """A JSON file of the folder that holds an object. Raises HarnessError otherwise."""

@@ -31,6 +31,7 @@ CHECKS: tuple[tuple[str, Callable[[Given], Iterator[str]]], ...] = (
     ("curves and instabilities", crosschecks.lines),
     ("tickets' masks and densities", packs.masks),
     ("claims judged again", crosschecks.claims),
+    ("metrics.json", crosschecks.numbers),
 )
 
 
