@@ -69,11 +69,12 @@ def copy_workflow(spec: Spec, folders: Folders) -> None:
 
 def write_crate(card: dict[str, Any], folders: Folders) -> None:
     """Write ro-crate-metadata.json of a run whose card and copy of the workflow are there."""
-    write_json(folders.crate, crate(card, folders).metadata.generate())
+    agent = os.environ.get("HARNESS_AGENT", "")
+    write_json(folders.crate, crate(card, folders, agent).metadata.generate())
 
 
-def crate(card: dict[str, Any], folders: Folders) -> "ROCrate":
-    """The crate of a run's shared files."""
+def crate(card: dict[str, Any], folders: Folders, agent: str) -> "ROCrate":
+    """The crate of a run's shared files; `agent` is who ran it, "" for nobody."""
     from rocrate.rocrate import ROCrate
 
     made = ROCrate(version="1.1")
@@ -96,7 +97,6 @@ def crate(card: dict[str, Any], folders: Folders) -> "ROCrate":
     records = {record["stage"]: record for record in read_json(folders.provenance)["stages"]}
     images = {name: _image(made, name) for name in card["images"] if name}
     run = _run(made, card, workflow, parts, list(images.values()))
-    agent = os.environ.get("HARNESS_AGENT", "")
     if agent:
         run["agent"] = root["author"] = _add(made, "#agent", "Person", name=agent)
     root["mentions"] = [run, *(_stage(made, record, harness, parts, images) for record in records.values())]

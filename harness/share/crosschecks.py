@@ -1,13 +1,11 @@
-"""What a run's files say about each other: each function gives a line for every disagreement.
+"""What a run's tables and records say about each other: each function gives a line for every disagreement.
 
 Checksums in a card show that files are as they were when the card was written. Whoever alters a file can write a card
 to match; then the other files, which tell the same facts, give it away.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,19 +15,14 @@ from harness.analysis.interpolation import BATCH_NORM, barrier
 from harness.analysis.table import CURVE_COLUMNS, CURVE_KEYS, tidy
 from harness.claims.judge import judge, read_claims
 from harness.claims.metrics import metrics
-from harness.errors import HarnessError
 from harness.files import file_sha256
 from harness.plan import Pair, Stage, pairs, parents, stacks, stages
-from harness.report.summary import counts
 from harness.share import packs
-from harness.share.card import NOT_LISTED, shared_files
 from harness.share.given import Given
 from harness.share.noise import ROW
 from harness.share.tickets import pack_path
 from harness.training.store import SNAPSHOTS
 from harness.workflow.compare import _row
-from harness.workflow.environment import code_revision
-from harness.workflow.identity import distinct
 from harness.workflow.rules import stage_digest
 
 #: columns of the table that are as networks.json has them
@@ -46,54 +39,13 @@ TOLD = (
 _CLOSE = 1e-9  # relative: the same arithmetic on another machine
 
 
-def files(given: Given) -> Iterator[str]:
-    """Every shared file against the card."""
-    base, listed = given.folders.base, given.card["files"]
-    there = {path.relative_to(base).as_posix(): path for path in shared_files(base)}
-    for name in sorted({*listed, *there}):
-        if name in NOT_LISTED:
-            continue
-        if name not in there:
-            yield f"{name}: is on the card and missing here"
-        elif name not in listed:
-            yield f"{name}: is not on the card"
-        elif there[name].stat().st_size != listed[name]["bytes"]:
-            yield f"{name}: {there[name].stat().st_size:,} bytes, the card says {listed[name]['bytes']:,}"
-        elif file_sha256(there[name]) != listed[name]["sha256"]:
-            yield f"{name}: its checksum is not the card's"
-
-
-def facts(given: Given) -> Iterator[str]:
-    """What the card says of the run against provenance.json, the claims and the networks."""
-    card, made = given.card, given.provenance
-    records = made["stages"]
-    said = {
-        "paper": made["paper"],
-        "scale": made["scale"],
-        "title": given.spec.paper.title,
-        "hardware": distinct(records, "hardware", {}),
-        "images": distinct(records, "image", ""),
-        "verdicts": counts(read_claims(given.folders.claims)),
-        "networks": sum(not name.endswith(SNAPSHOTS) for name in given.networks),
-        **{name: made[name] for name in ("harness_version", "packages", "started", "finished")},
-        **{name: made[name] for name in ("wall_clock_seconds", "network_core_seconds", "energy_joules")},
-    }
-    code = {"revision": made["code_revision"], "tree_clean": made["tree_clean"]}
-    for name, value in said.items():
-        if card[name] != value:
-            yield f"card.json: {name}: {_short(card[name])}, the other files say {_short(value)}"
-    for name, value in code.items():
-        if card["code"][name] != value:
-            yield f"card.json: code: {name}: {_short(card['code'][name])}, provenance.json says {_short(value)}"
-
-
 def records(given: Given) -> Iterator[str]:
     """The stages' records against provenance.json, each other, and the checksums of what they wrote."""
     told = {one["stage"]: one for one in given.provenance["stages"]}
     names = [f"prepare/{name}" for name in sorted({one.data for one in given.spec.scale.experiments.values()})]
     planned = {stage.name: stage for stage in stages(given.spec)}
     for name in sorted(set(told) - {*names, *planned}):
-        yield f"provenance.json: stage {_short(name)}: is not in the plan"
+        yield f"provenance.json: stage {short(name)}: is not in the plan"
     for name in (*names, *planned):
         place = f"stages/{name}.json"
         record = given.record(name)
@@ -134,43 +86,6 @@ def _outputs(given: Given, stage: Stage, outputs: dict[str, Any]) -> Iterator[st
             yield f"its checksum of {name!r:.120} is not that of the file or of networks.json"
 
 
-def copies(given: Given) -> Iterator[str]:
-    """The crate against the card that it quotes, and the copy of the spec beside the page against the card."""
-    from harness.share.crate import crate
-
-    made = json.loads(json.dumps(crate(given.card, given.folders).metadata.generate()))
-    crate_here = given.read_object("ro-crate-metadata")
-    written, expected = _entities(crate_here), _entities(made)
-    for name in _twice(one["@id"] for one in _graph(crate_here)):
-        yield f"ro-crate-metadata.json: {name!r:.120}: stands there twice"
-    # another version of the library or of the code may describe the same files in other words
-    same = given.same_machine and code_revision(Path(__file__).parent)[0] == given.card["code"]["revision"]
-    fields = None if same else ("sha256", "contentSize")
-    for name in sorted({*written, *expected}):
-        one, other = written.get(name, {}), expected.get(name, {})
-        if any(not alike(one.get(field), other.get(field)) for field in fields or {*one, *other}):
-            yield f"ro-crate-metadata.json: {name!r:.120}: is not what the card and provenance.json give"
-    for name, checksum in given.card["spec"].items():
-        place = f"report/workflow/papers/{given.card['paper']}/{name}"
-        if given.card["files"].get(place, {}).get("sha256") != checksum:
-            yield f"{place}: is not the spec that the card names"
-
-
-def _graph(crate: dict[str, Any]) -> list[dict[str, Any]]:
-    """A crate's entities. Raises HarnessError for anything else in its place."""
-    graph = crate.get("@graph")
-    if not isinstance(graph, list) or not all(
-        isinstance(one, dict) and isinstance(one.get("@id"), str) for one in graph
-    ):
-        raise HarnessError("ro-crate-metadata.json: @graph is no list of entities with an @id. Pull it again")
-    return graph
-
-
-def _entities(crate: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """A crate's entities by name."""
-    return {one["@id"]: one for one in _graph(crate)}
-
-
 def table(given: Given) -> Iterator[str]:
     """The table against networks.json, the plan and the pairs that the stability stages wrote."""
     expected = tidy(_network_rows(given), _pair_rows(given)).set_index(ROW)
@@ -185,7 +100,7 @@ def table(given: Given) -> Iterator[str]:
         same = (actual[column] == expected[column]) | (actual[column].isna() & expected[column].isna())
         for place in np.flatnonzero(~same.to_numpy(dtype=bool)).tolist():
             key, one, other = common[place], actual[column].iloc[place], expected[column].iloc[place]
-            yield f"table.parquet: {_named(key)}: {column}: {_short(one)}, the other files say {_short(other)}"
+            yield f"table.parquet: {_named(key)}: {column}: {short(one)}, the other files say {short(other)}"
 
 
 def _network_rows(given: Given) -> Iterator[dict[str, Any]]:
@@ -257,7 +172,7 @@ def claims(given: Given) -> Iterator[str]:
     bands = {name: one.calibration for name, one in given.spec.scale.experiments.items() if one.calibration}
     written = read_claims(given.folders.claims)
     told = {str(claim.get("id")): claim for claim in written}
-    yield from (f"claims.json: {name!r:.60}: stands there twice" for name in _twice(one.get("id") for one in written))
+    yield from (f"claims.json: {name!r:.60}: stands there twice" for name in twice(one.get("id") for one in written))
     made = {claim["id"]: claim for claim in judge(given.spec.claims, given.spec.scale_name, given.table, bands)}
     for name in sorted({*told, *made}):
         if name not in told or name not in made:
@@ -266,7 +181,7 @@ def claims(given: Given) -> Iterator[str]:
         for field in sorted({*told[name], *made[name]}):
             one, other = told[name].get(field), made[name].get(field)
             if not alike(one, other):
-                yield f"claims.json: {name}: {field}: {_short(one)}, judged again {_short(other)}"
+                yield f"claims.json: {name}: {field}: {short(one)}, judged again {short(other)}"
 
 
 def numbers(given: Given) -> Iterator[str]:
@@ -275,14 +190,14 @@ def numbers(given: Given) -> Iterator[str]:
     for group in sorted({*made, *told}):
         one, other = told.get(group), made.get(group)
         if not isinstance(one, dict) or not isinstance(other, dict):
-            yield f"metrics.json: {group!r:.60}: {_short(one)}, the claims give {_short(other)}"
+            yield f"metrics.json: {group!r:.60}: {short(one)}, the claims give {short(other)}"
             continue
         for name in sorted({*one, *other}):
             if not alike(one.get(name), other.get(name)):
-                yield f"metrics.json: {name!r:.60}: {_short(one.get(name))}, the claims give {_short(other.get(name))}"
+                yield f"metrics.json: {name!r:.60}: {short(one.get(name))}, the claims give {short(other.get(name))}"
 
 
-def _twice(names: Iterable[object]) -> list[str]:
+def twice(names: Iterable[object]) -> list[str]:
     """The names that are there more than once."""
     return sorted(name for name, number in Counter(map(str, names)).items() if number > 1)
 
@@ -303,5 +218,6 @@ def _named(key: Iterable[str]) -> str:
     return f"{run}" if row == "network" else f"{run} and {other} ({comparison})"
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
+    """A value as it is shown in a difference."""
     return f"{value.item() if isinstance(value, np.generic) else value!r:.100}"

@@ -2,8 +2,12 @@
 
 from collections.abc import Iterator
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from harness.data import source_of
@@ -77,6 +81,26 @@ def _pack(given: Given, experiment: str, replicate: int, pack: Pack) -> Iterator
             yield "weights of step 0: are not those of the snapshot in networks.json"
 
 
+def rewound_differences(given: Given, pack: Pack, snapshots: dict[str, Tensor]) -> Iterator[str]:
+    """A pack's weights and buffers against those of the dense network's snapshots, all named "k<step>/..."."""
+    place = pack.path.relative_to(given.folders.base).as_posix()
+    for k in pack.steps:
+        for name, value in pack.rewound(k).items():
+            own = snapshots.get(f"k{k}/{name}")
+            if own is None or own.dtype != value.dtype or not torch.equal(own, value):
+                yield f"{place}: {name} of step {k} is not what the dense network had then"
+
+
+def without_snapshots(given: Given) -> int:
+    """How many packs have weights of later steps than 0, and no snapshots here to compare them with."""
+    store, found = Store(given.folders.runs), 0
+    for stage in [stage for stage in stages(given.spec) if stage.kind == "tickets"]:
+        if any(Context(given.spec, given.folders, stage.experiment).setting.rewind_grid()):
+            names = [f"{dense_run(stage.experiment, replicate).id}{SNAPSHOTS}" for replicate in stage.replicates]
+            found += sum(not store.tensors_path(name).is_file() for name in names)
+    return found
+
+
 def rewound_fault(given: Given, experiment: str, pack: Pack, k: int) -> str:
     """What of the weights and buffers of step k does not fit the network, or ""."""
     network = _built(given, experiment)
@@ -100,12 +124,26 @@ def _part(given: Given, name: str, part: str) -> str | None:
 
 
 def stored(given: Given) -> Iterator[str]:
-    """The networks themselves, where they lie here too, against networks.json."""
-    store = Store(given.folders.runs)
+    """The networks themselves, where they lie here too, against networks.json, and packs against their snapshots."""
+    store, altered = Store(given.folders.runs), set()
     for name, network in given.networks.items():
         path = store.tensors_path(name)
         if path.is_file() and file_sha256(path) != network.sha256:
+            altered.add(name)
             yield f"runs/{name}.safetensors: its checksum is not that of networks.json"
+    for stage in [stage for stage in stages(given.spec) if stage.kind == "tickets"]:
+        for replicate in stage.replicates:
+            name = f"{dense_run(stage.experiment, replicate).id}{SNAPSHOTS}"
+            pack, path = pack_path(given.folders, stage.experiment, replicate), store.tensors_path(name)
+            if path.is_file() and pack.is_file() and name not in altered:
+                yield from rewound_differences(given, open_pack(pack), _tensors(path))
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise HarnessError(f"{path}: can't be read ({error}). Pull it again") from None
 
 
 def density(given: Given, run: Run) -> float:

@@ -1,6 +1,5 @@
 """The page of somebody's run against the page that its tables give here."""
 
-import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,11 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from harness.claims.judge import read_claims
+from harness.share.drawings import DRAWN
 from harness.share.given import Given
 from harness.spec.load import dump
 from harness.workflow.identity import identity
-
-_SVG = re.compile(r"<svg\b.*?</svg>", re.DOTALL)
 
 
 def page(given: Given) -> Iterator[str]:
@@ -40,8 +38,9 @@ def page(given: Given) -> Iterator[str]:
         drawn_alike = given.same_machine
         for name in ("index.html", "report.md"):
             made, told = ((place / name).read_text(encoding="utf-8") for place in (out, own))
-            if _SVG.sub("", made) != _SVG.sub("", told):
-                yield f"report/{name}: is not what its tables give: {_first_difference(told, made)}"
+            shown, expected = DRAWN.sub("<svg/>", told), DRAWN.sub("<svg/>", made)
+            if shown != expected:
+                yield f"report/{name}: is not what its tables give: {_first_difference(shown, expected)}"
             elif drawn_alike and made != told:
                 yield f"report/{name}: its figures are not those that its tables give"
         figures = [{path.name for path in (place / "figures").glob("*")} for place in (out, own)]

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from harness import data
@@ -18,7 +17,7 @@ from harness.networks import build
 from harness.plan import Run, Stage, dense_run, stacks, stages
 from harness.pruning import Masks
 from harness.share.given import Given, Network
-from harness.share.packs import prunable, rewound_fault
+from harness.share.packs import prunable, rewound_differences, rewound_fault
 from harness.share.tickets import open_pack, pack_path
 from harness.training.loop import use_threads
 from harness.training.store import SNAPSHOTS, Store
@@ -221,12 +220,7 @@ def _pack_differences(given: Given, context: Context, run: Run) -> Iterator[str]
     path = pack_path(given.folders, run.experiment, run.replicate)
     if run != dense_run(run.experiment, run.replicate) or not path.exists():
         return
-    pack, snapshots = open_pack(path), context.store.load(f"{run.id}{SNAPSHOTS}")
-    for k in pack.steps:
-        for name, value in pack.rewound(k).items():
-            if not torch.equal(value, snapshots.get(f"k{k}/{name}", torch.empty(0))):
-                place = path.relative_to(given.folders.base)
-                yield f"{place}: {name} of step {k} is not what the dense network had then"
+    yield from rewound_differences(given, open_pack(path), context.store.load(f"{run.id}{SNAPSHOTS}"))
 
 
 def _score_differences(told: Network, made: dict[str, Any]) -> Iterator[str]:

@@ -10,21 +10,25 @@ from rich.markup import escape
 
 from harness.errors import HarnessError
 from harness.plan import Run
-from harness.share import crosschecks, lineage, packs
+from harness.share import crosschecks, lineage, listed, packs, revision
+from harness.share.drawings import drawings
 from harness.share.given import Given
 from harness.share.page import page
 from harness.share.recompare import CURVE_POINTS, Compared, choose_networks, measured, recompare
 from harness.share.retrain import ACCURACY_POINTS, RELATIVE_DISTANCE, Outcome, retrain
+from harness.workflow.identity import CODE_PARTS
 
 MOST = 20  # lines shown of one check: a replaced table differs in every cell
 # what a file that is not as it should be makes a check raise, besides HarnessError
-BROKEN = (OSError, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError)
+BROKEN = (OSError, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RuntimeError)
 
 # what is checked, in words, and the function that gives a line for each difference
 CHECKS: tuple[tuple[str, Callable[[Given], Iterator[str]]], ...] = (
-    ("checksums and sizes on the card", crosschecks.files),
-    ("the card's facts", crosschecks.facts),
-    ("the crate and the copy of the spec", crosschecks.copies),
+    ("checksums and sizes on the card", listed.files),
+    ("the card's facts", listed.facts),
+    ("the crate and the copy of the spec", listed.copies),
+    ("the code that the card names", revision.code),
+    ("the copy of the workflow", revision.workflow),
     ("networks.json", lineage.networks),
     ("stage records", crosschecks.records),
     ("the table", crosschecks.table),
@@ -32,6 +36,7 @@ CHECKS: tuple[tuple[str, Callable[[Given], Iterator[str]]], ...] = (
     ("tickets' masks and densities", packs.masks),
     ("claims judged again", crosschecks.claims),
     ("metrics.json", crosschecks.numbers),
+    ("drawings", drawings),
 )
 
 
@@ -56,19 +61,46 @@ def verify(given: Given, sample: int, seed: int, console: Console) -> Findings:
     for note in given.notes:
         console.print(f"note: {escape(note)}", style="yellow", soft_wrap=True)
     found = Findings()
-    for name, check in (*CHECKS, ("the page built again", page), ("stored networks", packs.stored)):
-        if check is page and not given.same_code("report"):
-            found.missed.append("the page (the code that writes it has changed since)")
-        elif check is packs.stored and not given.folders.runs.is_dir():
-            found.unchecked.append("final weights (runs/ is not here)")
-        else:
-            _run_check(given, name, check, found, console)
-    if not given.same_machine:
-        found.unchecked.append("how figures are drawn (other packages or another machine)")
+    for name, check in CHECKS:
+        _run_check(given, name, check, found, console)
+    if given.same_code("report"):
+        _run_check(given, "the page built again", page, found, console)
+    else:
+        found.missed.append("the page (the code that writes it has changed since)")
+    if given.folders.runs.is_dir():
+        _run_check(given, "stored networks", packs.stored, found, console)
+    else:
+        found.unchecked.append("final weights (runs/ is not here)")
+    _left_out(given, found)
     _again(given, sample, seed, found, console)
     for line in summary(given, found):
         console.print(escape(line), soft_wrap=True)
     return found
+
+
+def _left_out(given: Given, found: Findings) -> None:
+    """What the checks leave out for this card: other code, another machine."""
+    changed = [part for part in CODE_PARTS if not given.same_code(part)]
+    if changed:
+        found.missed.append(f"keys and digests of what other code made here ({', '.join(changed)})")
+        if revision.code_fault(given):
+            found.missed.append(f"whether the card's code is what it says ({revision.code_fault(given)})")
+    if not revision.known_workflow(given):
+        found.missed.append("the copy of the workflow (git here does not have its revision, or it had changes)")
+    if not given.same_machine:
+        found.unchecked.append("how figures are drawn (other packages or another machine)")
+    try:
+        lacking = packs.without_snapshots(given)
+        if lacking:
+            found.unchecked.append(
+                f"tickets' weights at k > 0 of {lacking} replicates, unless their dense network was trained again"
+            )
+        if not listed.same_words(given):
+            found.unchecked.append("the crate beyond its checksums (other code, packages or machine)")
+        if listed.agent(given):
+            found.unchecked.append("who ran it (the crate alone names an agent)")
+    except HarnessError:  # said by the checks
+        return
 
 
 def _run_check(

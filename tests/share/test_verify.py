@@ -19,11 +19,13 @@ from harness import kernels
 from harness.errors import HarnessError
 from harness.files import file_sha256, read_json, write_json
 from harness.plan import stages
-from harness.share import crosschecks, packs
+from harness.share import listed, packs
 from harness.share.card import read_card
 from harness.share.commands_verify import verify as command
 from harness.share.crate import write_crate
+from harness.share.drawings import DRAWN, drawings
 from harness.share.given import Given, open_given
+from harness.share.page import page as built_again
 from harness.share.retrain import choose, relative_distance, retrain
 from harness.share.tickets import save
 from harness.share.verify import CHECKS, verify
@@ -133,11 +135,11 @@ def test_a_finished_run_passes_an_altered_one_does_not_and_both_say_what_was_che
     app.command()(command)
     base = Path(shutil.copytree(pulled, pulled.parent / "results" / SCALE))
     arguments = ["--scale", SCALE, "--results", str(base.parent)]
-    passed = CliRunner().invoke(app, [*arguments, "--sample", "1"])
+    passed = CliRunner().invoke(app, [*arguments, "--sample", "2"])
     assert passed.exit_code == 0, passed.output
     assert "DIFFERS" not in passed.output
     assert "note:" not in passed.output
-    assert "Trained again: 1 networks, 1 to the same bits." in passed.output
+    assert "Trained again: 2 networks, 2 to the same bits.\nCompared again: 1 pairs of networks.\n" in passed.output
     assert "final weights (runs/ is not here)" in passed.output
     assert passed.output.endswith("No difference: verified\n")
     change_json(base, "claims.json", lambda claims: claims[0].update(title="Other"))
@@ -238,7 +240,7 @@ ALTERED: list[tuple[str, Callable[[Path], None], str]] = [
 @pytest.mark.parametrize(("name", "alter", "message"), ALTERED, ids=[f"{one[0]}-{i}" for i, one in enumerate(ALTERED)])
 def test_what_is_altered_is_found_even_if_the_card_is_made_to_match(pulled, name, alter, message):
     alter(pulled)
-    assert any(line.startswith(name) and "the card" in line for line in crosschecks.files(opened(pulled)))
+    assert any(line.startswith(name) and "the card" in line for line in listed.files(opened(pulled)))
     rewrite_card(pulled, name)
     lines = differences(pulled)
     assert not any("its checksum is not the card's" in line for line in lines)
@@ -284,6 +286,25 @@ def test_a_page_that_tells_something_else_is_found(pulled):
     for name in names:
         assert any(line.startswith(f"{name}: is not what its tables give") for line in found.differences)
         assert f"DIFFERS {name}: is not what its tables give" in stream.getvalue()
+
+
+def test_on_another_machine_figures_may_be_drawn_otherwise_but_are_in_their_places(pulled, monkeypatch):
+    monkeypatch.setattr(Given, "same_machine", False)
+    path = pulled / "report" / "index.html"
+    page = path.read_text()
+    first, second = list(DRAWN.finditer(page))[:2]
+    path.write_text(page.replace('style="fill: #fdfdfb"', 'style="fill: #fefefe"'))
+    assert not [*built_again(opened(pulled)), *drawings(opened(pulled))]
+    for other in (
+        page[: first.start()] + page[first.end() :],
+        page[: first.start()] + second[0] + page[first.start() :],
+        page[: first.start()] + page[first.end() : second.end()] + first[0] + page[second.end() :],
+    ):
+        path.write_text(other)
+        different = [line.partition(":")[0] for line in built_again(opened(pulled))]
+        assert different == (["report/index.html"] if page[first.end() : second.start()].strip() else [])
+    path.write_text(page.replace("</svg>", "<script>x()</script></svg>"))
+    assert any("element 'script' is no part of a drawing" in line for line in drawings(opened(pulled)))
 
 
 def test_a_card_of_another_run_is_refused(pulled):
