@@ -11,12 +11,14 @@ from rich.console import Console
 from safetensors import safe_open
 
 from harness.digest import PACKAGE
+from harness.errors import HarnessError
 from harness.files import file_sha256, read_json, write_json, write_text
 from harness.share.card import read_card
 from harness.share.crate import write_crate
 from harness.share.drawings import fault
 from harness.share.revision import code, code_fault, workflow
 from harness.share.tickets import save
+from harness.share.untrusted import check_folder
 from harness.share.verify import Findings, verify
 from tests.share.conftest import Made
 from tests.share.test_forged import STABILITY, differences, given_of, remade
@@ -128,6 +130,16 @@ def test_damage_is_a_difference_and_the_other_checks_go_on(copy, damage, message
     assert any(message in line for line in found.differences), found.differences
     assert any("metrics.json" in line for line in found.differences)
     assert output.endswith(f"{len(found.differences)} differences\n")
+
+
+def test_a_folder_in_forty_others_is_refused_in_one_line(copy):
+    deep = copy.folders.report
+    for _ in range(40):
+        deep /= "a"
+    deep.mkdir(parents=True)
+    with pytest.raises(HarnessError, match="lies in too many folders") as caught:
+        check_folder(copy.base)
+    assert "\n" not in str(caught.value)
 
 
 def test_weights_of_tickets_are_held_against_the_snapshots_that_lie_with_the_run(copy):

@@ -7,13 +7,15 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from harness.files import file_sha256, read_json, write_json
+from harness.files import file_sha256, read_json, write_json, write_text
+from harness.plan import stages
 from harness.share.card import read_card
 from harness.share.given import Given
 from harness.share.recompare import choose_networks, measured, recompare
 from harness.share.retrain import retrain
 from harness.share.verify import CHECKS, Findings, _again, summary
 from tests.share.conftest import Made
+from tests.workflow.conftest import tiny_context
 
 STABILITY = "lenet/c0/k5-stability"
 ORDER = "lenet/r1/k5/L2-imp-o1"  # nothing starts from it
@@ -196,3 +198,18 @@ def test_what_networks_json_says_is_held_against_the_plan_and_the_table(copy, fi
     lines = [line for line in differences(copy) if ORDER in line]
     assert lines
     assert all(line.startswith(("networks.json", "table.parquet")) for line in lines)
+
+
+def test_networks_that_did_diverge_are_no_difference_and_diverge_again(tmp_path):
+    run = Made(tiny_context(tmp_path / "run", change={"steps": 30, "learning_rate": 1e30}))
+    for stage in stages(run.context.spec):
+        run.stage(stage.name)
+    run.stage("collect")
+    run.stage("claims")
+    for name in ("index.html", "report.md"):
+        write_text(run.folders.report / name, "page")
+    run.stage("card")
+    assert not differences(run)
+    found, output = again(run, 2)
+    assert [one.differences for one in found.outcomes] == [[], []]
+    assert "Diverged, and so in no claim: lenet/r0/k0/L0-dense-o0, lenet/r1/k0/L0-dense-o0." in output
