@@ -139,7 +139,7 @@ def _again(given: Given, sample: int, seed: int, found: Findings, console: Conso
         trained, pairs = [], []
     chosen = choose_networks(trained, pairs, sample, seed)
     if len(chosen) < sample:
-        found.missed.append(f"{sample - len(chosen)} of the {sample} networks asked for: no more were trained")
+        found.unchecked.append(f"{sample - len(chosen)} of the {sample} networks asked for: no more were trained")
     with tempfile.TemporaryDirectory(prefix="harness-verify-") as scratch:
         for place, name in enumerate(chosen, 1):
             console.print(f"training again {escape(name)} ({place} of {len(chosen)})", soft_wrap=True)
@@ -203,7 +203,7 @@ def summary(given: Given, found: Findings) -> list[str]:
         missed.append(
             f"{measures} (of no pair are both networks at hand: runs/ is not here, or take a larger --sample)"
         )
-    unchecked.append("seconds")
+    unchecked.append("seconds, and where networks were taken from (trained_as)")
     lines.append(f"Not checked: {'; '.join([*missed, *unchecked])}.")
     if found.differences:
         return [*lines, f"{len(found.differences)} differences"]
