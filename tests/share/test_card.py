@@ -143,9 +143,10 @@ def test_the_card_is_made_again_when_what_it_names_changes(made, tmp_path, monke
     assert {part for part in before if before[part] != after[part]} == {"report", "card"}
 
 
-def test_the_image_of_a_container_stands_in_every_record(monkeypatch):
-    assert environment()["image"] == ""
+def test_the_image_of_a_container_stands_in_every_record(monkeypatch, tmp_path):
     monkeypatch.setenv("HARNESS_IMAGE", "sha256:12ab")
+    assert environment()["image"] == made_with()["image"] == ""  # this is no container
+    monkeypatch.setattr("harness.workflow.image.MARKER", tmp_path)
     assert environment()["image"] == made_with()["image"] == "sha256:12ab"
 
 
