@@ -16,8 +16,11 @@ options=(--rm --network none --read-only --tmpfs /tmp --cap-drop all --ipc priva
 options+=(--security-opt no-new-privileges --security-opt label=disable)
 options+=(--volume "$results:/results" --env "HARNESS_IMAGE=${image##*@}")
 if [ "$(id -u)" = 0 ]; then
-  # what is in a folder stays whose it is
   [ -n "$(ls -A "$results")" ] || chown 1000:1000 "$results"
+  if [ "$(stat -c %u "$results")" != 1000 ]; then
+    echo "error: $results: is not user 1000's, who runs in the container: chown -R 1000:1000 $results" >&2
+    exit 1
+  fi
 elif [ "$engine" = podman ]; then
   options+=(--userns keep-id --user "$(id -u):$(id -g)")
 else
