@@ -123,7 +123,7 @@ def read_checked_json(path: Path, largest: int = LARGEST_JSON) -> Any:
         text = path.read_text(encoding="utf-8")
         if _depth(text) > DEEPEST:
             raise HarnessError(f"{path}: nested more than {DEEPEST} deep; no file of a run is")
-        return json.loads(text, parse_constant=_no_number)
+        return json.loads(text, parse_constant=_no_number, object_pairs_hook=_once)
     except FileNotFoundError:
         raise HarnessError(f"{path}: missing. Pull it again, or make it with `harness reproduce`") from None
     except (OSError, ValueError) as error:
@@ -184,7 +184,7 @@ def check_safetensors(path: Path) -> tuple[dict[str, tuple[str, tuple[int, ...]]
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a name stands twice in its header")
+        raise ValueError("a name stands twice")
     return found
 
 

@@ -258,6 +258,7 @@ def test_a_table_that_would_fill_the_memory_is_not_read(tmp_path, monkeypatch):
         ('{"a":' * 5000, "nested more than 64 deep"),
         ("{", "not valid JSON"),
         ("[NaN]", "not valid JSON"),
+        ('{"a": {"b": 1, "b": 2}}', "a name stands twice"),
         ("[1e5, Infinity]", "not valid JSON"),
         ("[" + "1" * 10_000 + "]", "not valid JSON"),  # an integer that would take minutes to read
     ],
