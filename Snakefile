@@ -12,7 +12,7 @@ min_version("9.20")
 os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
 
 from harness.workflow.asks import Asks
-from harness.workflow.image import check_pods, delivery, enter, place
+from harness.workflow.image import delivery, enter, place
 from harness.workflow.rules import Rules
 
 # a stage ends when this process is gone, so that kill -9 leaves no orphan that goes on writing
@@ -27,8 +27,6 @@ ASKS = Asks(RULES.paper, RULES.scale)
 BASE = RULES.base
 # where jobs keep the results when it is no folder of this machine: a volume that all pods of a cluster see
 VOLUME = str(config.get("volume", ""))
-if VOLUME:
-    check_pods(str(workflow.remote_execution_settings.container_image or ""))
 RUN = (RULES if not VOLUME else Rules(RULES.paper, RULES.scale, VOLUME)).arguments
 # a stage refuses if code or settings where it runs, in an image or on a node, are not those of this digest
 STAGE = "harness stage {params.name} {params.run} --digest {params.digest} --threads {threads} > {log:q} 2>&1"

@@ -8,7 +8,7 @@ set -euo pipefail
 here=$(dirname "$0")
 engine=${CONTAINER_ENGINE:-$(command -v podman >/dev/null && echo podman || echo docker)}
 image=$(bash "$here/image.sh" "${1:?usage: envs/run.sh IMAGE RESULTS ARGUMENTS...}")
-name=$1
+called=$1
 mkdir -p "${2:?usage: envs/run.sh IMAGE RESULTS ARGUMENTS...}"
 results=$(realpath "$2")
 shift 2
@@ -33,4 +33,4 @@ done
 if [ -n "${GPUS:-}" ]; then
   [ "$engine" = docker ] && options+=(--gpus all) || options+=(--device nvidia.com/gpu=all)
 fi
-exec "$engine" run "${options[@]}" ${RUN_OPTIONS:-} "$name" "$@"
+exec "$engine" run "${options[@]}" ${RUN_OPTIONS:-} "$called" "$@"

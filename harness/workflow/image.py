@@ -41,15 +41,6 @@ def around() -> str:
     return os.environ.get(IMAGE, "") if MARKER.exists() else ""
 
 
-def check_pods(image: str) -> None:
-    """Refuse to tell pods another digest than their image's. Raises HarnessError."""
-    found = DIGEST.search(image)
-    if found and found[0] != os.environ.get(IMAGE, ""):
-        raise HarnessError(
-            f"{IMAGE}={os.environ.get(IMAGE, '')}: the pods' image is {image}. Give export {IMAGE}={found[0]}"
-        )
-
-
 def check_required(found: str) -> None:
     """Refuse to run in another image than the one demanded. Raises HarnessError."""
     wanted = os.environ.get(REQUIRED, "")
