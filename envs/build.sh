@@ -7,6 +7,13 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${1:-cpu}
 tag=${2:-localhost/lth-harness:$target}
+case $target in
+  cpu | cuda) ;;
+  *)
+    echo "usage: envs/build.sh [cpu|cuda] [TAG]" >&2
+    exit 2
+    ;;
+esac
 base=${BASE:-$(sed -n 's/^ARG BASE=//p' Dockerfile | head -n 1)}
 engine=${CONTAINER_ENGINE:-$(command -v podman >/dev/null && echo podman || echo docker)}
 

@@ -149,7 +149,7 @@ def reproduce(
             reasons = failures(folders, began)
             for reason in reasons:
                 Console(stderr=True, highlight=False).print(f"error: {escape(reason)}", soft_wrap=True)
-            raise HarnessError(f"the run did not finish ({len(reasons)} stages failed); details in {log}")
+            raise HarnessError(f"the run did not finish; details in {log}")
         if until != "report":
             console.print(f"{folders.base}: {until} done")
             return

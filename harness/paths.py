@@ -9,8 +9,8 @@ FIRST_PAPER = "stabilizing-lth"
 
 
 def checkout() -> Path:
-    """The folder that holds papers/: HARNESS_ROOT, the working directory, or the checkout this package lies in."""
-    places = [os.environ.get("HARNESS_ROOT"), Path.cwd(), Path(__file__).parent.parent]
+    """The folder that holds papers/: HARNESS_ROOT, the working directory or one above it, or this package's own."""
+    places = [os.environ.get("HARNESS_ROOT"), Path.cwd(), *Path.cwd().parents, Path(__file__).parent.parent]
     for place in places:
         if place and (Path(place) / "papers").is_dir():
             return Path(place)

@@ -16,7 +16,9 @@ from harness.choice import together
 from harness.paths import checkout
 from harness.plan import all_runs, stages, steps_of
 from harness.spec import load_spec
+from harness.workflow.context import Folders
 from harness.workflow.live import duration
+from harness.workflow.reproduce import failures
 
 RULES = {
     match["name"]: match["body"]
@@ -264,3 +266,21 @@ def test_a_stage_that_uses_a_gpu_takes_one_by_id_before_it_starts(monkeypatch, t
 
 def test_a_stage_refuses_no_threads():
     assert CliRunner().invoke(cli.app, ["stage", "lenet/c0/dense", "--threads", "0"]).exit_code == 2
+
+
+def test_the_checkout_is_found_from_a_folder_in_it(monkeypatch, tmp_path):
+    monkeypatch.delenv("HARNESS_ROOT", raising=False)
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "results" / "mini").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "results" / "mini")
+    assert checkout().resolve() == tmp_path.resolve()
+
+
+def test_why_the_workflow_refused_is_told(tmp_path):
+    folders = Folders(tmp_path)
+    folders.logs.mkdir()
+    said = (
+        'Using a profile\nHarnessError in file "Snakefile", line 37:\nno image: give one\n  File "Snakefile", line 37\n'
+    )
+    (folders.logs / "workflow.log").write_text(said)
+    assert failures(folders, 0) == ["no image: give one"]

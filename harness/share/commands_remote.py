@@ -31,7 +31,9 @@ def push(remote: Remote = "", networks: Networks = False) -> None:
         said = push_run(root, spec, folders, remote, networks)
     _console().print(
         f"{run.folder}: {escape(said)}\n"
-        f"Commit dvc.lock{' and networks.dvc' if networks else ''} with git, so that others can pull this run."
+        f"Commit dvc.lock{', networks.dvc' if networks else ''}, and .dvc/config and params.yaml where they changed, "
+        "with git, so that others can pull this run.",
+        soft_wrap=True,
     )
 
 

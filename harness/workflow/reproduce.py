@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import fcntl
+import itertools
 import os
 import shutil
 import signal
@@ -144,13 +145,15 @@ def stop_workflow(process: subprocess.Popen[bytes]) -> None:
 
 
 def failures(folders: Folders, since: float) -> list[str]:
-    """The last line of each stage log that ends in an error and was written since a time."""
+    """The last line of each stage log that ends in an error and was written since a time; why the workflow refused."""
     found = []
     for path in sorted(folders.logs.rglob("*.log")):
-        if path.name == "workflow.log" or path.stat().st_mtime < since:
+        if path.stat().st_mtime < since:
             continue
         lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        if lines and lines[-1].startswith("error: "):
+        if path.name == "workflow.log":
+            found += [why for line, why in itertools.pairwise(lines) if line.startswith("HarnessError in file")]
+        elif lines and lines[-1].startswith("error: "):
             found.append(lines[-1].removeprefix("error: "))
         elif any(line.startswith("Traceback") for line in lines):
             found.append(f"{lines[-1]} (a bug: the traceback is in {path})")
