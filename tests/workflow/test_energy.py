@@ -28,8 +28,8 @@ class Machine:
         place.mkdir(exist_ok=True)
         (place / ".new").write_text(f"{used}\n")  # renamed: a counter is never read half-written
         (place / ".new").rename(place / "energy_uj")
-        (place / "max_energy_range_uj").write_text(f"{TURN}\n")
         if name:
+            (place / "max_energy_range_uj").write_text(f"{TURN}\n")
             (place / "name").write_text(f"{name}\n")
 
 
