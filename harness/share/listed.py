@@ -19,7 +19,7 @@ from harness.share.untrusted import NAME
 from harness.training.store import SNAPSHOTS
 from harness.workflow.environment import code_revision
 from harness.workflow.identity import CODE_PARTS, distinct, identity
-from harness.workflow.rules import PARTS, part_digest
+from harness.workflow.rules import PARTS, WRITTEN, part_digest
 
 #: files whose names the plan does not tell: held against the page built again, and against the card's code
 _OPEN = re.compile(rf"report/figures/{NAME}\.svg|report/workflow/harness/workflow/{NAME}\.smk")
@@ -51,8 +51,7 @@ def files(given: Given) -> Iterator[str]:
 def _planned(given: Given) -> Iterator[str]:
     """The names of the shared files that a run of this plan has, but for _OPEN and NOT_LISTED."""
     folders, spec = given.folders, given.spec
-    paths = [folders.claims, folders.metrics, folders.provenance, folders.networks, folders.table, folders.all_curves]
-    paths += [folders.report / name for name in ("index.html", "report.md")]
+    paths = [folders.base / name for part in PARTS for name in WRITTEN[part]]
     paths += [folders.report / "workflow" / "papers" / spec.paper.id / name for name in given.card["spec"]]
     paths += [folders.report / "workflow" / "Snakefile"]
     paths += [folders.stage(f"prepare/{one.data}") for one in spec.scale.experiments.values()]

@@ -4,8 +4,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
-
 from harness.claims.judge import read_claims
 from harness.share.drawings import DRAWN
 from harness.share.given import Given
@@ -16,10 +14,8 @@ from harness.workflow.identity import identity
 def page(given: Given) -> Iterator[str]:
     """The page and its Markdown twin, built again from the run's tables. Figures count where they are drawn alike."""
     from harness.report import build_report
-    from harness.workflow.judging import scale_facts
+    from harness.workflow.judging import published, scale_facts
 
-    files = sorted((given.spec.folder / "published").glob("*.csv"))
-    published = pd.concat([pd.read_csv(file) for file in files], ignore_index=True) if files else pd.DataFrame()
     here = identity(given.spec)
     code = {part: given.card["code"]["digests"].get(part, "") for part in here["code"]}
     provenance = {**given.provenance, "identity": {**here, "code": code}}
@@ -31,7 +27,7 @@ def page(given: Given) -> Iterator[str]:
             read_claims(given.folders.claims),
             given.table,
             given.curves,
-            published,
+            published(given.spec),
             provenance,
             out,
         )

@@ -22,7 +22,7 @@ COLUMN_TYPES = {
     **dict.fromkeys(WHOLE, "whole"),
     **dict.fromkeys((*REAL, "alpha", "error"), "real"),
 }
-__all__ = ["claims_stage", "collect_stage", "read_table", "report_stage", "scale_facts"]
+__all__ = ["claims_stage", "collect_stage", "published", "read_table", "report_stage", "scale_facts"]
 
 
 def claims_stage(spec: Spec, folders: Folders) -> None:
@@ -37,19 +37,22 @@ def report_stage(spec: Spec, folders: Folders) -> None:
     """Build the page."""
     from harness.report import build_report
 
-    files = sorted((spec.folder / "published").glob("*.csv"))
-    published = pd.concat([pd.read_csv(file) for file in files], ignore_index=True) if files else pd.DataFrame()
-
     build_report(
         dump(spec.paper),
         scale_facts(spec),
         read_claims(folders.claims),
         read_table(folders.table, TABLE_COLUMNS),
         read_table(folders.all_curves, CURVE_COLUMNS),
-        published,
+        published(spec),
         {**read_json(folders.provenance), "identity": identity(spec)},
         folders.report,
     )
+
+
+def published(spec: Spec) -> pd.DataFrame:
+    """The paper's published curves, of all figures; an empty table for a paper without any."""
+    files = sorted((spec.folder / "published").glob("*.csv"))
+    return pd.concat([pd.read_csv(file) for file in files], ignore_index=True) if files else pd.DataFrame()
 
 
 def scale_facts(spec: Spec) -> dict[str, Any]:
