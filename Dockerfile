@@ -11,7 +11,7 @@ ARG PIP_FIND_LINKS
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 COPY envs/lock-build.txt /tmp/
 RUN python3 -m venv /opt/venv && /opt/venv/bin/pip install --no-deps --require-hashes -r /tmp/lock-build.txt
-COPY pyproject.toml setup.py README.md LICENSE Snakefile /opt/harness/
+COPY pyproject.toml setup.py README.md LICENSE Snakefile params.yaml /opt/harness/
 COPY papers /opt/harness/papers
 COPY harness /opt/harness/harness
 RUN /opt/venv/bin/pip install --no-deps --no-build-isolation --config-settings editable_mode=compat --editable /opt/harness \

@@ -17,8 +17,9 @@ lint: $(VENV)/.ready
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-# One pip call for everything, so that no later call can move a version that another package needs.
-$(VENV)/.ready: pyproject.toml
+# One pip call installs everything, so that no later call changes a version that another package needs.
+# It also compiles the kernels, so their sources are prerequisites.
+$(VENV)/.ready: pyproject.toml setup.py harness/kernels/build.py $(wildcard harness/kernels/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'

@@ -1,5 +1,5 @@
-# One stage of the data flow a rule file. `snakemake --cores 2` does the same run as `harness reproduce`.
-# Other scales and papers: --config scale=smoke paper=stabilizing-lth
+# `snakemake --cores 2` does the same run as `harness reproduce`; params.yaml names the paper and the scale.
+# Other scales and papers: --config scale=smoke paper=linear-mode-connectivity
 # In containers: --software-deployment-method apptainer --config image=docker://NAME@sha256:DIGEST
 import os
 import sys
@@ -11,19 +11,22 @@ min_version("9.20")
 # rules call the `harness` that is installed beside this snakemake, activated environment or not
 os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
 
-from harness.workflow.asks import Asks
-from harness.workflow.image import delivery, enter, place
+from harness.base.paths import checkout
+from harness.paper.params import default_run
+from harness.plan.kinds import KINDS
+from harness.results.environment import place
+from harness.workflow.image import delivery, enter
+from harness.workflow.jobs import PLANNED, jobs
 from harness.workflow.rules import Rules
 
 # a stage ends when this process is gone, so that kill -9 leaves no orphan that goes on writing
 os.environ["HARNESS_PARENT"] = f"{os.getpid()}@{place()}"
 
-RULES = Rules(
-    paper=str(config.get("paper", "stabilizing-lth")),
-    scale=str(config.get("scale", "mini")),
-    results=str(config.get("results", "results")),
-)
-ASKS = Asks(RULES.paper, RULES.scale)
+if not {"paper", "scale"} <= config.keys():
+    config = {**default_run(checkout()).model_dump(include={"paper", "scale"}), **config}
+RULES = Rules(str(config["paper"]), str(config["scale"]), str(config.get("results", "results")))
+JOBS = jobs(RULES)
+JOB = JOBS[PLANNED]
 BASE = RULES.base
 # where jobs keep the results when it is no folder of this machine: a volume that all pods of a cluster see
 VOLUME = str(config.get("volume", ""))
@@ -37,17 +40,6 @@ STAGE += delivery(BASE, VOLUME)
 container: enter(config, workflow.deployment_settings.deployment_method, RULES.results)
 
 
-wildcard_constraints:
-    data=r"[a-z0-9-]+",
-    experiment=r"[a-z0-9-]+",
-    chunk=r"\d+",
-    k=r"\d+",
-    level=r"\d+",
-    what=r"dense|k\d+",
-    first=r"\d+",
-    last=r"\d+",
-
-
 localrules:
     all,
 
@@ -58,10 +50,5 @@ rule all:
     default_target: True
 
 
-include: "harness/workflow/prepare.smk"
-include: "harness/workflow/dense.smk"
-include: "harness/workflow/levels.smk"
-include: "harness/workflow/branches.smk"
-include: "harness/workflow/stability.smk"
-include: "harness/workflow/tickets.smk"
+include: "harness/workflow/train.smk"
 include: "harness/workflow/judge.smk"

@@ -1,12 +1,12 @@
-"""Result: see `harness bench`, which measures the engine against this file and prints the numbers of your machine.
+"""Result: run `harness bench`, which measures the engine against this file on your machine.
 
-A straightforward PyTorch training of the paper's networks, the way public code for this paper does it: a Dataset of
-PIL images (or arrays, for the one-dimensional set) with transforms per sample, a DataLoader, default eager modules,
-masks multiplied into the weights at each forward pass, PyTorch's own optimizer with its defaults, one network at a
-time, the default number of threads. It shares no code with the harness.
+A straightforward PyTorch training of the paper's networks, as public code for this paper does it: a Dataset of PIL
+images (or arrays, for the one-dimensional set) with transforms per sample, a DataLoader, default eager modules, masks
+multiplied into the weights in each forward pass, PyTorch's own optimizer with its defaults, one network at a time, the
+default number of threads. It shares no code with the harness.
 
-Choices, all in favour of this baseline: the loader is measured with no worker and with two, and the faster counts;
-workers live on between epochs; no schedule, no logging, no evaluation; the last, smaller batch is dropped.
+Choices that favour this baseline: the loader is measured without workers and with two, and the faster one counts;
+workers persist between epochs; no schedule, no logging, no evaluation; the last, smaller batch is dropped.
 
 Run: ``python -m benchmarks.straightforward [--network resnet20] [--workers 2]`` from the root of the repository.
 """
@@ -25,11 +25,11 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-WARM_UP = 5  # untimed steps before each measurement: one more than two workers have ready
+WARM_UP = 5  # untimed steps before each measurement: one more than two workers prefetch
 
 
 class Images(Dataset):
-    """uint8 images [N, C, H, W], kept as [N, H, W] or [N, H, W, 3] and made a PIL image one by one."""
+    """uint8 images [N, C, H, W], stored as [N, H, W] or [N, H, W, 3] and converted to PIL images one by one."""
 
     def __init__(self, x: np.ndarray, y: np.ndarray, augmentation: str):
         grey = x.shape[1] == 1
@@ -78,7 +78,7 @@ NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
 
 
 class Block(nn.Module):
-    """Two convolutions of width 3 and a shortcut, a 1x1 convolution where the shape changes."""
+    """Two convolutions of width 3 and a shortcut, which is a 1x1 convolution where the shape changes."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, dims: int):
         super().__init__()
@@ -117,7 +117,7 @@ class ResNet(nn.Module):
 
 
 def build(name: str, shape: tuple[int, ...], classes: int) -> nn.Module:
-    """A network by the name that the harness gives it. Raises KeyError for one that is not written here."""
+    """A network by the name that it has in the harness. Raises KeyError for one that is not defined here."""
     if name == "lenet-300-100":
         return LeNet(int(np.prod(shape)), classes)
     dims, widths, blocks = {
@@ -129,7 +129,7 @@ def build(name: str, shape: tuple[int, ...], classes: int) -> nn.Module:
 
 
 class Masked(nn.Module):
-    """A network whose weights are multiplied by their masks at each forward pass."""
+    """A network whose weights are multiplied by their masks in each forward pass."""
 
     def __init__(self, network: nn.Module, density: float):
         super().__init__()
@@ -148,7 +148,7 @@ class Masked(nn.Module):
 
 
 class Training:
-    """A training that can be continued for so many steps at a time."""
+    """A training that runs a number of steps at a time."""
 
     def __init__(
         self,
@@ -186,7 +186,7 @@ class Training:
             yield from self.loader
 
     def run(self, steps: int) -> float:
-        """Seconds that the next `steps` steps take."""
+        """Train for `steps` steps and return the seconds that they take."""
         self._train(WARM_UP)
         started = time.perf_counter()
         self._train(steps)
@@ -209,8 +209,8 @@ def main() -> None:
     parser.add_argument("--network", choices=("lenet-300-100", "resnet20"), default="lenet-300-100")
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--steps", type=int, default=20)
-    given = parser.parse_args()
-    lenet = given.network == "lenet-300-100"
+    options = parser.parse_args()
+    lenet = options.network == "lenet-300-100"
     generator = np.random.default_rng(0)
     x = generator.integers(0, 256, (5000, 1, 28, 28) if lenet else (5000, 3, 32, 32), dtype=np.uint8)
     recipe = (
@@ -219,9 +219,9 @@ def main() -> None:
         else {"optimizer": "momentum", "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 1e-4, "batch_size": 128}
         | {"augmentation": "flip_crop"}
     )
-    training = Training(given.network, x, generator.integers(0, 10, 5000), workers=given.workers, **recipe)
+    training = Training(options.network, x, generator.integers(0, 10, 5000), workers=options.workers, **recipe)
     training.run(WARM_UP)
-    print(f"{given.steps / training.run(given.steps):.1f} steps per second")
+    print(f"{options.steps / training.run(options.steps):.1f} steps per second")
 
 
 if __name__ == "__main__":

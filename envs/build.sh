@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Builds the image: envs/build.sh [cpu|cuda] [TAG]. With podman, or with docker where there is no podman.
-# BASE chooses another base (a tag or name@sha256:...). The base's digest is resolved, printed and kept as a label; the
-# last line names the image by its own digest, as a run can demand it.
-# pip in the build has the settings of pip here: index, further indexes, folders of wheels (podman only), certificates.
+# Builds the image: envs/build.sh [cpu|cuda] [TAG], with podman, or with docker if there is no podman.
+# BASE selects another base image (a tag or name@sha256:...). The script prints the base's digest and stores it as a
+# label. The last line names the image by its own digest, which a run can require (HARNESS_REQUIRE_IMAGE).
+# pip in the build uses the settings of pip here: index, extra indexes, folders of wheels (podman only), certificates.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${1:-cpu}
@@ -18,7 +18,7 @@ base=${BASE:-$(sed -n 's/^ARG BASE=//p' Dockerfile | head -n 1)}
 engine=${CONTAINER_ENGINE:-$(command -v podman >/dev/null && echo podman || echo docker)}
 
 options=(--target "$target" --tag "$tag" --build-arg "BASE=$base" ${BUILD_OPTIONS:-})
-setting() {  # what pip is told here by environment or configuration, for one option
+setting() {  # the value of a pip option here, from the environment or the configuration
   python3 -m pip config list 2>/dev/null | sed -n "s/^\(:env:\|global\|user\|site\)\.$1='\(.*\)'\$/\2/p" | tr '\n' ' '
 }
 declare -A mounts
@@ -27,16 +27,16 @@ for name in index-url extra-index-url find-links; do
   [ -n "${value// /}" ] || continue
   upper=${name^^}
   options+=(--build-arg "PIP_${upper//-/_}=${value% }")
-  for place in $value; do
-    place=${place#file://}
-    [ "${place##*/}" = simple ] && place=${place%/*}  # an index lies beside its files
-    [ ! -d "$place" ] || mounts[$place]=1
+  for path in $value; do
+    path=${path#file://}
+    [ "${path##*/}" = simple ] && path=${path%/*}  # the files are beside the index
+    [ ! -d "$path" ] || mounts[$path]=1
   done
 done
 if [ "$engine" = podman ]; then
   authorities=/etc/ssl/certs/ca-certificates.crt
   [ ! -s "$authorities" ] || mounts[$authorities]=1
-  for place in "${!mounts[@]}"; do options+=(-v "$place:$place:ro"); done
+  for path in "${!mounts[@]}"; do options+=(-v "$path:$path:ro"); done
   options+=(--format docker --network host)
 fi
 

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Runs harness sealed in its image: envs/run.sh IMAGE RESULTS ARGUMENTS..., such as
+# Runs harness isolated in its image: envs/run.sh IMAGE RESULTS ARGUMENTS..., such as
 #   envs/run.sh localhost/lth-harness:cpu results reproduce --scale smoke
-# No network, a read-only root, no capabilities, no root user; RESULTS is the one place that is written, and DATA, a
-# folder of data sets, where ImageNet is kept as it was converted. GPUS=1 passes this machine's GPUs on. The image's digest is told to the run, which
-# keeps it with its results; HARNESS_REQUIRE_IMAGE=sha256:... refuses any other.
+# The container has no network, a read-only root, no capabilities and no root user. It writes only to RESULTS and, if
+# set, to DATA, a folder of data sets that also stores the converted ImageNet. GPUS=1 gives it this machine's GPUs. The
+# run records the image's digest with its results; HARNESS_REQUIRE_IMAGE=sha256:... refuses any other image.
 set -euo pipefail
 here=$(dirname "$0")
 engine=${CONTAINER_ENGINE:-$(command -v podman >/dev/null && echo podman || echo docker)}
 image=$(bash "$here/image.sh" "${1:?usage: envs/run.sh IMAGE RESULTS ARGUMENTS...}")
-called=$1
+tag=$1
 mkdir -p "${2:?usage: envs/run.sh IMAGE RESULTS ARGUMENTS...}"
 results=$(realpath "$2")
 shift 2
@@ -18,7 +18,7 @@ options+=(--volume "$results:/results" --env "HARNESS_IMAGE=${image##*@}")
 if [ "$(id -u)" = 0 ]; then
   [ -n "$(ls -A "$results")" ] || chown 1000:1000 "$results"
   if [ "$(stat -c %u "$results")" != 1000 ]; then
-    echo "error: $results: is not user 1000's, who runs in the container: chown -R 1000:1000 $results" >&2
+    echo "error: $results: must belong to user 1000, who runs in the container: chown -R 1000:1000 $results" >&2
     exit 1
   fi
 elif [ "$engine" = podman ]; then
@@ -33,4 +33,4 @@ done
 if [ -n "${GPUS:-}" ]; then
   [ "$engine" = docker ] && options+=(--gpus all) || options+=(--device nvidia.com/gpu=all)
 fi
-exec "$engine" run "${options[@]}" ${RUN_OPTIONS:-} "$called" "$@"
+exec "$engine" run "${options[@]}" ${RUN_OPTIONS:-} "$tag" "$@"

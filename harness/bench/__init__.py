@@ -1,4 +1,4 @@
-"""`harness bench`: what a training step costs here, against the machine's limit and a straightforward PyTorch training.
+"""`harness bench`: the cost of a training step, against the machine's limit and a straightforward PyTorch training.
 
-Every way of doing a step waits, ready, in processes of its own; they take turns, round by round, and medians count.
+Each implementation of a step stays ready in its own processes. They are timed in interleaved rounds, and medians count.
 """

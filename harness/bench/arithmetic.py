@@ -1,4 +1,4 @@
-"""What a training step has to do: the operations of its products, counted while one is taken on shapes alone."""
+"""The work of a training step: the operations of its matrix products, counted in a step on tensors without data."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +10,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from harness.bench.engine import torch_alone
+from harness import kernels
 from harness.networks import build, parameter_count
-from harness.spec.models import Recipe
+from harness.paper.models import Recipe
 
 MOMENTS = {"momentum": 1, "adam": 2, "rmsprop": 2}  # numbers that an optimizer remembers of each weight
 
@@ -21,9 +21,9 @@ MOMENTS = {"momentum": 1, "adam": 2, "rmsprop": 2}  # numbers that an optimizer 
 class Work:
     """One network's training step.
 
-    `flops`: two for a multiply-add; every convolution and linear layer forward, its weights' gradient and its inputs'
-    gradient (the first layer's inputs need none). `update_bytes`: the optimizer reads weights, gradients and moments
-    and writes weights and moments. `layer_bytes`: what those layers read and write, had all between them no cost.
+    `flops` counts a multiply-add as two: every convolution and linear layer forward, its weights' gradient and its
+    inputs' gradient (not needed in the first layer). `update_bytes`: the optimizer reads weights, gradients and moments
+    and writes weights and moments. `layer_bytes`: what those layers read and write, if all between them were free.
     """
 
     flops: int
@@ -31,12 +31,12 @@ class Work:
     layer_bytes: int
 
     def seconds(self, flop_rate: float, byte_rate: float) -> float:
-        """The machine's limit: products at the matrix rate, then the update at the copy rate."""
+        """The time of a step at the machine's limit: products at the matrix rate, the update at the copy rate."""
         return self.flops / flop_rate + self.update_bytes / byte_rate
 
 
 class _Counter(TorchDispatchMode):
-    """Counts the products that pass through it."""
+    """Counts the operations of matrix products, and the bytes that they read and write."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class _Counter(TorchDispatchMode):
 
 def step_work(network: str, shape: tuple[int, ...], classes: int, recipe: Recipe) -> Work:
     """The work of one network's training step."""
-    with torch_alone(), torch.device("meta"):
+    with kernels.without(), torch.device("meta"):
         stack = build(network, 1, shape, classes).train()
         x, y = torch.empty(1, recipe.batch_size, *shape), torch.empty(1, recipe.batch_size, dtype=torch.long)
         with _Counter() as counter:

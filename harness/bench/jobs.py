@@ -1,5 +1,5 @@
-"""The pieces of work that are measured: a stack's training, the straightforward one, what lies between two levels, and
-the machine's own rates. All can be made in another process; random data in the data sets' shapes serves.
+"""The jobs that are measured: a stack's training, the straightforward training, the work between two levels, and the
+machine's own rates. Any of them can be created in another process. They use random data in the data sets' shapes.
 """
 
 import importlib
@@ -17,17 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness import kernels
+from harness.base.seeds import DATA_ORDER, numpy_generator
 from harness.bench import settings
 from harness.bench.arithmetic import MOMENTS
-from harness.bench.engine import torch_alone
+from harness.lottery.masks import dense_masks, prune_by_magnitude
 from harness.networks import build, initialise, prunable_names
-from harness.pruning import dense_masks, prune_by_magnitude
-from harness.seeds import numpy_generator
-from harness.spec.models import Recipe
+from harness.paper.models import Recipe
+from harness.results.store import SNAPSHOTS, Store, final_tensors, snapshot_tensors, state_of
 from harness.training.batches import Batches
 from harness.training.loop import evaluate, train, use_threads
 from harness.training.state import read_network, stacked
-from harness.training.store import SNAPSHOTS, Store, final_tensors, snapshot_tensors, state_of
 
 RECIPE = {"optimizer", "learning_rate", "momentum", "weight_decay", "batch_size", "augmentation"}
 STRAIGHTFORWARD = Path("benchmarks") / "straightforward.py"
@@ -35,7 +35,7 @@ STRAIGHTFORWARD = Path("benchmarks") / "straightforward.py"
 
 @dataclass(frozen=True)
 class Task:
-    """A training step to be measured, and where."""
+    """A training step to measure, and its device."""
 
     network: str
     shape: tuple[int, ...]
@@ -45,13 +45,13 @@ class Task:
     device: str = "cpu"
 
     def wait(self) -> None:
-        """Until the device has done what it was told."""
+        """Wait until the device has finished its work."""
         if self.device == "cuda":
             torch.cuda.synchronize()
 
 
 def arrays(task: Task) -> tuple[np.ndarray, np.ndarray]:
-    """Random samples: uint8 where they are images, float32 where they are series."""
+    """Random samples (uint8 images or float32 series) and their labels."""
     generator = numpy_generator("bench", "data")
     images = generator.integers(0, 256, (task.samples, *task.shape), dtype=np.uint8)
     x = images if len(task.shape) == 3 else images / np.float32(64) - 2
@@ -60,18 +60,18 @@ def arrays(task: Task) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=1)
 def tensors(task: Task) -> tuple[Tensor, Tensor]:
-    """The same, standardised and on the device, once for all stacks of a process."""
+    """The same data, standardised and on the device, once for all stacks of a process."""
     x, y = (torch.from_numpy(part).to(task.device) for part in arrays(task))
     x = x.float()
     return (x - x.mean()) / x.std(), y
 
 
 class Stack:
-    """The harness: replicates trained together from pruned weights; `plain` leaves its own kernels out."""
+    """The harness's training: replicates together, from pruned weights, with or without its own kernels."""
 
-    def __init__(self, task: Task, replicates: list[int], threads: int, plain: bool = False):
+    def __init__(self, task: Task, replicates: list[int], threads: int, torch_engine: bool = False):
         use_threads(threads)
-        self.task, self.engine = task, torch_alone if plain else nullcontext
+        self.task, self.engine = task, kernels.without if torch_engine else nullcontext
         self.x, self.y = tensors(task)
         with self.engine():
             self.network = build(task.network, len(replicates), task.shape, task.classes)
@@ -82,12 +82,12 @@ class Stack:
         masks = dense_masks(self.start.weights, names)
         keep = round(settings.DENSITY * sum(mask[0].numel() for mask in masks.values()))
         self.masks = prune_by_magnitude(self.start.weights, masks, keep)
-        orders: list[tuple[str | int, ...]] = [("bench", replicate, "data order") for replicate in replicates]
+        orders: list[tuple[str | int, ...]] = [("bench", replicate, DATA_ORDER) for replicate in replicates]
         self.batches = Batches(self.x, self.y, task.recipe.batch_size, orders, task.recipe.augmentation)
         self.step = 0
 
     def run(self, steps: int) -> dict[str, float]:
-        """Train on, through the data's order, from the same weights."""
+        """Train on the next batches of the data order, from the same weights."""
         first, self.step = self.step, self.step + steps
         recipe = self.task.recipe.model_copy(update={"steps": self.step, "drops": (), "warmup": 0})
         self.task.wait()
@@ -98,7 +98,7 @@ class Stack:
 
 
 def import_straightforward(root: Path) -> ModuleType:
-    """benchmarks/straightforward.py of a checkout, by a name under which a loader's processes find it too."""
+    """benchmarks/straightforward.py of a checkout, imported by a name that a data loader's processes can import too."""
     folder = str((root / STRAIGHTFORWARD).parent.resolve())
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -116,12 +116,12 @@ class Straightforward:
         )
 
     def run(self, steps: int) -> dict[str, float]:
-        """Train on."""
+        """Continue the training."""
         return {"seconds": self.training.run(steps)}
 
 
 class Between(Stack):
-    """What lies between a level's training and the next: save, load, prune, rewind, evaluate."""
+    """The work between a level's training and the next: evaluate, save, load, prune, rewind."""
 
     def __init__(
         self,
@@ -144,27 +144,28 @@ class Between(Stack):
         moments = {f"{slot}/{name}": value for slot in slots for name, value in self.start.weights.items()}
         states = dict.fromkeys(range(snapshots), replace(self.start, optimizer=moments))
         for position in range(len(replicates)):
-            kept = {name: value.clone() for name, value in snapshot_tensors(states, position).items()}
-            self.store.write(f"r{position}{SNAPSHOTS}", {}, kept)
+            snapshot = {name: value.clone() for name, value in snapshot_tensors(states, position).items()}
+            self.store.write(f"r{position}{SNAPSHOTS}", {}, snapshot)
 
     def run(self, steps: int) -> dict[str, float]:
-        """So many times all of it."""
+        """Do all of it `steps` times."""
         parts = dict.fromkeys(("evaluate", "save", "load", "prune"), 0.0)
-        runs = range(len(next(iter(self.masks.values()))))
+        positions = range(len(next(iter(self.masks.values()))))
         keep = int(sum(mask[0].sum() for mask in self.masks.values()) * 0.8)
         for _ in range(steps):
             times = [time.perf_counter()]
             for samples in self.evaluated:
                 evaluate(self.network, self.x[:samples], self.y[:samples])
             times.append(time.perf_counter())
-            for run in runs:
-                self.store.write(f"r{run}", {}, final_tensors(self.start, self.masks, run))
+            for position in positions:
+                self.store.write(f"r{position}", {}, final_tensors(self.start, self.masks, position))
             times.append(time.perf_counter())
-            stored = [self.store.load(f"r{run}") for run in runs]
-            stacked([state_of(self.store.load_part(f"r{run}{SNAPSHOTS}", "k0/"), 0) for run in runs]).rewound()
+            stored = [self.store.load(f"r{position}") for position in positions]
+            snapshots = [self.store.load_part(f"r{position}{SNAPSHOTS}", "k0/") for position in positions]
+            stacked([state_of(snapshot, 0) for snapshot in snapshots]).rewound()
             times.append(time.perf_counter())
-            weights = {name: torch.stack([one[f"final/weights/{name}"] for one in stored]) for name in self.masks}
-            masks = {name: torch.stack([one[f"mask/{name}"].float() for one in stored]) for name in self.masks}
+            weights = {name: torch.stack([run[f"final/weights/{name}"] for run in stored]) for name in self.masks}
+            masks = {name: torch.stack([run[f"mask/{name}"].float() for run in stored]) for name in self.masks}
             prune_by_magnitude(weights, masks, keep)
             times.append(time.perf_counter())
             for part, (before, after) in zip(parts, pairwise(times), strict=True):
@@ -174,7 +175,7 @@ class Between(Stack):
 
 
 class Matrix:
-    """Products of large matrices, in the recipe's precision: the arithmetic that the machine can do."""
+    """Products of large matrices in the recipe's precision, which show how much arithmetic the machine can do."""
 
     def __init__(self, task: Task, threads: int):
         torch.set_num_threads(threads)
@@ -183,7 +184,7 @@ class Matrix:
         self.a, self.b, self.out = (torch.rand(size, device=task.device, dtype=dtype) for _ in range(3))
 
     def run(self, steps: int) -> dict[str, float]:
-        """So many products."""
+        """Multiply `steps` times."""
         torch.backends.cuda.matmul.allow_tf32 = self.task.recipe.precision == "tf32"
         self.task.wait()
         started = time.perf_counter()
@@ -194,7 +195,7 @@ class Matrix:
 
 
 class Move:
-    """Copies of so many numbers, or their addition in place: what memory can move."""
+    """Copies of an array of numbers, or its addition in place, which show how much the memory can move."""
 
     def __init__(self, task: Task, threads: int, numbers: int, add: bool):
         torch.set_num_threads(threads)
@@ -202,7 +203,7 @@ class Move:
         self.a, self.out = (torch.rand(numbers, device=task.device) for _ in range(2))
 
     def run(self, steps: int) -> dict[str, float]:
-        """So many times."""
+        """Copy or add `steps` times."""
         move = self.out.add_ if self.add else self.out.copy_
         self.task.wait()
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""One group of settings: every way of training it, the machine's rates, and the records that come of them."""
+"""Measure one group: every implementation of its training step and the machine's rates. The results are records."""
 
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,15 +12,15 @@ from harness.bench.jobs import STRAIGHTFORWARD, Between, Matrix, Move, Stack, St
 from harness.bench.settings import Goal, Group
 from harness.bench.workers import Crew, Inline
 from harness.data import SOURCES
-from harness.spec import Spec
+from harness.paper import Spec
 
 Record = dict[str, Any]
-PROBE = 0.25  # of a way's time is enough for one of the machine's rates
+PROBE = 0.25  # share of a candidate's time that is enough to measure a rate of the machine
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long and how often: each way runs for about `seconds` in each of `rounds` rounds."""
+    """How long to measure: each candidate runs for about `seconds` in each of `rounds` rounds."""
 
     rounds: int
     seconds: float
@@ -29,14 +29,14 @@ class Effort:
 
 
 @dataclass
-class Way:
-    """One way to do something, and what its rounds took."""
+class Candidate:
+    """One implementation of something, spread over processes and threads, and the time that its rounds took."""
 
     what: str
     jobs: list[Any]
     replicates: int = 1
     spread: str = ""
-    seat: str = ""  # ways of one seat share processes: they need the same number of threads
+    pool: str = ""  # candidates of one pool share processes, so they need the same number of threads
     unit: int = 1  # operations or bytes of a step, for a rate of the machine
     steps: int = 1
     rounds: list[dict[str, float]] = field(default_factory=list)  # seconds of one step, by part
@@ -47,37 +47,37 @@ class Way:
 
     @property
     def rates(self) -> list[float]:
-        """Steps a second of each round, summed over the networks."""
-        return [self.replicates / taken["seconds"] for taken in self.rounds]
+        """Steps per second in each round, summed over the networks."""
+        return [self.replicates / seconds["seconds"] for seconds in self.rounds]
 
     @property
     def rate(self) -> float:
         return median(self.rates)
 
     def part(self, name: str) -> float:
-        return median(taken[name] for taken in self.rounds)
+        return median(seconds[name] for seconds in self.rounds)
 
 
 def spreads(replicates: int, cores: int) -> list[tuple[int, int]]:
-    """Candidates for (processes, threads of each): everything in one process, and as many processes as can be."""
+    """The (processes, threads of each) to try: everything in one process, and as many processes as possible."""
     processes = min(replicates, cores)
-    found = {(1, cores), (processes, cores // processes)}
-    return sorted(found | {(1, 1)} if replicates == 1 else found)
+    pairs = {(1, cores), (processes, cores // processes)}
+    return sorted(pairs | {(1, 1)} if replicates == 1 else pairs)
 
 
 def spread_name(processes: int, threads: int) -> str:
-    """As in "2 processes", each of one thread, or "2 threads" of one process."""
-    many = [f"{n} {word}" for n, word in ((processes, "processes"), (threads, "threads")) if n > 1]
-    return " × ".join(many) or "1 thread"
+    """Such as "2 processes" of one thread each, or "2 threads" of one process."""
+    parts = [f"{n} {word}" for n, word in ((processes, "processes"), (threads, "threads")) if n > 1]
+    return " × ".join(parts) or "1 thread"
 
 
 def measure_group(group: Group, spec: Spec, root: Path, scratch: Path, effort: Effort) -> list[Record]:
-    """Measure all ways of a group in turns. Raises HarnessError when a way can't be run."""
+    """Measure all candidates of a group, interleaved. Raises HarnessError when one fails."""
     setting = spec.scale.experiments[group.experiment]
     shape, recipe = SOURCES[setting.data].shape, spec.recipe(group.experiment)
     task = Task(setting.network, shape, 10, recipe, max(group.samples, recipe.batch_size), group.device)
     work = step_work(task.network, shape, task.classes, recipe)
-    ways = _ways(group, task, work, root, effort.cores)
+    candidates = _candidates(group, task, work, root, effort.cores)
     most = max(row.replicates for row in group.rows)
     if group.evaluated:
         between = partial(
@@ -90,18 +90,20 @@ def measure_group(group: Group, spec: Spec, root: Path, scratch: Path, effort: E
             evaluated=group.evaluated,
             evaluated_here=group.evaluated_here,
         )
-        ways.append(Way("between levels", [between], most, spread_name(1, effort.cores), str(effort.cores)))
-    _take_turns(ways, effort)
-    return _records(group, task, work, ways)
+        spread = spread_name(1, effort.cores)
+        candidates.append(Candidate("between levels", [between], most, spread, str(effort.cores)))
+    _interleave(candidates, effort)
+    return _records(group, task, work, candidates)
 
 
-def _ways(group: Group, task: Task, work: Work, root: Path, cores: int) -> list[Way]:
-    ways = []
+def _candidates(group: Group, task: Task, work: Work, root: Path, cores: int) -> list[Candidate]:
+    """The machine's rates and every implementation of the training step, each in every spread."""
+    candidates = []
     for processes, threads in spreads(cores, cores) if group.device == "cpu" else [(1, 1)]:
-        place = (processes, spread_name(processes, threads), str(threads))
+        layout = (processes, spread_name(processes, threads), str(threads))
         product = partial(Matrix, task, threads)
-        ways.append(Way("matrix rate", [product] * processes, *place, unit=2 * settings.MATRIX**3))
-        # the smaller ones may stay in the caches, as an update does; its writes are in place, a copy's are not
+        candidates.append(Candidate("matrix rate", [product] * processes, *layout, unit=2 * settings.MATRIX**3))
+        # smaller arrays may stay in the caches, as in an optimizer's update, which writes in place and a copy does not
         for numbers, add in (
             (settings.COPIED, False),
             (work.update_bytes // 8, False),
@@ -109,94 +111,70 @@ def _ways(group: Group, task: Task, work: Work, root: Path, cores: int) -> list[
         ):
             move = partial(Move, task, threads, numbers, add)
             name = f"copy rate, {numbers} numbers{', added' if add else ''}"
-            ways.append(Way(name, [move] * processes, *place, unit=numbers * (12 if add else 8)))
+            candidates.append(Candidate(name, [move] * processes, *layout, unit=numbers * (12 if add else 8)))
     engines = ("harness", "torch engine") if group.torch_engine else ("harness",)
     for row in group.rows:
         for processes, threads in spreads(row.replicates, cores) if group.device == "cpu" else [(1, 1)]:
             shares = [list(range(first, row.replicates, processes)) for first in range(processes)]
             for engine in engines:
                 jobs = [partial(Stack, task, share, threads, engine != "harness") for share in shares]
-                ways.append(Way(engine, jobs, row.replicates, spread_name(processes, threads), str(threads)))
+                spread = spread_name(processes, threads)
+                candidates.append(Candidate(engine, jobs, row.replicates, spread, str(threads)))
     if (root / STRAIGHTFORWARD).is_file():
         for workers in settings.LOADER_WORKERS:
             job = partial(Straightforward, task, root, workers)
-            ways.append(Way("straightforward", [job], 1, f"{workers} workers", "straightforward"))
-    return ways
+            candidates.append(Candidate("straightforward", [job], 1, f"{workers} workers", "straightforward"))
+    return candidates
 
 
-def _take_turns(ways: list[Way], effort: Effort) -> None:
-    """Let the ways run one at a time, round by round, each for about the same time."""
+def _interleave(candidates: list[Candidate], effort: Effort) -> None:
+    """Run the candidates one at a time, round by round, each for about the same time."""
     sizes: dict[str, int] = {}
-    for way in ways:
-        sizes[way.seat] = max(sizes.get(way.seat, 0), len(way.jobs))
+    for candidate in candidates:
+        sizes[candidate.pool] = max(sizes.get(candidate.pool, 0), len(candidate.jobs))
     crews: dict[str, Crew | Inline] = {}
     try:
-        for seat, size in sizes.items():
-            crews[seat] = effort.crew(size)
-        for way in ways:
-            crews[way.seat].make(way.name, way.jobs)
-        for way in ways:
-            _settle(way, crews[way.seat], effort.seconds * (PROBE if way.unit > 1 else 1))
+        for pool, size in sizes.items():
+            crews[pool] = effort.crew(size)
+        for candidate in candidates:
+            crews[candidate.pool].make(candidate.name, candidate.jobs)
+        for candidate in candidates:
+            _calibrate(candidate, crews[candidate.pool], effort.seconds * (PROBE if candidate.unit > 1 else 1))
         for _ in range(effort.rounds):
-            for way in ways:
-                taken = crews[way.seat].run(way.name, way.steps)
-                way.rounds.append({part: seconds / way.steps for part, seconds in taken.items()})
+            for candidate in candidates:
+                parts = crews[candidate.pool].run(candidate.name, candidate.steps)
+                candidate.rounds.append({part: seconds / candidate.steps for part, seconds in parts.items()})
     finally:
         for crew in crews.values():
             crew.close()
 
 
-def _settle(way: Way, crew: Crew | Inline, seconds: float) -> None:
-    """Warm a way up until its number of steps takes about `seconds`."""
-    crew.run(way.name, 1)
+def _calibrate(candidate: Candidate, crew: Crew | Inline, target: float) -> None:
+    """Warm a candidate up, and set its number of steps so that they take about `target` seconds."""
+    crew.run(candidate.name, 1)
     while True:
-        taken = crew.run(way.name, way.steps)["seconds"]
-        if taken > 0.7 * seconds:
-            way.steps = max(1, round(way.steps * seconds / taken))
+        seconds = crew.run(candidate.name, candidate.steps)["seconds"]
+        if seconds > 0.7 * target:
+            candidate.steps = max(1, round(candidate.steps * target / seconds))
             return
-        way.steps *= max(2, min(8, round(seconds / max(taken, 1e-6))))
+        candidate.steps *= max(2, min(8, round(target / max(seconds, 1e-6))))
 
 
-def _records(group: Group, task: Task, work: Work, ways: list[Way]) -> list[Record]:
-    probes = {way.name: way.rate * way.unit for way in ways if way.unit > 1}
+def _records(group: Group, task: Task, work: Work, candidates: list[Candidate]) -> list[Record]:
+    limit = _limit(group, work, candidates)
+    rows = [_training(group, task, candidates, limit, "harness", row.replicates, row.goals) for row in group.rows]
+    if group.torch_engine:
+        rows += [_training(group, task, candidates, limit, "torch engine", row.replicates) for row in group.rows]
+    rows.append(_training(group, task, candidates, limit, "straightforward", 1))
+    between = [_between(candidate, rows) for candidate in candidates if candidate.what == "between levels"]
+    return [*rows, limit, *between]
+
+
+def _limit(group: Group, work: Work, candidates: list[Candidate]) -> Record:
+    """The record of the machine's limit: its rates, the work of a step, and the steps per second that follow."""
+    probes = {candidate.name: candidate.rate * candidate.unit for candidate in candidates if candidate.unit > 1}
     flop_rate, byte_rate = (max(rate for name, rate in probes.items() if kind in name) for kind in ("matrix", "copy"))
-    of = {name: _fastest(ways, name) for name in ("straightforward", "torch engine")}
-    one = _fastest(ways, "harness", 1)
-
-    def record(what: str, replicates: int, goals: tuple[Goal, ...] = ()) -> Record:
-        best = _fastest(ways, what, replicates)
-        found: Record = {"group": group.name, "setting": group.title, "what": what, "replicates": replicates}
-        if best is None:
-            return {**found, "measured": False}
-        seconds = replicates / best.rate  # of one step of all the networks
-        found |= {
-            "measured": True,
-            "device": group.device,
-            "spread": best.spread,
-            "steps_per_second": best.rate,
-            "steps_per_second_each": best.rate / replicates,
-            "images_per_second": best.rate * task.recipe.batch_size,
-            "seconds_per_level": seconds * task.recipe.steps,
-            "steps_per_level": task.recipe.steps,
-            "batch_size": task.recipe.batch_size,
-            "ratio_to_straightforward": best.rate / of["straightforward"].rate if of["straightforward"] else None,
-            "ratio_to_torch": best.rate / of["torch engine"].rate if of["torch engine"] else None,
-            "ratio_to_one": best.rate / one.rate if one else None,
-            "share_of_arithmetic": best.rate * work.flops / flop_rate,
-            "share_of_limit": best.rate * work.seconds(flop_rate, byte_rate),
-            "share_of_copy_rate": best.rate * (work.layer_bytes + work.update_bytes) / byte_rate,
-            "ways": [
-                {"spread": way.spread, "steps_per_second": way.rate, "rounds": way.rates}
-                for way in ways
-                if (way.what, way.replicates) == (what, replicates)
-            ],
-        }
-        return judged(found, goals)
-
-    rows = [record("harness", row.replicates, row.goals) for row in group.rows]
-    rows += [record("torch engine", row.replicates) for row in group.rows if group.torch_engine]
-    rows.append(record("straightforward", 1))
-    limit: Record = {
+    return {
         "group": group.name,
         "setting": group.title,
         "what": "limit",
@@ -209,20 +187,71 @@ def _records(group: Group, task: Task, work: Work, ways: list[Way]) -> list[Reco
         "steps_per_second_arithmetic": flop_rate / work.flops,
         "probes": probes,
     }
-    return [*rows, limit, *(_between(way, rows) for way in ways if way.what == "between levels")]
 
 
-def _between(way: Way, rows: list[Record]) -> Record:
-    """The record of what lies between two levels, as a share of the same networks' training."""
-    level = next(row for row in rows if (row["what"], row["replicates"]) == ("harness", way.replicates))
+def _training(
+    group: Group,
+    task: Task,
+    candidates: list[Candidate],
+    limit: Record,
+    what: str,
+    replicates: int,
+    goals: tuple[Goal, ...] = (),
+) -> Record:
+    """The record of the fastest candidate that trains `replicates` at once, compared with others and the limit."""
+    best = _fastest(candidates, what, replicates)
+    record: Record = {"group": group.name, "setting": group.title, "what": what, "replicates": replicates}
+    if best is None:
+        return {**record, "measured": False}
+
+    rate = best.rate
+
+    def ratio(other: Candidate | None) -> float | None:
+        return rate / other.rate if other else None
+
+    bytes_per_step = limit["layer_bytes_per_step"] + limit["update_bytes_per_step"]
+    record |= {
+        "measured": True,
+        "device": group.device,
+        "spread": best.spread,
+        "steps_per_second": rate,
+        "steps_per_second_each": rate / replicates,
+        "images_per_second": rate * task.recipe.batch_size,
+        "seconds_per_level": replicates / rate * task.recipe.steps,
+        "steps_per_level": task.recipe.steps,
+        "batch_size": task.recipe.batch_size,
+        "ratio_to_straightforward": ratio(_fastest(candidates, "straightforward")),
+        "ratio_to_torch": ratio(_fastest(candidates, "torch engine")),
+        "ratio_to_one": ratio(_fastest(candidates, "harness", 1)),
+        "share_of_arithmetic": rate / limit["steps_per_second_arithmetic"],
+        "share_of_limit": rate / limit["steps_per_second"],
+        "share_of_copy_rate": rate * bytes_per_step / limit["copy_bytes_per_second"],
+        "ways": _rounds(candidates, what, replicates),
+    }
+    return with_goals(record, goals)
+
+
+def _rounds(candidates: list[Candidate], what: str, replicates: int) -> list[Record]:
+    """The rates of every candidate of a kind, round by round."""
+    return [
+        {"spread": candidate.spread, "steps_per_second": candidate.rate, "rounds": candidate.rates}
+        for candidate in candidates
+        if (candidate.what, candidate.replicates) == (what, replicates)
+    ]
+
+
+def _between(candidate: Candidate, rows: list[Record]) -> Record:
+    """The record of the work between two levels, as a share of the same networks' training."""
+    level = next(row for row in rows if (row["what"], row["replicates"]) == ("harness", candidate.replicates))
     keys = ("group", "setting", "replicates", "seconds_per_level")
-    found = {**{key: level[key] for key in keys}, "what": way.what, "spread": way.spread}
-    found |= {name: way.part(name) for name in way.rounds[0]}
-    return judged(found | {"share_of_level": found["seconds"] / found["seconds_per_level"]}, (settings.BETWEEN_LEVELS,))
+    record = {**{key: level[key] for key in keys}, "what": candidate.what, "spread": candidate.spread}
+    record |= {name: candidate.part(name) for name in candidate.rounds[0]}
+    record["share_of_level"] = record["seconds"] / record["seconds_per_level"]
+    return with_goals(record, (settings.BETWEEN_LEVELS,))
 
 
-def judged(record: Record, goals: tuple[Goal, ...]) -> Record:
-    """A record with its goals, each met, missed or (None) not measured."""
+def with_goals(record: Record, goals: tuple[Goal, ...]) -> Record:
+    """A record with its goals, and whether each is met (None: not measured)."""
     values = [(goal, record[goal.figure]) for goal in goals]
     return record | {
         "goals": [
@@ -238,7 +267,9 @@ def judged(record: Record, goals: tuple[Goal, ...]) -> Record:
     }
 
 
-def _fastest(ways: list[Way], what: str, replicates: int | None = None) -> Way | None:
-    """The fastest way to do something; None if it was not measured."""
-    found = [way for way in ways if way.what == what and replicates in (None, way.replicates)]
-    return max(found, key=lambda way: way.rate, default=None)
+def _fastest(candidates: list[Candidate], what: str, replicates: int | None = None) -> Candidate | None:
+    """The fastest candidate of a kind, or None if none was measured."""
+    matching = [
+        candidate for candidate in candidates if candidate.what == what and replicates in (None, candidate.replicates)
+    ]
+    return max(matching, key=lambda candidate: candidate.rate, default=None)

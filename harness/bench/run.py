@@ -1,4 +1,4 @@
-"""`harness bench`: measure the chosen groups, print them, and write results/bench/."""
+"""`harness bench`: measure the selected groups, print the results and write them to results/bench/."""
 
 import os
 import shutil
@@ -10,18 +10,18 @@ import psutil
 import torch
 from rich.console import Console
 
+from harness import kernels
+from harness.base.errors import HarnessError
+from harness.base.files import write_json, write_text
+from harness.base.paths import results_folder
 from harness.bench import settings
-from harness.bench.engine import kernels
 from harness.bench.fixed import fixed_costs
 from harness.bench.measure import Effort, Record, measure_group
 from harness.bench.show import figure, tables
 from harness.bench.workers import Crew, Inline
-from harness.errors import HarnessError
-from harness.files import write_json, write_text
-from harness.paths import results_folder
-from harness.spec import Spec, load_spec
-from harness.workflow.context import Folders
-from harness.workflow.environment import environment
+from harness.paper import Spec, load_spec
+from harness.results.environment import environment
+from harness.results.folders import Folders
 
 FULL_SECONDS, QUICK_SECONDS, QUICK_ROUNDS = 2.0, 0.3, 2
 BUSY_SECONDS, BUSY_PERCENT = 0.5, 20.0
@@ -42,49 +42,62 @@ def bench(
     device: str,
     cores: int,
 ) -> list[Record]:
-    """Measure, show and write. Raises HarnessError for a name or device that isn't there."""
-    groups = _chosen(only, device)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it no reproducible products on a GPU
+    """Measure, print and write. Raises HarnessError for an unknown group or a device that isn't there."""
+    groups = _selected(only, device)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, products on a GPU are not reproducible
     rounds = rounds or (QUICK_ROUNDS if quick else settings.LEAST_ROUNDS)
     effort = Effort(rounds, QUICK_SECONDS if quick else FULL_SECONDS, cores, CREW)
-    folder = results / "bench"
-    facts = environment()
-    facts["packages"] |= {name: version(name) for name in ("torchvision", "pillow")}
-    machine = facts["hardware"]["gpu"] if device == "cuda" else f"{facts['hardware']['cpu']}, {cores} cores"
-    by = kernels() or "torch alone"
-    console.print(f"{machine}; kernels: {by}; {rounds} rounds of about {effort.seconds:g} s each way")
-    others = psutil.cpu_percent(BUSY_SECONDS)
-    if others > BUSY_PERCENT:
-        console.print(f"[yellow]Other programs keep this machine {others:.0f}% busy: no figure will hold.[/]")
+    machine = environment()
+    machine["packages"] |= {name: version(name) for name in ("torchvision", "pillow")}
+    hardware = machine["hardware"]
+    title = hardware["gpu"] if device == "cuda" else f"{hardware['cpu']}, {cores} cores"
+    engine = kernels.available() or "torch alone"
+    console.print(f"{title}; kernels: {engine}; {rounds} rounds of about {effort.seconds:g} s per implementation")
+    busy = _busy_percent(console)
     try:
         records = _measured(groups, root, paper, results, console, effort)
     finally:
         shutil.rmtree(results / SCRATCH, ignore_errors=True)
-    measured: dict[str, Any] = {
-        "busy_before_percent": others,
+    conditions: dict[str, Any] = {
+        "busy_before_percent": busy,
         "rounds": rounds,
         "seconds_each": effort.seconds,
         "quick": quick,
         "cores": cores,
         "device": device,
+        "kernels": kernels.available(),
     }
-    write_json(folder / "bench.json", {**facts, **measured, "kernels": kernels(), "records": records})
-    written = [folder / "bench.json"]
-    if any(record.get("measured") for record in records):
-        write_text(folder / "bench.svg", figure(records, machine) + "\n")
-        written.append(folder / "bench.svg")
+    written = _write(results / "bench", {**machine, **conditions, "records": records}, title)
     for table in tables(records):
         console.print(table)
     if quick or rounds < settings.LEAST_ROUNDS:
-        console.print(f"A look, not a measurement: figures to report take {settings.LEAST_ROUNDS} rounds or more.")
+        console.print(f"Do not quote these numbers: a measurement takes {settings.LEAST_ROUNDS} rounds or more.")
     console.print(f"Written: {', '.join(map(str, written))}")
     return records
+
+
+def _busy_percent(console: Console) -> float:
+    """How busy other programs keep this machine, with a warning if that spoils a measurement."""
+    busy = psutil.cpu_percent(BUSY_SECONDS)
+    if busy > BUSY_PERCENT:
+        console.print(f"[yellow]Other programs keep this machine {busy:.0f}% busy: do not quote any number.[/]")
+    return busy
+
+
+def _write(folder: Path, content: dict[str, Any], title: str) -> list[Path]:
+    """Write bench.json, and bench.svg if anything was measured. Returns the paths."""
+    paths = [folder / "bench.json"]
+    write_json(paths[0], content)
+    if any(record.get("measured") for record in content["records"]):
+        paths.append(folder / "bench.svg")
+        write_text(paths[1], figure(content["records"], title) + "\n")
+    return paths
 
 
 def _measured(
     names: list[str], root: Path, paper: str, results: Path, console: Console, effort: Effort
 ) -> list[Record]:
-    """The records of all groups in turn."""
+    """The records of all groups, measured one after another."""
     records: list[Record] = []
     specs: dict[str, Spec] = {}
     for name in names:
@@ -100,15 +113,15 @@ def _measured(
     return records
 
 
-def _chosen(only: list[str], device: str) -> list[str]:
+def _selected(only: list[str], device: str) -> list[str]:
     """The groups to measure on a device, in order."""
     if device not in ("cpu", "cuda"):
         raise HarnessError(f"--device {device!r}: choose cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
-        raise HarnessError("--device cuda: PyTorch finds no CUDA device here; leave the option out for the CPU")
-    there = [group.name for group in settings.GROUPS if group.device == device]
-    there += [FIXED] if device == "cpu" else []
+        raise HarnessError("--device cuda: PyTorch finds no CUDA device here; omit the option to measure the CPU")
+    names = [group.name for group in settings.GROUPS if group.device == device]
+    names += [FIXED] if device == "cpu" else []
     for name in only:
-        if name not in there:
-            raise HarnessError(f"--only {name!r}: not measured on {device}; choose one of {', '.join(there)}")
-    return [name for name in there if not only or name in only]
+        if name not in names:
+            raise HarnessError(f"--only {name!r}: not measured on {device}; choose one of {', '.join(names)}")
+    return [name for name in names if not only or name in only]

@@ -1,17 +1,17 @@
-"""What is measured and what is to be reached, as data."""
+"""What is measured, and the goals."""
 
 from dataclasses import dataclass
 
-MATRIX = 4096  # rows and columns of the product that gives the matrix rate
+MATRIX = 4096  # rows and columns of the matrices whose product gives the matrix rate
 COPIED = 2**24  # numbers in the copy that gives the copy rate
-LEAST_ROUNDS = 5  # fewer give no figure to report
-DENSITY = 0.512  # weights kept in what is trained: three levels of the paper
-LOADER_WORKERS = (0, 2)  # of the straightforward training; the faster counts
+LEAST_ROUNDS = 5  # do not quote numbers of fewer rounds
+DENSITY = 0.512  # share of weights kept in the trained networks: three levels of the paper
+LOADER_WORKERS = (0, 2)  # of the straightforward training's data loader; the faster one counts
 
 
 @dataclass(frozen=True)
 class Goal:
-    """A figure of a record, and what it has to be at least or at most."""
+    """The least or the most that a figure of a record should be."""
 
     figure: str
     least: float | None = None
@@ -22,12 +22,12 @@ class Goal:
 
     @property
     def text(self) -> str:
-        """As in "≥ 18×" or "≥ 50%"."""
+        """The goal as text, such as "≥ 18×" or "≥ 50%"."""
         limit, sign = (self.least, "≥") if self.least is not None else (self.most, "≤")
         return f"{sign} {FIGURES[self.figure].format(limit)}"
 
 
-# figure of a record -> how it is written in a goal
+# figure of a record -> its format in a goal
 FIGURES = {
     "ratio_to_straightforward": "{:g}×",
     "ratio_to_torch": "{:g}× torch",
@@ -58,9 +58,9 @@ class Group:
     experiment: str
     rows: tuple[Row, ...]
     evaluated: tuple[int, ...] = ()  # training, validation and test samples that a level's networks are evaluated on
-    evaluated_here: int = 0  # so many of them are measured, and the rest taken in proportion; 0: all
-    samples: int = 10_000  # random training samples: a step's cost does not depend on how many there are
-    torch_engine: bool = False  # measure the stacks without the harness's own kernels too
+    evaluated_here: int = 0  # how many of them are measured, as a sample of all; 0: all
+    samples: int = 10_000  # random training samples; a step's cost does not depend on their number
+    torch_engine: bool = False  # also measure the stacks without the harness's own kernels
     device: str = "cpu"
 
 

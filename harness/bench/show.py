@@ -17,9 +17,9 @@ _COLOURS = {"yes": "green", "no": "red", NOT_MEASURED: "yellow"}
 
 
 def tables(records: list[Record]) -> list[Table]:
-    """One table each for training, the machine, what lies between levels, and fixed costs; empty ones are left out."""
-    made = [_training(records), _machine(records), _between(records), _fixed(records)]
-    return [table for table in made if table.rows]
+    """Tables of training, of the machine, of the work between levels and of fixed costs, without empty ones."""
+    every = [_training(records), _machine(records), _between(records), _fixed(records)]
+    return [table for table in every if table.rows]
 
 
 def _table(title: str, names: str, numbers: str) -> Table:
@@ -41,18 +41,18 @@ def _large(value: float) -> str:
 
 def goals(record: Record) -> tuple[str, str]:
     """A record's goals, and whether they are met."""
-    found = record.get("goals", [])
+    entries = record.get("goals", [])
     words = {True: "yes", False: "no", None: NOT_MEASURED}
-    met = [words[goal["met"]] for goal in found]
-    return ", ".join(goal["text"] for goal in found), ", ".join(f"[{_COLOURS[word]}]{word}[/]" for word in met)
+    met = [words[goal["met"]] for goal in entries]
+    return ", ".join(goal["text"] for goal in entries), ", ".join(f"[{_COLOURS[word]}]{word}[/]" for word in met)
 
 
 def _training(records: list[Record]) -> Table:
     on_gpu = any(record.get("device") == "cuda" for record in records)
     last_share, meaning, key = (
-        ("memory", "share of the copy rate, had all but the layers' reads and writes no cost", "share_of_copy_rate")
+        ("memory", "share of the copy rate, if only the layers' reads and writes took time", "share_of_copy_rate")
         if on_gpu
-        else ("limit", "of that and the optimizer's update at the copy rate", "share_of_limit")
+        else ("limit", "share of the limit that adds the optimizer's update at the copy rate", "share_of_limit")
     )
     table = _table(
         "Training",
@@ -60,7 +60,7 @@ def _training(records: list[Record]) -> Table:
         f"nets, steps/s, each, images/s, s a level, ×, × torch, arithm., {last_share}",
     )
     table.caption = (
-        "×: steps/s, times the straightforward training; × torch: times the engine without its own kernels; "
+        "×: steps/s relative to the straightforward training; × torch: relative to the engine without its own kernels; "
         f"arithm.: share of the arithmetic limit; {last_share}: {meaning}"
     )
     table.add_column("goal")
@@ -140,20 +140,20 @@ def _fixed(records: Iterable[Record]) -> Table:
 
 
 def figure(records: list[Record], machine: str) -> str:
-    """The figure as SVG: times the straightforward training, and share of the arithmetic limit."""
+    """The figure as SVG: speed relative to the straightforward training, and share of the arithmetic limit."""
     rows = [record for record in records if record.get("measured")][::-1]
     with style.look():
-        drawn = Figure(figsize=(10.4, 1.1 + 0.28 * max(len(rows), 2)), layout="constrained")
-        left, right = drawn.subplots(1, 2, sharey=True)
+        canvas = Figure(figsize=(10.4, 1.1 + 0.28 * max(len(rows), 2)), layout="constrained")
+        left, right = canvas.subplots(1, 2, sharey=True)
         _bars(left, rows, "ratio_to_straightforward", 1.0)
         left.axvline(1.0, color=style.MUTED, lw=0.8)
-        left.set_title("steps a second, times the straightforward training")
+        left.set_title("steps per second, relative to the straightforward training")
         _bars(right, rows, "share_of_arithmetic", 100.0)
         right.set_title("share of the arithmetic limit (%)")
         left.set_yticks(range(len(rows)), [_label(record) for record in rows])
         left.set_xlabel(f"{machine}; a tick is a goal")
         return style.to_svg(
-            drawn, "bench", "Speed of the training engine", "; ".join(_label(row) for row in rows[::-1])
+            canvas, "bench", "Speed of the training engine", "; ".join(_label(row) for row in rows[::-1])
         )
 
 
@@ -164,18 +164,16 @@ def _label(record: Record) -> str:
 
 def _bars(ax: Axes, rows: list[dict[str, Any]], key: str, scale: float) -> None:
     colours = {"harness": style.COLOURS["imp"]}
-    for place, record in enumerate(rows):
+    for y, record in enumerate(rows):
         value = record[key]
         if value is None:
             continue
-        ax.barh(place, value * scale, height=0.62, color=colours.get(record["what"], style.MUTED))
-        where: dict[str, Any] = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "fontsize": 7}
-        paper = {"facecolor": style.PAPER, "edgecolor": "none", "pad": 0.6}
-        ax.annotate(f"{value * scale:.3g}", (value * scale, place), **where, bbox=paper)
+        ax.barh(y, value * scale, height=0.62, color=colours.get(record["what"], style.MUTED))
+        beside: dict[str, Any] = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "fontsize": 7}
+        background = {"facecolor": style.PAPER, "edgecolor": "none", "pad": 0.6}
+        ax.annotate(f"{value * scale:.3g}", (value * scale, y), **beside, bbox=background)
         for goal in record["goals"]:
             if goal["figure"] == key:
-                ax.vlines(
-                    goal["least"] * scale, place - 0.42, place + 0.42, color=style.COLOURS["random_prune"], lw=1.6
-                )
+                ax.vlines(goal["least"] * scale, y - 0.42, y + 0.42, color=style.COLOURS["random_prune"], lw=1.6)
     ax.grid(axis="y", visible=False)
     ax.margins(x=0.12)

@@ -1,21 +1,21 @@
-"""Processes that hold pieces of work ready and do so many steps of one when told; several can start together."""
+"""Processes that keep jobs ready and run a number of steps of one on demand, several processes at once."""
 
 import contextlib
 import multiprocessing
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from harness.errors import HarnessError
+from harness.base.errors import HarnessError
 
-SILENT_SECONDS = 600.0  # after which a worker is given up
+SILENT_SECONDS = 600.0  # a worker that does not answer for so long has failed
 LONGEST_ERROR = 300  # characters
 
 
 class Job(Protocol):
-    """Work that can be done for so many steps at a time."""
+    """Work that runs for a number of steps at a time."""
 
     def run(self, steps: int) -> dict[str, float]:
-        """What the steps took: "seconds" in all, and any parts of it."""
+        """Run and return the time taken: "seconds" in all, and any parts of it."""
         ...
 
 
@@ -23,7 +23,7 @@ Make = Callable[[], Job]
 
 
 def _serve(pipe: Any) -> None:
-    """A worker's life: make jobs and run them as told. Ends with the process that started it."""
+    """A worker's loop: create jobs and run them as ordered. It ends with the process that started it."""
     jobs: dict[str, Job] = {}
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
         while True:
@@ -39,26 +39,26 @@ def _serve(pipe: Any) -> None:
 
 
 class Crew:
-    """Workers that were started beforehand; a run is over when the last of them is."""
+    """Workers that are already started. A run ends when the last of them has finished."""
 
     def __init__(self, size: int):
         context = multiprocessing.get_context("spawn")
         self.workers = []
         self.sizes: dict[str, int] = {}
         for _ in range(size):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs,))
+            pipe, workers_pipe = context.Pipe()
+            process = context.Process(target=_serve, args=(workers_pipe,))
             process.start()
-            theirs.close()  # so that the worker's end shows here
-            self.workers.append((process, ours))
+            workers_pipe.close()  # so that the end of the worker closes the pipe
+            self.workers.append((process, pipe))
 
     def make(self, name: str, jobs: Sequence[Make]) -> None:
-        """Have each job made by a worker of its own. Raises HarnessError, as `run` does, when one fails."""
+        """Create each job in a worker of its own. Raises HarnessError, as `run` does, when one fails."""
         self.sizes[name] = len(jobs)
         self._do(name, jobs)
 
     def run(self, name: str, steps: int) -> dict[str, float]:
-        """Let all workers of a name take `steps` steps at once. Every part is that of the slowest."""
+        """Run `steps` steps of all jobs of a name at once. Each part's time is that of the slowest worker."""
         answers = self._do(name, [steps] * self.sizes[name])
         return {part: max(answer[part] for answer in answers) for part in answers[0]}
 
@@ -69,7 +69,7 @@ class Crew:
                 pipe.send((name, order))
             answers: list[Any] = [pipe.recv() if pipe.poll(SILENT_SECONDS) else "no answer" for (_, pipe), _ in busy]
         except (EOFError, ConnectionError):
-            answers = ["a process ended; is there enough memory?"]
+            answers = ["a process ended, perhaps for lack of memory"]
         for answer in answers:
             if not isinstance(answer, dict):
                 raise HarnessError(f"bench, {name}: {' '.join(answer.split())[:LONGEST_ERROR]}")
@@ -87,7 +87,7 @@ class Crew:
 
 
 class Inline:
-    """A crew without processes: the jobs one after another, right here. For tests."""
+    """A crew without processes, for tests: it runs the jobs one after another in this process."""
 
     def __init__(self, size: int):
         self.jobs: dict[str, list[Job]] = {}

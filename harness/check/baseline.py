@@ -1,7 +1,7 @@
-"""What a finished run showed, in a small committed file: papers/<paper>/baselines/<scale>.json.
+"""The results of a finished run in a small committed file: papers/<paper>/baselines/<scale>.json.
 
-Verdicts and calibration values are what a check holds against it. Digests tell more, where they can: `rows` is of which
-rows the table has and how many weights remain in each network, the same on every machine; `values` and `curves` are of
+A check compares verdicts and calibration values with it. Digests show smaller changes. `rows` covers which rows the
+table has and how many weights remain in each network: it is the same on every machine. `values` and `curves` cover
 every number to the last bit, which another kind of machine does not reproduce.
 """
 
@@ -12,27 +12,28 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from harness.claims.verdicts import Verdict
-from harness.errors import HarnessError
-from harness.files import canonical_json, digest, write_json
-from harness.spec.load import describe
+from harness.base.errors import HarnessError
+from harness.base.files import canonical_json, digest, write_json
+from harness.claims.document import Verdict
+from harness.paper.load import describe
 
 LARGEST = 2**20  # bytes; a baseline has some tens of kilobytes
 COMMITTED = "committed"
-REMAKE = "make it anew with `harness check --write-baseline`"
+REMAKE = "write a new one with `harness check --write-baseline`"
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Record(BaseModel):
-    """A closed, frozen record."""
+    """A record that can't be changed and refuses unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ClaimResult(Record):
-    """One claim that the scale judges. `prediction` is of its entry in claims.yaml, `numbers` of all its parts'."""
+    """One claim that the scale judges. `prediction` is the digest of its entry in claims.yaml, `numbers` that of the
+    numbers of its parts."""
 
     verdict: Verdict
     estimate: Number | None
@@ -43,7 +44,7 @@ class ClaimResult(Record):
 
 
 class Calibration(Record):
-    """Mean test accuracy in percent of an experiment's dense networks, and the band it should lie in, if it has one."""
+    """Mean test accuracy in percent of an experiment's dense networks, and the band it should lie in, if any."""
 
     value: Number | None
     band: tuple[Number, Number] | None
@@ -54,12 +55,12 @@ class Calibration(Record):
         return self.holds(self.value)
 
     def holds(self, value: float | None) -> bool:
-        """Whether a value lies in the band; none lies in no band."""
+        """Whether a value lies in the band. False without a value or a band."""
         return value is not None and self.band is not None and self.band[0] <= value <= self.band[1]
 
 
 class Rows(Record):
-    """One experiment's rows of the table, and its curves."""
+    """How many rows of the table an experiment has, and digests of these rows and of its curves."""
 
     networks: int
     pairs: int
@@ -69,7 +70,8 @@ class Rows(Record):
 
 
 class Baseline(Record):
-    """A run's results. `machines` names the kinds of machine that computed them, `code` digests the code's parts."""
+    """A run's results. `machines` names the kinds of machine that computed them, `code` has a digest of each part of
+    the code."""
 
     baseline: Literal[1] = 1
     paper: str
@@ -87,35 +89,35 @@ class Baseline(Record):
         return {name for name, claim in self.claims.items() if claim.verdict == "supported"}
 
 
-def committed(folder: Path, scale: str) -> Path:
-    """The place of a scale's baseline below its paper's folder."""
+def baseline_path(folder: Path, scale: str) -> Path:
+    """The committed baseline of a scale, below its paper's folder."""
     return folder / "baselines" / f"{scale}.json"
 
 
 def write_baseline(path: Path, results: Baseline) -> None:
-    """Write a baseline with the digest of its own content, which finds a change by accident, not one by intent."""
+    """Write a baseline with the digest of its content, which reveals an accidental change, not a deliberate one."""
     content = results.model_dump(mode="json")
     write_json(path, {**content, "sha256": digest(content)})
 
 
 def read_baseline(reference: str, folder: Path, paper: str, scale: str) -> tuple[Baseline, str]:
-    """The baseline that REF means, and where it was read.
+    """The baseline that a reference names, and where it was read.
 
-    `committed` is the file in the checkout; else a file's path; else a git revision, of which the committed file is
-    read. Raises HarnessError for one that is not there, is damaged, or is another paper's or scale's.
+    A reference is `committed` (the file in the checkout), a path, or a git revision, whose committed file is read.
+    Raises HarnessError for a baseline that is missing, damaged, or of another paper or scale.
     """
-    place = committed(folder, scale)
-    named = place.relative_to(folder.parent.parent).as_posix()
+    path = baseline_path(folder, scale)
+    name = path.relative_to(folder.parent.parent).as_posix()
     if reference.startswith("-") or not reference.strip() or not reference.isprintable():
         raise HarnessError(f"--baseline {reference!r}: give a file, a git revision or {COMMITTED}")
     if reference == COMMITTED:
-        if not place.is_file():
-            raise HarnessError(f"{named}: missing; make it with `harness check --scale {scale} --write-baseline`")
-        return _checked(_read(place), named, paper, scale), named
+        if not path.is_file():
+            raise HarnessError(f"{name}: missing; make it with `harness check --scale {scale} --write-baseline`")
+        return _checked(_read(path), name, paper, scale), name
     if Path(reference).is_file():
         return _checked(_read(Path(reference)), reference, paper, scale), reference
-    where = f"{reference}:{named}"
-    return _checked(_of_revision(reference, place, named), where, paper, scale), where
+    where = f"{reference}:{name}"
+    return _checked(_of_revision(reference, path, name), where, paper, scale), where
 
 
 def _read(path: Path) -> bytes:
@@ -126,50 +128,52 @@ def _read(path: Path) -> bytes:
         raise HarnessError(f"{path}: can't be read ({error.strerror})") from None
 
 
-def _of_revision(revision: str, place: Path, named: str) -> bytes:
-    """The content of a file, `named` in messages, as of a git revision."""
-    found = _git(place, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
-    if found is None:
-        raise HarnessError(f"--baseline {revision!r}: no such file, and no git revision here")
-    file = f"{found.decode().strip()}:./{place.parent.name}/{place.name}"
-    size = _git(place, "cat-file", "-s", file)
-    content = _git(place, "cat-file", "blob", file) if size is not None and int(size) <= LARGEST else None
+def _of_revision(revision: str, path: Path, name: str) -> bytes:
+    """The content that a file has in a git revision. Messages call the file `name`."""
+    commit = _git(path, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    if commit is None:
+        raise HarnessError(f"--baseline {revision!r}: no such file or git revision")
+    blob = f"{commit.decode().strip()}:./{path.parent.name}/{path.name}"
+    size = _git(path, "cat-file", "-s", blob)
+    content = _git(path, "cat-file", "blob", blob) if size is not None and int(size) <= LARGEST else None
     if content is None:
-        what = "has no such file" if size is None else f"holds {int(size)} bytes, too many for a baseline"
-        raise HarnessError(f"--baseline {revision!r}: this revision {what}: {named}; give another, or a file")
+        problem = f"has no {name}" if size is None else f"has {int(size)} bytes in {name}, too many for a baseline"
+        raise HarnessError(f"--baseline {revision!r}: this revision {problem}; give another revision, or a file")
     return content
 
 
-def _git(place: Path, *arguments: str) -> bytes | None:
-    """Output of git in the paper's folder, None where it fails; paths that begin with ./ are relative to that."""
-    command = ["git", "-C", str(place.parent.parent), *arguments]
+def _git(path: Path, *arguments: str) -> bytes | None:
+    """Output of git in the folder of a baseline's paper, to which ./ is relative. None where git fails."""
+    command = ["git", "-C", str(path.parent.parent), *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+        finished = subprocess.run(command, capture_output=True, check=False, timeout=60)
     except OSError as error:
         raise HarnessError(f"git can't be run ({error.strerror}): give --baseline a file") from None
     except subprocess.TimeoutExpired:
-        raise HarnessError("git gave no answer within a minute: give --baseline a file") from None
-    return done.stdout if done.returncode == 0 else None
+        raise HarnessError("git did not answer within a minute: give --baseline a file") from None
+    return finished.stdout if finished.returncode == 0 else None
 
 
 def _checked(content: bytes, where: str, paper: str, scale: str) -> Baseline:
-    """Parse a baseline and hold it against its own digest."""
+    """Parse a baseline and compare it with its own digest."""
     if len(content) > LARGEST:
         raise HarnessError(f"{where}: more than {LARGEST} bytes, too many for a baseline; {REMAKE}")
     try:
         raw: Any = json.loads(content)
         if not isinstance(raw, dict):
-            raise ValueError("it is no object")
+            raise ValueError("not an object")
         recorded = raw.pop("sha256", None)
         actual = digest(raw)
     except (ValueError, RecursionError) as error:
-        raise HarnessError(f"{where}: is no JSON of a baseline ({error}); {REMAKE}") from None
+        raise HarnessError(f"{where}: not a baseline in JSON ({error}); {REMAKE}") from None
     if recorded != actual:
-        raise HarnessError(f"{where}: sha256: does not fit its content, which was altered; {REMAKE}")
+        raise HarnessError(f"{where}: sha256: does not match the content, which was altered; {REMAKE}")
     try:
-        found = Baseline.model_validate_json(canonical_json(raw), strict=True)
+        baseline = Baseline.model_validate_json(canonical_json(raw), strict=True)
     except ValidationError as error:
         raise HarnessError(f"{where}: {describe(error, Baseline)}; {REMAKE}") from None
-    if (found.paper, found.scale) != (paper, scale):
-        raise HarnessError(f"{where}: is of {found.paper} at {found.scale}, not of {paper} at {scale}; give its own")
-    return found
+    if (baseline.paper, baseline.scale) != (paper, scale):
+        raise HarnessError(
+            f"{where}: a baseline of {baseline.paper} at {baseline.scale}; give one of {paper} at {scale}"
+        )
+    return baseline

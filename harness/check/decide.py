@@ -1,22 +1,23 @@
-"""What a run's results mean when they are held against a baseline: data in, findings out.
+"""The comparison of a run's results with a baseline: data in, findings out.
 
-A regression is a claim that the baseline supports and this run does not, a calibration value that leaves its band or
-the one that the baseline records, or, at a scale that judges no claims, a table with other rows. Everything else that
-differs is listed and fails nothing. In particular no number fails: another kind of machine has other last bits, and
-intervals say how far a number may move. Nor does a changed prediction, of which a baseline has the digest alone: which
-of two is the weaker, a reader has to judge, so it is named whatever the verdict.
+Three things are a regression, and fail a check: a claim that the baseline supports and this run does not, a calibration
+value that leaves its band or the one in the baseline, and, at a scale that judges no claims, a table with other rows.
+Every other difference is listed and fails nothing. No number fails: the last bits depend on the kind of machine, and
+intervals say how far a number may move. Nor does a changed prediction: the baseline only has its digest, and whether
+the new one is weaker is for a reader to judge. It is therefore listed whatever the verdict.
 
-At a scale that judges no claims (smoke) that is not much: the run finished, and the table has the rows that it should
-have, with as many weights left in each network. Whether its numbers are right, it can't tell: on the machine's kind
-that made the baseline a change of them is reported, elsewhere not even that.
+At a scale that judges no claims (smoke) a check shows little: the run finishes, and the table has the rows of the
+baseline, with as many weights left in each network. It can't tell whether the numbers are right. It reports changed
+numbers only on the kind of machine that made the baseline.
 """
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.base.words import natural_key, number
 from harness.check.baseline import Baseline, Calibration, ClaimResult, Rows
-from harness.report.formats import interval, natural_key, number
+from harness.report.formats import interval
 
 Outcome = Literal["failed", "changed", "same", "not compared"]
 Kind = Literal["claim", "calibration", "table"]
@@ -24,10 +25,10 @@ Kind = Literal["claim", "calibration", "table"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing compared: a claim, an experiment's calibration value, or its part of the table.
+    """The comparison of one thing: a claim, an experiment's calibration value, or its part of the table.
 
-    `before` and `now` are verdicts, values or counts of rows; `estimates` are a claim's. `exact`: its numbers are the
-    baseline's to the last bit.
+    `before` and `now` are verdicts, values or counts of rows; `estimates` are those of a claim. `exact` says that the
+    numbers are bit-identical to the baseline's.
     """
 
     kind: Kind
@@ -42,7 +43,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Whole:
-    """What of the paper exists at the scale, whether or not it was run."""
+    """The claims and experiments of the whole scale, whether or not they were run."""
 
     claims: Collection[str]
     experiments: Collection[str]
@@ -50,7 +51,7 @@ class Whole:
 
 @dataclass(frozen=True)
 class Report:
-    """All findings. `partial`: claims were selected, so that the rest of the scale was not run."""
+    """All findings. `partial` says that claims were selected and the rest of the scale was not run."""
 
     findings: list[Finding]
     partial: bool
@@ -65,68 +66,66 @@ class Report:
 
 
 def compare(before: Baseline, now: Baseline, whole: Whole, partial: bool) -> Report:
-    """Hold a run against a baseline of the same paper and scale.
+    """Compare a run with a baseline of the same paper and scale.
 
-    `now` has the claims and experiments that were run; what of `whole` it lacks was not selected.
+    `now` has the claims and experiments that were run. Those of `whole` that it lacks were not selected.
     """
     alike = before.machines == now.machines
     names = sorted({*before.claims, *now.claims}, key=natural_key)
-    found = [_claim(name, before.claims.get(name), now.claims.get(name), whole, alike) for name in names]
+    findings = [_claim(name, before.claims.get(name), now.claims.get(name), whole, alike) for name in names]
     for name in dict.fromkeys((*before.calibration, *now.calibration)):
-        found += _calibration(name, before.calibration.get(name), now.calibration.get(name), whole, alike)
+        findings += _calibration(name, before.calibration.get(name), now.calibration.get(name), whole, alike)
     for name in dict.fromkeys((*before.tables, *now.tables)):
-        # rows guard a scale that has nothing else to guard it
-        strict = not now.judges_claims
-        found.append(_table(name, before.tables.get(name), now.tables.get(name), partial, strict, alike))
-    return Report(found, partial, now.judges_claims)
+        strict = not now.judges_claims  # without claims, the rows are all that can fail
+        findings.append(_table(name, before.tables.get(name), now.tables.get(name), partial, strict, alike))
+    return Report(findings, partial, now.judges_claims)
 
 
 def _claim(name: str, before: ClaimResult | None, now: ClaimResult | None, whole: Whole, alike: bool) -> Finding:
-    was, found = before.verdict if before else "not in the baseline", now.verdict if now else ""
+    was, verdict = before.verdict if before else "not in the baseline", now.verdict if now else ""
 
     def finding(outcome: Outcome, text: str, exact: bool = False) -> Finding:
-        return Finding("claim", name, outcome, text, was, found, exact, (_estimate(before), _estimate(now)))
+        return Finding("claim", name, outcome, text, was, verdict, exact, (_estimate(before), _estimate(now)))
 
     if now is None:
         if name in whole.claims:
-            return finding("not compared", "not run: not among the chosen claims")
-        return finding("failed" if was == "supported" else "changed", f"{was} in the baseline, judged here no longer")
+            return finding("not compared", "not run: not among the selected claims")
+        return finding("failed" if was == "supported" else "changed", f"{was} in the baseline, no longer judged here")
     if before is None:
-        return finding("changed", f"{found}, and not in the baseline")
+        return finding("changed", f"{verdict}, and not in the baseline")
     moved = "; its prediction has changed since the baseline" if before.prediction != now.prediction else ""
-    if found != was:
-        return finding("failed" if was == "supported" else "changed", f"{was} in the baseline, now {found}{moved}")
+    if verdict != was:
+        return finding("failed" if was == "supported" else "changed", f"{was} in the baseline, now {verdict}{moved}")
     if moved:
-        return finding("changed", f"{found} as in the baseline{moved}")
+        return finding("changed", f"{verdict} as in the baseline{moved}")
     if before.numbers != now.numbers:
-        return finding("changed" if alike else "same", f"{found} as in the baseline; {_numbers(alike)}")
-    return finding("same", f"{found}, with the baseline's numbers to the last bit", True)
+        return finding("changed" if alike else "same", f"{verdict} as in the baseline; {_numbers(alike)}")
+    return finding("same", f"{verdict}, with numbers bit-identical to the baseline's", True)
 
 
 def _calibration(
     name: str, before: Calibration | None, now: Calibration | None, whole: Whole, alike: bool
 ) -> Iterable[Finding]:
-    """At most one finding: an experiment that never had a band is none."""
-    if not any(one and one.band for one in (before, now)):
+    """The finding about an experiment's calibration value; none if the experiment never had a band."""
+    if not any(calibration and calibration.band for calibration in (before, now)):
         return
-    was, found = (_value(one) for one in (before, now))
 
     def finding(outcome: Outcome, text: str, exact: bool = False) -> Finding:
-        return Finding("calibration", name, outcome, text, was, found, exact)
+        return Finding("calibration", name, outcome, text, _value(before), _value(now), exact)
 
     fitted = before is not None and before.fits
     if now is None and name in whole.experiments:
-        yield finding("not compared", "not run: no chosen claim needs it")
+        yield finding("not compared", "not run: no selected claim needs it")
     elif now is None or now.band is None:
-        what = "the scale has no such experiment" if now is None else "the scale gives it no band"
-        yield finding("failed" if fitted else "changed", f"{what} any more")
+        lost = "has this experiment" if now is None else "gives it a band"
+        yield finding("failed" if fitted else "changed", f"the scale no longer {lost}")
     elif before is None or before.band is None:
         yield finding("changed", "not in the baseline")
     elif fitted and not now.fits:
         yield finding("failed", "has left its calibration band")
     elif fitted and not before.holds(now.value):
-        text = f"has left the band that the baseline records, {_band(before.band)}; the band was changed too"
-        yield finding("failed", f"{text}. If that is meant, write the baseline anew")
+        text = f"has left the baseline's band, {_band(before.band)}, and the band has changed too"
+        yield finding("failed", f"{text}. If this is intended, write a new baseline")
     elif before.band != now.band:
         yield finding("changed", "its calibration band has changed since the baseline")
     elif fitted != now.fits:
@@ -134,70 +133,69 @@ def _calibration(
     elif before.value != now.value:
         yield finding("changed" if alike else "same", _numbers(alike))
     else:
-        yield finding("same", "the baseline's value to the last bit", True)
+        yield finding("same", "bit-identical to the baseline's", True)
 
 
 def _table(name: str, before: Rows | None, now: Rows | None, partial: bool, strict: bool, alike: bool) -> Finding:
-    was, found = (_count(one) for one in (before, now))
+    was, count = _count(before), _count(now)
 
     def finding(outcome: Outcome, text: str, exact: bool = False) -> Finding:
-        return Finding("table", name, outcome, text, was, found, exact)
+        return Finding("table", name, outcome, text, was, count, exact)
 
     if before is None:
         return finding("changed", "not in the baseline")
     if now is None or before.rows != now.rows:
         if partial:
-            return finding("not compared", "only what the chosen claims need was run")
-        return finding("failed" if strict else "changed", f"other rows or counts of weights ({was}; now {found})")
+            return finding("not compared", "only what the selected claims need was run")
+        return finding("failed" if strict else "changed", f"other rows or weight counts ({was}; now {count})")
     if (before.values, before.curves) != (now.values, now.curves):
         return finding("changed" if alike else "same", f"the same rows; {_numbers(alike)}")
-    return finding("same", "the same rows with the same bits", True)
+    return finding("same", "the same rows, bit-identical", True)
 
 
 def _numbers(alike: bool) -> str:
     return "its numbers changed" if alike else "its numbers differ, as they do between kinds of machine"
 
 
-def _estimate(one: ClaimResult | None) -> str:
-    return "" if one is None or one.interval is None else f"{number(one.estimate, False)} {interval(one.interval)}"
-
-
-def _value(one: Calibration | None) -> str:
-    if one is None:
+def _estimate(claim: ClaimResult | None) -> str:
+    if claim is None or claim.interval is None:
         return ""
-    value = "no value" if one.value is None else f"{one.value:.2f}%"
-    return value if one.band is None else f"{value} of {_band(one.band)}"
+    return f"{number(claim.estimate, False)} {interval(claim.interval)}"
+
+
+def _value(calibration: Calibration | None) -> str:
+    if calibration is None:
+        return ""
+    value = "no value" if calibration.value is None else f"{calibration.value:.2f}%"
+    return value if calibration.band is None else f"{value} of {_band(calibration.band)}"
 
 
 def _band(band: tuple[float, float]) -> str:
     return f"{band[0]:g} to {band[1]:g}%"
 
 
-def _count(one: Rows | None) -> str:
-    return "no rows" if one is None else f"{one.networks} networks, {one.pairs} pairs"
+def _count(rows: Rows | None) -> str:
+    return "no rows" if rows is None else f"{rows.networks} networks, {rows.pairs} pairs"
 
 
 def unchanged(report: Report) -> bool:
-    """Whether everything that was compared has the baseline's bits."""
-    compared = [one for one in report.findings if one.outcome != "not compared"]
-    return bool(compared) and all(one.outcome == "same" and one.exact for one in compared)
+    """Whether everything that was compared is bit-identical to the baseline."""
+    compared = [finding for finding in report.findings if finding.outcome != "not compared"]
+    return bool(compared) and all(finding.outcome == "same" and finding.exact for finding in compared)
 
 
 def conclusion(report: Report) -> str:
     """What the check found, in one sentence."""
     if report.failed:
         kinds = {"claim": "claim", "calibration": "calibration value", "table": "table"}
-        counts = [(sum(one.kind == kind for one in report.of("failed")), word) for kind, word in kinds.items()]
-        told = ", ".join(f"{n} {word}{'s' if n > 1 else ''}" for n, word in counts if n)
-        return f"Regression: {told}."
+        counts = [(sum(finding.kind == kind for finding in report.of("failed")), word) for kind, word in kinds.items()]
+        failures = ", ".join(f"{n} {word}{'s' if n > 1 else ''}" for n, word in counts if n)
+        return f"Regression: {failures}."
     if unchanged(report):
-        return (
-            "No result that was run has changed, to the last bit."
-            if report.partial
-            else ("No result changed: every row of the table and every curve has the baseline's bits.")
-        )
-    held = sum(one.kind == "claim" and one.before == one.now == "supported" for one in report.findings)
+        compared = "what was run is" if report.partial else "the table and every curve are"
+        return f"No result changed: {compared} bit-identical to the baseline."
+    held = sum(finding.kind == "claim" and finding.before == finding.now == "supported" for finding in report.findings)
     start = f"No regression: {held} claim{' is' if held == 1 else 's are'} still supported"
     changed = len(report.of("changed"))
-    listed = f"{changed or 'no'} other change{'' if changed == 1 else 's'} to look at"
-    return f"{start if report.judges_claims else 'Every row is there'}; {listed}."
+    others = f"{changed or 'no'} other change{'' if changed == 1 else 's'} to look at"
+    return f"{start if report.judges_claims else 'All rows match'}; {others}."

@@ -1,11 +1,12 @@
 """A check's findings for people and machines: terminal, JUnit XML, Markdown for a pull request, badge.
 
-Titles and names are data: cells of the terminal are `Text`, Markdown goes through `escape_markdown`, XML is written by
-a library after characters that XML has no place for were removed.
+Titles and names are untrusted. Terminal cells are `Text`, Markdown goes through `escape_markdown`, and a library writes
+the XML after the characters that XML does not allow are removed.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -13,21 +14,22 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.base.files import write_json, write_text
+from harness.base.words import clean, escape_markdown
 from harness.check.baseline import Baseline
 from harness.check.decide import Finding, Outcome, Report, conclusion
-from harness.report.formats import clean, escape_markdown
 
 COLOURS: dict[Outcome, str] = {"failed": "red", "changed": "yellow", "same": "green", "not compared": "bright_black"}
 ORDER: tuple[Outcome, ...] = ("failed", "changed", "same", "not compared")
 LIMITS = (
-    "This scale judges no claim: what was checked is that the run finishes and that the table has the baseline's rows, "
+    "This scale judges no claim: the check shows that the run finishes and that the table has the baseline's rows, "
     "not that its numbers are right."
 )
 
 
 @dataclass(frozen=True)
 class Check:
-    """A finished check: a baseline read at `where`, a run, and what came of comparing them; or the `error` instead."""
+    """A finished check: the baseline read from `where`, the run's results and their comparison, or else an `error`."""
 
     paper: str
     scale: str
@@ -43,27 +45,27 @@ class Check:
         return f"harness check, {self.paper} at {self.scale}"
 
     def titled(self, finding: Finding) -> str:
-        """`C6 At k = 0, ...`; an experiment's name for anything but a claim."""
+        """A claim's id and title, such as `C6 At k = 0, ...`; the experiment's name for any other finding."""
         return clean(f"{finding.name} {self.titles.get(finding.name, '')}" if finding.kind == "claim" else finding.name)
 
     def notes(self) -> list[str]:
-        """What a reader must know to read the findings rightly."""
+        """What a reader must know to interpret the findings."""
         if self.report is None or self.before is None or self.now is None:
             return []
         changed = [part for part, code in self.now.code.items() if self.before.code.get(part) != code]
-        parts = f"changed since then: {', '.join(changed)}" if changed else "the same since then"
-        notes = [f"Baseline: {self.where}. Code on which numbers or verdicts depend: {parts}."]
+        parts = f"changed since then: {', '.join(changed)}" if changed else "unchanged since then"
+        notes = [f"Baseline: {self.where}. Code that numbers or verdicts depend on: {parts}."]
         if not self.report.judges_claims:
             notes.append(LIMITS)
         if self.before.machines != self.now.machines:
-            machines = ("; ".join(one.machines) or "an unknown machine" for one in (self.before, self.now))
+            machines = ("; ".join(results.machines) or "an unknown machine" for results in (self.before, self.now))
             notes.append("The baseline was made on {}, this run on {}: only verdicts are compared.".format(*machines))
         if self.report.partial:
-            notes.append("Only what the chosen claims need was run.")
+            notes.append("Only what the selected claims need was run.")
         return notes
 
     def conclusion(self) -> str:
-        return conclusion(self.report) if self.report else f"The check could not be made: {self.error}"
+        return conclusion(self.report) if self.report else f"The check did not finish: {self.error}"
 
 
 def show(check: Check, console: Console) -> None:
@@ -71,26 +73,25 @@ def show(check: Check, console: Console) -> None:
     report = check.report
     if report is None:
         return
-    listed = [one for outcome in ("failed", "changed") for one in report.of(outcome)]
-    if listed:
+    differences = [*report.of("failed"), *report.of("changed")]
+    if differences:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for name in ("", "", "baseline", "now", ""):
             table.add_column(name)
-        for one in listed:
-            style = COLOURS[one.outcome]
-            table.add_row(Text(one.outcome, style=style), *(Text(clean(cell)) for cell in _cells(check, one)))
+        for finding in differences:
+            outcome = Text(finding.outcome, style=COLOURS[finding.outcome])
+            table.add_row(outcome, *(Text(clean(cell)) for cell in _cells(check, finding)))
         console.print(table)
     for line in (_counts(report), *check.notes()):
         console.print(Text(clean(line)), soft_wrap=True)
     console.print(Text(check.conclusion(), style="bold red" if report.failed else "bold green"), soft_wrap=True)
 
 
-def _cells(check: Check, one: Finding) -> tuple[str, str, str, str]:
-    """What was compared, what it was and is, and what that means."""
-    before, now = (
-        f"{value} {estimate}".strip() for value, estimate in zip((one.before, one.now), one.estimates, strict=True)
-    )
-    return f"{one.kind} {check.titled(one)}", before, now, one.text
+def _cells(check: Check, finding: Finding) -> tuple[str, str, str, str]:
+    """What was compared, its state in the baseline, its state now, and the finding."""
+    states = zip((finding.before, finding.now), finding.estimates, strict=True)
+    before, now = (f"{value} {estimate}".strip() for value, estimate in states)
+    return f"{finding.kind} {check.titled(finding)}", before, now, finding.text
 
 
 def _counts(report: Report) -> str:
@@ -99,18 +100,18 @@ def _counts(report: Report) -> str:
 
 
 def junit(check: Check) -> str:
-    """JUnit XML: one testcase a claim, a calibration value and an experiment's table; an error is one of its own."""
+    """JUnit XML: a testcase for each claim, calibration value and experiment's table, or a single one for an error."""
     from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
     suite = TestSuite(clean(check.name))
-    for one in check.report.findings if check.report else []:
-        case = TestCase(check.titled(one), f"{clean(check.paper)}.{clean(check.scale)}.{one.kind}")
-        text = clean(one.text)
-        if one.outcome == "failed":
+    for finding in check.report.findings if check.report else []:
+        case = TestCase(check.titled(finding), f"{clean(check.paper)}.{clean(check.scale)}.{finding.kind}")
+        text = clean(finding.text)
+        if finding.outcome == "failed":
             failure = Failure(text, "regression")
-            failure.text = clean("baseline: {1}; now: {2}".format(*_cells(check, one)))
+            failure.text = clean("baseline: {1}; now: {2}".format(*_cells(check, finding)))
             case.result = [failure]
-        elif one.outcome == "not compared":
+        elif finding.outcome == "not compared":
             case.result = [Skipped(text)]
         else:
             case.system_out = text
@@ -125,7 +126,7 @@ def junit(check: Check) -> str:
 
 
 def summary(check: Check) -> str:
-    """Markdown for a pull request: the conclusion, what failed and changed as a table, the rest as counts."""
+    """Markdown for a pull request: the conclusion, a table of what failed and changed, counts of the rest."""
     failed = check.report is None or check.report.failed
     lines = [
         f"### {'❌' if failed else '✅'} {escape_markdown(check.name)}",
@@ -133,12 +134,12 @@ def summary(check: Check) -> str:
         f"**{escape_markdown(check.conclusion())}**",
     ]
     report = check.report
-    listed = [one for outcome in ("failed", "changed") for one in report.of(outcome)] if report else []
-    if listed:
+    differences = [*report.of("failed"), *report.of("changed")] if report else []
+    if differences:
         lines += ["", "| | what | baseline | now | |", "|---|---|---|---|---|"]
         lines += [
-            "| " + " | ".join(escape_markdown(text) for text in (one.outcome, *_cells(check, one))) + " |"
-            for one in listed
+            "| " + " | ".join(escape_markdown(text) for text in (finding.outcome, *_cells(check, finding))) + " |"
+            for finding in differences
         ]
     if report:
         lines += ["", escape_markdown(f"{_counts(report)}.")]
@@ -157,7 +158,16 @@ def badge(check: Check) -> dict[str, Any]:
     elif not report.judges_claims:
         label, message, colour = clean(check.scale), "runs", "green"
     else:
-        claims = [one for one in report.findings if one.kind == "claim"]
-        supported = sum(one.now == "supported" for one in claims)
+        supported = sum(finding.kind == "claim" and finding.now == "supported" for finding in report.findings)
         message, colour = f"{supported} supported", "brightgreen"
     return {"schemaVersion": 1, "label": label, "message": message, "color": colour}
+
+
+def write(check: Check, files: Mapping[str, Path]) -> None:
+    """Write the requested files, named "junit", "summary" and "badge". Raises HarnessError if one can't be written."""
+    if "junit" in files:
+        write_text(files["junit"], junit(check))
+    if "summary" in files:
+        write_text(files["summary"], summary(check))
+    if "badge" in files:
+        write_json(files["badge"], badge(check))

@@ -1,5 +1,6 @@
-"""Claims judged on the tidy table: intervals over replicates, verdicts, reasons."""
+"""Judges claims on the tidy table: intervals over replicates, verdicts, reasons."""
 
-from harness.claims.judge import chance_flips, judge, read_claims, write_claims
+from harness.claims.document import ClaimVerdict, PartVerdict, read_claims, write_claims
+from harness.claims.judge import chance_flips, judge
 
-__all__ = ["chance_flips", "judge", "read_claims", "write_claims"]
+__all__ = ["ClaimVerdict", "PartVerdict", "chance_flips", "judge", "read_claims", "write_claims"]

@@ -1,43 +1,40 @@
-"""Judges claims on a finished table: the objects of ``results/<scale>/claims.json``."""
+"""Judges claims on a finished run's tidy table."""
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from harness.base.words import finite
 from harness.claims import verdicts as rules
+from harness.claims.document import ClaimVerdict, PartVerdict, Verdict
 from harness.claims.parts import PartData, interval_of, read_part
 from harness.claims.statistics import LEVEL, bonferroni, disjoint, inside, sign_rank
 from harness.claims.table import Table
-from harness.claims.verdicts import PartResult, Verdict
-from harness.errors import HarnessError
-from harness.files import read_json, write_text
-from harness.spec.claims import Cell, Claim, Part, ScaleClaim, expand_parts
+from harness.paper.claims import Cell, Claim, Part, ScaleClaim, expand_parts
 
 Calibration = Mapping[str, tuple[float, float]]
 
 
-def judge(claims: Sequence[Claim], scale: str, table: pd.DataFrame, calibration: Calibration) -> list[dict[str, Any]]:
+def judge(claims: Sequence[Claim], scale: str, table: pd.DataFrame, calibration: Calibration) -> list[ClaimVerdict]:
     """Judge every claim at one scale.
 
     Args:
         claims: in the order of the result.
         scale: name of the scale; a claim without an entry for it is not tested.
         table: the tidy table, a row per trained network and per compared pair.
-        calibration: per experiment the band in percent for the mean dense test accuracy, outside which its runs do not
-            stand for the paper's and no claim that uses it is tested.
+        calibration: per experiment the band in percent for the mean dense test accuracy. Outside the band its runs do
+            not represent the paper's, and no claim that uses the experiment is tested.
 
     Returns:
-        One object of claims.json per claim. Missing rows give ``not tested``; a table without a column that is needed,
-        or a calibration band with its bounds swapped, raises ValueError.
+        One verdict per claim. Missing rows give ``not tested``.
+
+    Raises:
+        ValueError: the table lacks a needed column, or a calibration band's bounds are swapped.
     """
     entries = [(claim, claim.scales.get(scale)) for claim in claims]
     measures = {measure for _, entry in entries if entry for part in entry.parts for measure in part.measures}
@@ -51,7 +48,9 @@ def calibration_misfits(reader: Table, calibration: Calibration) -> dict[str, st
     misfits = {}
     for experiment, (low, high) in calibration.items():
         if not low <= high:
-            raise ValueError(f"calibration of {experiment}: [{low}, {high}] is no band, give [lowest, highest] percent")
+            raise ValueError(
+                f"calibration of {experiment}: [{low}, {high}] is not a band; give [lowest, highest] percent"
+            )
         dense = reader.cell(Cell(experiment=experiment, branch="dense"), "test_accuracy")
         band = f"its calibration band {low:g} to {high:g}%"
         if not dense.values:
@@ -65,37 +64,42 @@ def calibration_misfits(reader: Table, calibration: Calibration) -> dict[str, st
 
 def _judge_claim(
     claim: Claim, entry: ScaleClaim | None, scale: str, reader: Table, misfits: dict[str, str]
-) -> dict[str, Any]:
+) -> ClaimVerdict:
     if entry is None:
         reason = claim.not_tested or f"nothing is predicted at the {scale} scale"
-        return _claim_json(claim, None, "not tested", reason, [], None)
+        return _claim_verdict(claim, None, "not tested", reason, [], None)
     expanded = expand_parts(entry)
     if claim.calibrates:
         misfits = {}
-    results = [_judge_part(part, entry, len(expanded), reader, misfits) for part in expanded]
-    verdict = rules.claim_verdict([r.verdict for r in results], entry.combine)
+    judged = [_judge_part(part, entry, len(expanded), reader, misfits) for part in expanded]
+    parts, margins = [part for part, _ in judged], [margin for _, margin in judged]
+    verdict = rules.claim_verdict([part.verdict for part in parts], entry.combine)
     unfit = [misfits[e] for e in _experiments(expanded) if e in misfits]
     if unfit:
         verdict = "not tested"
-    deciding = rules.deciding_part(results, verdict, entry.combine)
-    reason = "; ".join(unfit) if unfit else rules.claim_reason(results, verdict, entry.combine, deciding)
-    return _claim_json(claim, entry, verdict, reason, results, deciding)
+    deciding = rules.deciding_part(parts, margins, verdict, entry.combine)
+    reason = "; ".join(unfit) if unfit else rules.claim_reason(parts, verdict, entry.combine, deciding)
+    return _claim_verdict(claim, entry, verdict, reason, parts, deciding)
 
 
 def _experiments(parts: Iterable[Part]) -> list[str]:
     return list(dict.fromkeys(cell.experiment for part in parts for cell in part.cells))
 
 
-def _judge_part(part: Part, entry: ScaleClaim, tests: int, reader: Table, misfits: dict[str, str]) -> PartResult:
+def _judge_part(
+    part: Part, entry: ScaleClaim, tests: int, reader: Table, misfits: dict[str, str]
+) -> tuple[PartVerdict, float]:
+    """The part's verdict, and its margin (see `rules.margin`), which is infinite if the part is not tested."""
     data = read_part(part, reader)
     unfit = [misfits[e] for e in _experiments([part]) if e in misfits]
     if unfit:
-        return _untested(part, data, "; ".join(unfit))
+        return _part_verdict(part, data, "not tested", "; ".join(unfit)), math.inf
     if data.problem:
-        return _untested(part, data, data.problem)
+        return _part_verdict(part, data, "not tested", data.problem), math.inf
     if data.replicates < entry.replicates:
         lacking = "; ".join(data.dropped) or "the table holds no more"
-        return _untested(part, data, f"needs {entry.replicates} replicates, has {data.replicates}: {lacking}")
+        reason = f"needs {entry.replicates} replicates, has {data.replicates}: {lacking}"
+        return _part_verdict(part, data, "not tested", reason), math.inf
     strict = bonferroni(LEVEL, tests)
     levels = (LEVEL, strict) if entry.combine == "all" else (strict, LEVEL)
     support, refute = (interval_of(data, level) for level in levels)
@@ -106,85 +110,83 @@ def _judge_part(part: Part, entry: ScaleClaim, tests: int, reader: Table, misfit
     reason = rules.part_reason(verdict, shown, other, part.bounds, levels, tests)
     if data.dropped:
         reason += f"; {'; '.join(data.dropped)}"
-    return PartResult(
+    estimate = float(support.estimate)
+    return (
+        _part_verdict(part, data, verdict, reason, data.shown((estimate, 0.0))[0], shown),
+        rules.margin(estimate, bounds, region),
+    )
+
+
+def _part_verdict(
+    part: Part,
+    data: PartData,
+    verdict: Verdict,
+    reason: str,
+    estimate: float | None = None,
+    interval: rules.Bounds | None = None,
+) -> PartVerdict:
+    return PartVerdict(
         name=part.name,
         statistic=part.statistic,
         measure=part.measure,
         log=part.logarithmic,
-        region=part.bounds,
         verdict=verdict,
         reason=reason,
-        estimate=data.shown((float(support.estimate), 0.0))[0],
-        interval=shown,
+        estimate=finite(estimate),
+        interval=None if interval is None else (finite(interval[0]), finite(interval[1])),
+        region=part.region,
         replicates=data.replicates,
-        values=data.values,
-        runs=data.runs,
-        margin=rules.margin(float(support.estimate), bounds, region),
-    )
-
-
-def _untested(part: Part, data: PartData, reason: str) -> PartResult:
-    return PartResult(
-        name=part.name,
-        statistic=part.statistic,
-        measure=part.measure,
-        log=part.logarithmic,
-        region=part.bounds,
-        verdict="not tested",
-        reason=reason,
-        replicates=data.replicates,
-        values=data.values,
+        values=[finite(value) for value in data.values],
         runs=data.runs,
     )
 
 
-def _claim_json(
+def _claim_verdict(
     claim: Claim,
     entry: ScaleClaim | None,
     verdict: Verdict,
     reason: str,
-    parts: list[PartResult],
-    deciding: PartResult | None,
-) -> dict[str, Any]:
+    parts: list[PartVerdict],
+    deciding: PartVerdict | None,
+) -> ClaimVerdict:
     shown = deciding or next(iter(parts), None)
-    tested = verdict != "not tested" and deciding is not None
-    part = None if shown is None else shown.to_json()
-    return {
-        "id": claim.id,
-        "title": claim.title,
-        "statement": claim.statement.strip(),
-        "source": claim.source.model_dump(),
-        "verdict": verdict,
-        "reason": reason,
-        "estimate": part["estimate"] if part and tested else None,
-        "interval": part["interval"] if part and tested else None,
-        "region": part["region"] if part else [None, None],
-        "replicates": part["replicates"] if part else 0,
-        "published": [value.model_dump() for value in claim.published],
-        "runs": sorted({run for p in parts for run in p.runs}),
-        "parts": [p.to_json() for p in parts],
-        "note": claim.note,
-        "figure": claim.figure,
-        "figure_experiments": list(claim.figure_experiments),
-        "prediction": entry.prediction if entry else None,
-    }
+    measured = deciding if verdict != "not tested" else None
+    return ClaimVerdict(
+        id=claim.id,
+        title=claim.title,
+        statement=claim.statement.strip(),
+        source=claim.source,
+        verdict=verdict,
+        reason=reason,
+        estimate=measured.estimate if measured else None,
+        interval=measured.interval if measured else None,
+        region=shown.region if shown else (None, None),
+        replicates=shown.replicates if shown else 0,
+        published=claim.published,
+        runs=sorted({run for part in parts for run in part.runs}),
+        parts=parts,
+        note=claim.note,
+        figure=claim.figure,
+        figure_experiments=claim.figure_experiments,
+        prediction=entry.prediction if entry else None,
+    )
 
 
-def chance_flips(verdicts: Iterable[Mapping[str, Any]]) -> float:
-    """About how many claims chance alone would support if every truth sat exactly at its region's edge.
+def chance_flips(claims: Iterable[ClaimVerdict]) -> float:
+    """About how many claims would be supported by chance if every true value lay exactly at its region's edge.
 
     Each judged claim counts once, at the rate of one part: under ``all`` every part must be inside by chance, under
-    ``any`` the parts share one rate (Bonferroni). A part's rate is 2.5% for a t interval under normal noise, more with
-    skew, so this is no bound; for an onset it is the sign test's exact tail. Of unlike parts the highest rate counts.
-    Takes the objects of claims.json; parts and claims that are not tested do not count.
+    ``any`` the parts share one rate (Bonferroni). For a t interval the rate is 2.5% under normal noise, but higher with
+    skew, so the result is not a bound; for an onset it is the sign test's exact tail. If a claim's parts have different
+    rates, the highest counts. Parts and claims that are not tested do not count.
     """
     return math.fsum(
         max(
-            (_edge_rate(p["statistic"], p["replicates"]) for p in claim["parts"] if p["verdict"] != "not tested"),
+            (_edge_rate(part.statistic, part.replicates) for part in claim.parts if part.verdict != "not tested"),
             default=0,
         )
-        for claim in verdicts
-        if claim["verdict"] != "not tested"
+        for claim in claims
+        if claim.judged
     )
 
 
@@ -193,28 +195,3 @@ def _edge_rate(statistic: str, replicates: int) -> float:
         return rules.ONE_SIDED
     rank = sign_rank(replicates)
     return float(stats.binom.cdf(rank - 1, replicates, 0.5)) if rank else 0.0
-
-
-def write_claims(path: str | os.PathLike[str], verdicts: Sequence[Mapping[str, Any]]) -> None:
-    """Write claims.json whole or not at all; HarnessError where the disk is full or the place can't be written."""
-    write_text(Path(path), json.dumps(list(verdicts), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def read_claims(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Read claims.json; HarnessError naming file and fix where it is missing or damaged, or has a claim twice."""
-    content = read_json(Path(path))
-    if not isinstance(content, list) or not all(isinstance(claim, dict) for claim in content):
-        raise HarnessError(f"{path}: holds no list of claims. Delete it and run `harness reproduce` again.")
-    seen: set[str] = set()
-    for claim in content:
-        name = str(claim.get("id"))
-        if name in seen:
-            fix = "Delete the file and run `harness reproduce` again."
-            raise HarnessError(f"{path}: claim {name!r:.80} stands there twice. {fix}")
-        seen.add(name)
-        if claim.get("verdict") not in rules.VERDICTS or not isinstance(claim.get("parts"), list):
-            raise HarnessError(
-                f"{path}: claim {claim.get('id')!r} has verdict {claim.get('verdict')!r} (one of "
-                f"{', '.join(rules.VERDICTS)}) or no parts. Delete it and run `harness reproduce` again."
-            )
-    return content

@@ -1,22 +1,21 @@
-"""The verdicts as numbers: what `dvc metrics show` and `dvc metrics diff` print, which read no list."""
+"""The verdicts as numbers: for `dvc metrics show` and `dvc metrics diff`, which can't read lists."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from typing import Any
 
-from harness.claims.verdicts import VERDICTS
+from harness.claims.document import VERDICTS, ClaimVerdict
 
 
-def metrics(claims: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Verdicts counted, and of each claim its verdict and, where it was judged, its estimate."""
-    claims = list(claims)
-    found = Counter(claim["verdict"] for claim in claims)
+def metrics(claims: Sequence[ClaimVerdict]) -> dict[str, Any]:
+    """The number of claims by verdict, and each claim's verdict and, if it has one, its estimate."""
+    count = Counter(claim.verdict for claim in claims)
     return {
-        "verdicts": {verdict: found[verdict] for verdict in VERDICTS},
+        "verdicts": {verdict: count[verdict] for verdict in VERDICTS},
         "claims": {
-            claim["id"]: {
-                "verdict": claim["verdict"],
-                **({"estimate": claim["estimate"]} if claim["estimate"] is not None else {}),
+            claim.id: {
+                "verdict": claim.verdict,
+                **({"estimate": claim.estimate} if claim.estimate is not None else {}),
             }
             for claim in claims
         },

@@ -1,4 +1,4 @@
-"""Turns a part of a claim into numbers: its replicates' values from the table, and their interval."""
+"""Reads the replicates' values of a claim's part from the table, and computes their interval."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from harness.claims.statistics import (
     trend_weights,
 )
 from harness.claims.table import Group, Table, gather
-from harness.spec.claims import Cell, Part
+from harness.paper.claims import Cell, Part
 
-#: digits kept of a contrast relative to its terms, so that equal replicates are equal to the last bit
+#: significant digits of a contrast relative to its terms, so that equal replicates are bit-identical
 _DIGITS = 12
 
 
 @dataclass(frozen=True)
 class PartData:
-    """What a part's interval is computed from.
+    """The input of a part's interval.
 
     ``groups``: per experiment the replicates' contrasts (n_e,) on the analysed scale (logarithms if ``log``); for an
-    onset its lowest and highest possible values. ``values``: what the page draws, one number per replicate on the
-    reported scale. ``problem``: why there is nothing to compute, else empty.
+    onset its lowest and highest possible values. ``values``: for the page's figure, one number per replicate on the
+    reported scale. ``problem``: why no interval can be computed, else empty.
     """
 
     onset: bool
@@ -46,10 +46,10 @@ class PartData:
     problem: str = ""
 
     def shown(self, bounds: tuple[float, float]) -> tuple[float, float]:
-        """From the analysed to the reported scale."""
+        """Convert bounds from the analysed to the reported scale."""
         if not self.log:
             return bounds
-        # a bound past the largest float is as good as none
+        # a bound beyond the largest float becomes infinite
         low, high = (math.exp(b) if b < 700 else math.inf for b in bounds)
         return (-math.inf if bounds[0] == -math.inf else low, high)
 
@@ -58,12 +58,12 @@ def interval_of(data: PartData, level: float) -> Interval:
     """The part's interval on the analysed scale."""
     if not data.onset:
         return t_interval(data.groups, level, data.steps)
-    found = sign_interval(data.groups[0], data.groups[1], level)
-    return found if data.estimate is None else found._replace(estimate=np.asarray(data.estimate))
+    interval = sign_interval(data.groups[0], data.groups[1], level)
+    return interval if data.estimate is None else interval._replace(estimate=np.asarray(data.estimate))
 
 
 def weighted_cells(part: Part) -> list[tuple[float, Cell]]:
-    """Mean, difference, ratio, trend and contrast as one thing: weights on cells."""
+    """A part's cells and their weights: the common form of mean, difference, ratio, trend and contrast."""
     if part.terms is not None:
         return [(term.weight, term) for term in part.terms]
     if part.statistic == "trend" and part.a is not None:
@@ -80,7 +80,7 @@ def grid_cells(part: Part, cell: Cell) -> list[Cell]:
 
 
 def read_part(part: Part, table: Table) -> PartData:
-    """Read a part's replicates; replicates without one of its cells are left out and named."""
+    """Read a part's replicates; drop those that lack one of its cells, and record why."""
     return _read_onset(part, table) if part.statistic.startswith("onset") else _read_contrast(part, table)
 
 
@@ -127,7 +127,7 @@ def _contrast(weights: list[float], cells: Floats, log: bool) -> Floats:
 
 
 def _step(weights: list[float], group: Group, step: float, log: bool) -> float:
-    """Distance between neighbouring possible contrasts: one example more or less in the cell that weighs most."""
+    """Distance between neighbouring possible contrasts: one example more or fewer in the cell of largest weight."""
     if step == 0 or not group.replicates:
         return 0.0
     sizes = group.cells.mean(-1) if log else np.ones(len(weights))
@@ -136,7 +136,7 @@ def _step(weights: list[float], group: Group, step: float, log: bool) -> float:
 
 def _shown_values(groups: list[Floats], log: bool) -> list[float]:
     """One group: the replicates' contrasts. Several: the estimate plus each replicate's deviation in its experiment,
-    since replicates of different experiments do not pair."""
+    since replicates of different experiments are not paired."""
     estimate = sum(float(g.mean()) for g in groups)
     values = groups[0] if len(groups) == 1 else np.concatenate([estimate + g - g.mean() for g in groups])
     return [float(v) for v in (np.exp(values) if log else values)]
@@ -165,7 +165,7 @@ def _read_onset(part: Part, table: Table) -> PartData:
     shaped = np.moveaxis(group.cells.reshape(len(cells), len(grid), len(group.replicates)), 1, -1)
     positions = onset_positions(shaped, threshold)
     if part.statistic == "onset":
-        # never settling on the grid is an onset past every k
+        # if the measure never stays below the threshold on the grid, the onset is beyond every k
         low = high = np.asarray([*map(float, grid), math.inf])[positions[0]]
         values, estimate = low, None
     else:

@@ -19,12 +19,12 @@ Floats = NDArray[np.float64]
 LEVEL = 0.95
 #: spread below this share of the values' size is rounding noise
 _NOISE = 1e-12
-#: the finest grid of percent values told apart from a continuous measure, in percentage points
+#: percent values on a finer grid than this (percentage points) count as continuous
 _FINEST_STEP = 0.004
 
 
 class Interval(NamedTuple):
-    """Estimate and bounds, each of the leading axes' shape; infinite where nothing can be said."""
+    """Estimate and bounds, each in the shape of the leading axes; a bound is infinite if the data give none."""
 
     estimate: Floats
     low: Floats
@@ -54,17 +54,17 @@ def contrast(weights: Sequence[float], cells: Floats, log: bool = False) -> Floa
 
 
 def t_interval(groups: Sequence[ArrayLike], level: float = LEVEL, steps: Sequence[ArrayLike] | None = None) -> Interval:
-    """Interval for the sum of the groups' means: one group a t interval, several Welch-Satterthwaite.
+    """Interval for the sum of the groups' means: a t interval for one group, Welch-Satterthwaite for several.
 
     Args:
         groups: one array (..., n_e) per independent experiment: the replicates' contrasts.
         level: two-sided confidence.
         steps: per group, the distance between neighbouring possible values (``grid_step``), 0 for continuous ones.
 
-    Values counted on a finite test set lie on a grid, and n equal ones do not mean no spread: a share p of replicates
-    may lie a step away and all n still agree with probability (1 - p)^n. So the half-width is at least
-    step * (1 - tail^(1/n)), the exact bound for that case. Where all are equal and no step is known, nothing tells the
-    spread between replicates, and the interval is unbounded.
+    Values counted on a finite test set lie on a grid, and n equal values do not prove zero spread: if a share p of
+    replicates lies a step away, all n still agree with probability (1 - p)^n. So the half-width is at least
+    step * (1 - tail^(1/n)), the exact bound for that case. If all are equal and no step is known, the spread between
+    replicates is unknown, and the interval is unbounded.
     """
     arrays = [np.asarray(g, dtype=np.float64) for g in groups]
     if not arrays or any(a.ndim == 0 or a.shape[-1] < 2 for a in arrays):
@@ -110,9 +110,9 @@ def grid_step(values: ArrayLike) -> float:
 
 
 def onset_positions(values: ArrayLike, threshold: float) -> NDArray[np.int64]:
-    """Per replicate the first grid position from which on the measure is below the threshold.
+    """The first grid position, per replicate, from which the measure stays below the threshold.
 
-    ``values`` is (..., m grid points); the answer (...) is 0..m, where m says that it never stays below.
+    ``values`` is (..., m grid points); the result (...) is 0..m, where m means that it never stays below.
     """
     below = np.asarray(values, dtype=np.float64) < threshold
     kept = np.logical_and.accumulate(below[..., ::-1], axis=-1)
@@ -122,8 +122,8 @@ def onset_positions(values: ArrayLike, threshold: float) -> NDArray[np.int64]:
 def sign_rank(replicates: int, level: float = LEVEL) -> int:
     """Rank r of the order statistics x_(r), x_(n+1-r) that hold the median at ``level``; 0 if none does.
 
-    Five replicates reach 93.75% at best (smallest to largest: 1/32 on each side). That is accepted as the interval at
-    the 95% level, since a wrong verdict towards one side keeps below 5%, and at no stricter one.
+    Five replicates reach 93.75% at best (smallest to largest: 1/32 on each side). This is accepted as the interval at
+    the 95% level, since the one-sided error stays below 5%, but at no stricter level.
     """
     tail = (1 - level) / 2
     if replicates == 5 and np.isclose(level, LEVEL):
@@ -137,8 +137,8 @@ def sign_rank(replicates: int, level: float = LEVEL) -> int:
 def sign_interval(low: ArrayLike, high: ArrayLike | None = None, level: float = LEVEL) -> Interval:
     """Sign-test interval for the median over replicates; values may be infinite.
 
-    ``low`` and ``high`` (..., n) bound each replicate's value where it is only known to lie in a range; with ``high``
-    left out the values are known exactly. The estimate is the median of ``low``.
+    ``low`` and ``high`` (..., n) bound each replicate's value if only its range is known; without ``high``
+    the values are exact. The estimate is the median of ``low``.
     """
     lower = np.sort(np.asarray(low, dtype=np.float64), axis=-1)
     upper = lower if high is None else np.sort(np.asarray(high, dtype=np.float64), axis=-1)
@@ -152,7 +152,7 @@ def sign_interval(low: ArrayLike, high: ArrayLike | None = None, level: float = 
 def onset_difference_bounds(a: ArrayLike, b: ArrayLike, points: int) -> tuple[Floats, Floats]:
     """Lowest and highest possible onset(a) - onset(b) in grid positions, where position ``points`` means never.
 
-    What never settles on the grid settles later by an unknown number of positions, or not at all.
+    A measure that never stays below on the grid may do so any number of positions later, or not at all.
     """
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     difference = first - second

@@ -1,4 +1,4 @@
-"""Reads the cells of a claim out of the tidy table: one value per replicate, and why a replicate has none."""
+"""Reads a claim's cells from the tidy table: one value per replicate, or the reason why it is missing."""
 
 from __future__ import annotations
 
@@ -12,18 +12,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.claims.statistics import Floats, grid_step
-from harness.spec.claims import Cell
-from harness.spec.measures import PAIR_MEASURES, PERCENT_MEASURES
+from harness.paper.claims import Cell
+from harness.paper.columns import PERCENT_MEASURES
 
 TEXT_COLUMNS = ("row", "experiment", "branch", "comparison", "run", "run_b", "status")
 NUMBER_COLUMNS = ("replicate", "k", "level", "density", "data_order")
-#: a density of a claim is rounded as the paper prints it
-DENSITY_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
 class CellValues:
-    """``values`` and ``rows``: mean and row count of each usable replicate; ``missing``: the reason of each other."""
+    """``values``, ``rows``: mean and row count of each usable replicate; ``missing``: why the others are unusable."""
 
     values: dict[int, float]
     rows: dict[int, int]
@@ -33,7 +31,7 @@ class CellValues:
 
 
 def check_columns(table: pd.DataFrame, measures: Iterable[str]) -> None:
-    """Raise ValueError naming the column that the table lacks or that holds the wrong kind of value."""
+    """Raise ValueError, naming the column, if a column is missing or has values of the wrong type."""
     measures = sorted(set(measures))
     for column in (*TEXT_COLUMNS, *NUMBER_COLUMNS, *measures):
         if column not in table.columns:
@@ -47,14 +45,14 @@ def check_columns(table: pd.DataFrame, measures: Iterable[str]) -> None:
                 f"the table's column {column!r} holds {table[column].dtype}, not numbers: collect the results again"
             )
     if table["replicate"].isna().any():
-        raise ValueError("the table's column 'replicate' has gaps: collect the results again")
+        raise ValueError("the table's column 'replicate' has missing values: collect the results again")
 
 
 Columns = dict[str, NDArray[Any]]
 
 
 class Table:
-    """The tidy table split by experiment into plain arrays, with what is asked of it more than once kept."""
+    """The tidy table as arrays by experiment; it caches cells and grid steps."""
 
     def __init__(self, table: pd.DataFrame, measures: Iterable[str]) -> None:
         measures = sorted(set(measures))
@@ -72,7 +70,7 @@ class Table:
         self._steps: dict[tuple[str, str], float] = {}
 
     def cell(self, cell: Cell, measure: str) -> CellValues:
-        """The cell's mean of the measure (its own, if it names one) in each replicate of its experiment."""
+        """The cell's mean of its own measure, else of `measure`, in each replicate of its experiment."""
         measure = cell.measure or measure
         key = (cell, measure)
         if key not in self._cells:
@@ -80,7 +78,7 @@ class Table:
         return self._cells[key]
 
     def step(self, experiment: str, measure: str) -> float:
-        """Distance between neighbouring possible values of a measure in percent, 0.0 for a continuous one."""
+        """Distance between neighbouring possible values of a measure in percent, 0.0 if it is continuous."""
         if measure not in PERCENT_MEASURES:
             return 0.0
         if (experiment, measure) not in self._steps:
@@ -92,16 +90,7 @@ class Table:
 
 
 def _read_cell(table: Columns, cell: Cell, measure: str) -> CellValues:
-    kind = "pair" if measure in PAIR_MEASURES else "network"
-    mask = (table["row"] == kind) & (table["branch"] == cell.branch)
-    if cell.branch == "dense":
-        mask = mask & (table["level"] == 0)
-    elif cell.density is not None:
-        mask = mask & (np.abs(table["density"] / cell.density - 1) <= DENSITY_TOLERANCE)
-    for column, wanted in (("k", cell.k), ("comparison", cell.comparison), ("data_order", cell.data_order)):
-        if wanted is not None:
-            mask = mask & (table[column] == wanted)
-    matching = np.flatnonzero(mask)
+    matching = np.flatnonzero(cell.rows(measure, table))
     values = table[measure]
     result = CellValues({}, {}, {}, {}, known_experiment=len(values) > 0)
     for replicate in np.unique(table["replicate"]):
@@ -109,7 +98,7 @@ def _read_cell(table: Columns, cell: Cell, measure: str) -> CellValues:
         ok = own[table["status"][own] == "ok"]
         good = ok[np.isfinite(values[ok])]
         if len(good):
-            # fsum: the order of the rows must not change the last digit
+            # fsum: the result must not depend on the order of the rows
             result.values[int(replicate)] = math.fsum(values[good]) / len(good)
             result.rows[int(replicate)] = len(good)
             result.runs[int(replicate)] = _runs(table, good)
@@ -145,7 +134,7 @@ class Group:
 
 
 def gather(table: Table, experiment: str, cells: list[Cell], measure: str) -> Group:
-    """Collect cells of one experiment; a replicate without one of them is dropped, with the reason in words."""
+    """Collect cells of one experiment; drop each replicate that lacks one of them, with the reason."""
     read = [table.cell(cell, measure) for cell in cells]
     if not all(r.known_experiment for r in read):
         return Group(experiment, [], *_no_values(len(cells)), [], [f"the table has no experiment {experiment}"])

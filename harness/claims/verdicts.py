@@ -1,77 +1,32 @@
 """Verdicts of parts and claims from intervals, the part that decides, and the reasons in plain English.
 
-The rules. ``all``: each part is supported when its 95% interval lies inside its region, and the claim when all are;
-since all must hold, no correction is needed. One part wholly outside refutes the claim, so there the intervals are
-corrected for the number of parts (Bonferroni). ``any`` turns this around: support is corrected, refutation not.
+The rules. ``all``: a part is supported if its 95% interval lies inside its region, and the claim if all parts are;
+since all must hold, this needs no correction. One part wholly outside its region refutes the claim, so the refuting
+intervals are corrected for the number of parts (Bonferroni). ``any`` is the reverse: only support is corrected.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Any, Literal
 
+from harness.claims.document import VERDICTS, PartVerdict, Verdict
 from harness.claims.statistics import LEVEL
 
-Verdict = Literal["supported", "contradicted", "inconclusive", "not tested"]
 Bounds = tuple[float, float]
-VERDICTS: tuple[Verdict, ...] = ("supported", "contradicted", "inconclusive", "not tested")
-#: supported part verdicts that rest on the t interval go wrong this often at a region's edge, under normal noise
+#: error rate of a supported verdict from a t interval, for a true value at the region's edge and normal noise
 ONE_SIDED = (1 - LEVEL) / 2
 
 
-@dataclass(frozen=True)
-class PartResult:
-    """One judged part. Infinite bounds stay infinite here; ``margin`` is the estimate's distance from the nearest edge
-    of its region in half-widths of the interval, on the analysed scale."""
-
-    name: str
-    statistic: str
-    measure: str
-    region: Bounds
-    verdict: Verdict
-    reason: str
-    estimate: float | None = None
-    interval: Bounds | None = None
-    replicates: int = 0
-    values: list[float] = field(default_factory=list)
-    runs: list[str] = field(default_factory=list)
-    margin: float = math.inf
-    log: bool = False  # whether the logarithm was analysed, so that estimate and interval are factors
-
-    def to_json(self) -> dict[str, Any]:
-        """The part as an object of claims.json; infinite numbers are null."""
-        return {
-            "name": self.name,
-            "statistic": self.statistic,
-            "measure": self.measure,
-            "log": self.log,
-            "verdict": self.verdict,
-            "reason": self.reason,
-            "estimate": finite(self.estimate),
-            "interval": None if self.interval is None else [finite(v) for v in self.interval],
-            "region": [finite(v) for v in self.region],
-            "replicates": self.replicates,
-            "values": [finite(v) for v in self.values],
-            "runs": self.runs,
-        }
-
-
-def finite(value: float | None) -> float | None:
-    """The number, or None where JSON has none."""
-    return None if value is None or not math.isfinite(value) else float(value)
-
-
 def part_verdict(inside: bool, disjoint: bool) -> Verdict:
-    """``inside``: the supporting interval in the region; ``disjoint``: the refuting interval wholly outside it."""
+    """``inside``: the supporting interval lies in the region; ``disjoint``: the refuting interval lies outside it."""
     return "supported" if inside else "contradicted" if disjoint else "inconclusive"
 
 
 def claim_verdict(parts: list[Verdict], combine: str) -> Verdict:
     """The claim's verdict from its parts'; a claim without parts is not tested.
 
-    A part that settles the claim does so whatever else is missing: a contradicted one under ``all``, a supported one
-    under ``any``. Otherwise one part that is not tested leaves the claim not tested.
+    A contradicted part under ``all``, and a supported part under ``any``, settles the claim even if other parts are not
+    tested. Otherwise the claim is not tested if one of its parts is not tested.
     """
     settling: Verdict = "contradicted" if combine == "all" else "supported"
     unanimous: Verdict = "supported" if combine == "all" else "contradicted"
@@ -82,19 +37,20 @@ def claim_verdict(parts: list[Verdict], combine: str) -> Verdict:
     return unanimous if set(parts) == {unanimous} else "inconclusive"
 
 
-def deciding_part(parts: list[PartResult], verdict: Verdict, combine: str) -> PartResult | None:
-    """The part that a claim's headline numbers are taken from.
+def deciding_part(parts: list[PartVerdict], margins: list[float], verdict: Verdict, combine: str) -> PartVerdict | None:
+    """The part that provides a claim's headline numbers; `margins` has each part's `margin`.
 
-    Not tested and inconclusive: the first such part. Otherwise, of the parts with the claim's verdict, the one nearest
-    to its region's edge where all had to agree, and the one farthest where a single one settled it.
+    For a claim not tested or inconclusive: the first such part. Otherwise, of the parts with the claim's verdict: if
+    all had to agree, the part nearest to its region's edge; if one part settled it, the part farthest from the edge.
     """
-    same = [p for p in parts if p.verdict == verdict]
+    same = [(part, size) for part, size in zip(parts, margins, strict=True) if part.verdict == verdict]
     if not same:
         return None
     if verdict in ("not tested", "inconclusive"):
-        return same[0]
+        return same[0][0]
     alone = (verdict == "contradicted") == (combine == "all")
-    return max(same, key=lambda p: p.margin) if alone else min(same, key=lambda p: p.margin)
+    choose = max if alone else min
+    return choose(same, key=lambda pair: pair[1])[0]
 
 
 def margin(estimate: float, interval: Bounds, region: Bounds) -> float:
@@ -128,7 +84,7 @@ def span(bounds: Bounds) -> str:
 
 
 def part_reason(verdict: Verdict, support: Bounds, refute: Bounds, region: Bounds, levels: Bounds, tests: int) -> str:
-    """One sentence for a judged part: ``levels`` are the confidences of the supporting and the refuting interval."""
+    """The reason of a judged part's verdict. ``levels``: confidences of the supporting and the refuting interval."""
     wanted = f"the region ({span(region)})"
     first, second = (f"{100 * level:.4g}% interval" for level in levels)
     if verdict == "supported":
@@ -150,18 +106,18 @@ def part_reason(verdict: Verdict, support: Bounds, refute: Bounds, region: Bound
     return f"the {first}, {span(support)}, {' and '.join(over)}"
 
 
-def claim_reason(parts: list[PartResult], verdict: Verdict, combine: str, deciding: PartResult | None) -> str:
-    """Why the claim has its verdict: the deciding part's reason, and how the other parts stand."""
+def claim_reason(parts: list[PartVerdict], verdict: Verdict, combine: str, deciding: PartVerdict | None) -> str:
+    """The reason of the claim's verdict: the deciding part's reason, and the number of parts by verdict."""
     if deciding is None:
         return "no part could be judged"
     if len(parts) == 1:
         return deciding.reason
     count = {v: sum(p.verdict == v for p in parts) for v in VERDICTS}
-    told = ", ".join(f"{n} {v}" for v, n in count.items() if n)
+    summary = ", ".join(f"{n} {v}" for v, n in count.items() if n)
     if verdict == "not tested":
         missing = [p for p in parts if p.verdict == "not tested"]
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        return f"'{deciding.name}'{more}: {deciding.reason}; of {len(parts)} parts {told}"
+        return f"'{deciding.name}'{more}: {deciding.reason}; of {len(parts)} parts {summary}"
     role = {
         ("supported", "all"): "all parts hold; the closest is",
         ("supported", "any"): "one part is enough, and this one holds:",
@@ -170,4 +126,4 @@ def claim_reason(parts: list[PartResult], verdict: Verdict, combine: str, decidi
         ("inconclusive", "all"): "undecided:",
         ("inconclusive", "any"): "no part holds for certain; undecided:",
     }[verdict, combine]
-    return f"{role} '{deciding.name}': {deciding.reason}; of {len(parts)} parts {told}"
+    return f"{role} '{deciding.name}': {deciding.reason}; of {len(parts)} parts {summary}"

@@ -21,9 +21,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.error import URLError
 
-from harness.errors import HarnessError
-from harness.files import digest, write_atomically
-from harness.paths import checkout
+from harness.base.errors import HarnessError
+from harness.base.files import digest, write_atomically
+from harness.base.paths import checkout
 
 MADE = 1  # raise it when the same files are made into other arrays: trained networks are found again by the checksum
 WAITS = (2.0, 8.0)  # seconds before the second and the third try
@@ -148,7 +148,7 @@ def open_tar(path: Path, file: IO[bytes] | None = None) -> Iterator[tarfile.TarF
             yield tar
     except UNREADABLE as error:
         raise HarnessError(
-            f"{path}: can't be read as an archive ({error}). Put a whole copy there, run again."
+            f"{path}: can't be read as an archive ({error}). Replace it by a complete copy and run again."
         ) from None
 
 
@@ -179,7 +179,9 @@ def content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     else:
         fault = ""
     if len(found) != member.size:
-        raise HarnessError(f"{tar.name!s}: its member {member.name!r} is damaged{fault}. Put a whole copy there.")
+        raise HarnessError(
+            f"{tar.name!s}: its member {member.name!r} is damaged{fault}. Replace the archive by a complete copy."
+        )
     return found
 
 

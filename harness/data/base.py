@@ -12,11 +12,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
+from harness.base.errors import HarnessError
+from harness.base.files import digest, file_sha256, read_json, write_atomically, write_json
+from harness.base.seeds import SPLIT, numpy_generator
 from harness.data.archives import Published
 from harness.data.normalise import normalisation, normalised
-from harness.errors import HarnessError
-from harness.files import digest, file_sha256, read_json, write_atomically, write_json
-from harness.seeds import numpy_generator
 
 SPLITS = ("train", "validation", "test")
 NEEDED = ("name", "classes", "checksum")  # what every record says of its set
@@ -90,7 +90,7 @@ def published_split(published: Published, x: np.ndarray, y: np.ndarray) -> dict[
             f"{sum(sizes.values())} of 0 to {published.classes - 1}: these are not the published files"
         )
     training = sizes["train"] + sizes["validation"]
-    shuffled = numpy_generator(published.name, "split").permutation(training)
+    shuffled = numpy_generator(published.name, SPLIT).permutation(training)
     arrays = split_arrays(x, y, sizes, np.concatenate([shuffled, np.arange(training, len(y))]))
     return arrays | normalisation(published)
 
@@ -101,12 +101,12 @@ def check_content(name: str, arrays: Mapping[str, np.ndarray], expected: str) ->
     if found != expected:
         raise HarnessError(
             f"data set {name}: content checksum {found[:16]} instead of {expected[:16]}. The library that provides "
-            "it has changed its data; install the versions that envs/ or pyproject.toml name, and run again."
+            "it has changed its data. Install the versions in envs/ or pyproject.toml and run again."
         )
 
 
-def store(arrays: dict[str, np.ndarray], record: Path, facts: Mapping[str, Any]) -> None:
-    """Write the arrays beside `record` (JSON), which keeps the `facts` (NEEDED) and the content's checksums.
+def store(arrays: dict[str, np.ndarray], record: Path, details: Mapping[str, Any]) -> None:
+    """Write the arrays beside `record` (JSON), which keeps the `details` (NEEDED) and the content's checksums.
 
     The content of downloaded sets is pinned by their archives' MD5s; these checksums hold for what was made of them
     here, so that a later change is found, and say whether two machines made the same.
@@ -118,26 +118,42 @@ def store(arrays: dict[str, np.ndarray], record: Path, facts: Mapping[str, Any])
         "sha256": file_sha256(path),
         "shapes": {key: list(value.shape) for key, value in arrays.items()},
     }
-    write_json(record, {**facts, **made})
+    write_json(record, {**details, **made})
 
 
 def load_arrays(record: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """A stored set's facts and arrays, refusing arrays that are not those of the record.
+    """A stored set's details and arrays, refusing arrays that are not those of the record.
 
     Raises HarnessError for a missing, broken or altered file.
     """
-    facts = read_json(record)
+    details = read_json(record)
     path = record.with_suffix(".safetensors")
-    if not isinstance(facts, dict) or not {*NEEDED, "sha256"} <= facts.keys():
+    if not isinstance(details, dict) or not {*NEEDED, "sha256"} <= details.keys():
         raise HarnessError(f"{record}: not the record of a data set. {fix(record)}")
     try:
-        if file_sha256(path) != facts["sha256"]:
+        if file_sha256(path) != details["sha256"]:
             raise HarnessError(f"{path}: its checksum is not the one in {record.name}. {fix(record)}")
-        return facts, load_file(path)
+        return details, load_file(path)
     except FileNotFoundError:
         raise HarnessError(f"{path}: missing. {fix(record)}") from None
     except (SafetensorError, KeyError) as error:
         raise HarnessError(f"{path}: can't be read ({error}). {fix(record)}") from None
+
+
+def content_as_read(data_set: DataSet) -> str:
+    """SHA-256 of every sample and label as training reads them, to the last bit; of images on disk, of their index."""
+    return digest(
+        {"classes": data_set.classes}
+        | {
+            split: [_tensor_digest(part) if isinstance(part, Tensor) else part.content() for part in parts]
+            for split, parts in ((split, (data_set.x[split], data_set.y[split])) for split in SPLITS)
+        }
+    )
+
+
+def _tensor_digest(tensor: Tensor) -> list[object]:
+    content = hashlib.sha256(np.ascontiguousarray(tensor.numpy()).data).hexdigest()
+    return [str(tensor.dtype), list(tensor.shape), content]
 
 
 def fix(record: Path) -> str:
@@ -145,11 +161,11 @@ def fix(record: Path) -> str:
     return f"Delete {record} and run `harness reproduce` again."
 
 
-def in_memory(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> DataSet:
+def in_memory(details: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> DataSet:
     """The data set of stored arrays; uint8 samples are normalised."""
     x = {split: torch.from_numpy(arrays[f"{split}_x"]) for split in SPLITS}
     if "mean" in arrays:
         mean, std = torch.from_numpy(arrays["mean"]), torch.from_numpy(arrays["std"])
         x = {split: normalised(pixels, mean, std) for split, pixels in x.items()}
     y = {split: torch.from_numpy(arrays[f"{split}_y"]) for split in SPLITS}
-    return DataSet(facts["name"], facts["classes"], x, y, facts["checksum"])
+    return DataSet(details["name"], details["classes"], x, y, details["checksum"])

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.base.seeds import CROPS, EPOCH, numpy_generator
 from harness.data.images import Images, pixel_buffer, wait
 from harness.data.normalise import normalised
-from harness.seeds import numpy_generator
 
 AHEAD = 2  # batches read while one is trained on
 SCALE, RATIO = (0.1, 1.0), (0.8, 1.25)  # a crop's share of the area, its width to height (open_lth)
@@ -76,7 +76,7 @@ class Feed:
         boxes, flips = [], []
         for at, name in enumerate(self.orders):
             part = slice(at * self.batch_size, (at + 1) * self.batch_size)
-            generator = numpy_generator(*name, "crops", step)
+            generator = numpy_generator(*name, CROPS, step)
             boxes.append(draw_boxes(generator, heights[part], widths[part]))
             flips.append(generator.random(self.batch_size) < 0.5)
         out = pixel_buffer(len(images), images.stored.crop, pinned=self.device.type == "cuda")
@@ -84,7 +84,7 @@ class Feed:
         return _Reading(torch.from_numpy(np.stack(rows)), out, tasks)
 
     def _draw_permutation(self, order: tuple[str | int, ...], epoch: int) -> np.ndarray:
-        return numpy_generator(*order, "epoch", epoch).permutation(len(self.y))
+        return numpy_generator(*order, EPOCH, epoch).permutation(len(self.y))
 
 
 def draw_boxes(generator: np.random.Generator, heights: np.ndarray, widths: np.ndarray) -> np.ndarray:

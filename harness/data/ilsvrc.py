@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from harness.base.errors import HarnessError
+from harness.base.files import digest, read_json, write_json
 from harness.data.archives import Published, by_hand, content, data_folder, file_md5, members, open_tar, pick
-from harness.errors import HarnessError
-from harness.files import digest, read_json, write_json
 
 CLASSES, TESTS = 20, 1000  # of training, test images, what is converted into one file: few enough to stay open
 LARGEST_IMAGE, LARGEST_CLASS = 64 * 2**20, 2**30  # bytes of an image in an archive, of a class's inner archive
@@ -96,8 +96,8 @@ def _verified(published: PublishedImages, which: int) -> Path:
     path = data_folder() / archive.path
     kept = data_folder() / converted_folder(published) / f"{path.name}.json"
     try:
-        facts = [archive.md5, path.stat().st_size, path.stat().st_mtime_ns]
-        if kept.exists() and read_json(kept) == facts:
+        identity = [archive.md5, path.stat().st_size, path.stat().st_mtime_ns]
+        if kept.exists() and read_json(kept) == identity:
             return path
         print(f"data set {published.name}: checking {path.name}", file=sys.stderr, flush=True)
         found = file_md5(path)
@@ -105,7 +105,7 @@ def _verified(published: PublishedImages, which: int) -> Path:
         raise HarnessError(f"{path}: can't be read ({error.strerror}). {by_hand(published)}") from None
     if found != archive.md5:
         raise HarnessError(f"{path}: damaged: MD5 {found} instead of {archive.md5}. {by_hand(published)}")
-    write_json(kept, facts)
+    write_json(kept, identity)
     return path
 
 
@@ -165,7 +165,9 @@ def test_images(published: PublishedImages, wnids: list[str], truth: list[int], 
 
 def _check_tests(where: str, found: int, truth: list[int]) -> None:
     if found != len(truth):
-        raise HarnessError(f"{where}: {found:,} images instead of the devkit's {len(truth):,}. Put a whole copy there.")
+        raise HarnessError(
+            f"{where}: {found:,} images instead of the devkit's {len(truth):,}. Replace it by a complete copy."
+        )
 
 
 def _files(folder: Path) -> list[Path]:
@@ -180,4 +182,6 @@ def _read(file: Path, label: int) -> Item:
     try:
         return str(file), label, file.read_bytes()
     except OSError as error:
-        raise HarnessError(f"{file}: can't be read ({error.strerror}). Put a whole copy there, run again.") from None
+        raise HarnessError(
+            f"{file}: can't be read ({error.strerror}). Replace it by a complete copy and run again."
+        ) from None

@@ -27,10 +27,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from harness.base.errors import HarnessError
 from harness.data.archives import data_folder
 from harness.data.base import SPLITS, DataSet
 from harness.data.normalise import normalised
-from harness.errors import HarnessError
 
 COLUMNS = ("shard", "offset", "height", "width", "digest")  # what the index holds of each image
 DIGEST_BYTES = 16  # of an image's SHA-256
@@ -119,6 +119,12 @@ class Images:
         """(N, 3, crop, crop)."""
         return (len(self), 3, self.stored.crop, self.stored.crop)
 
+    def content(self) -> list[object]:
+        """What identifies the samples: which images, their digests and places, and how they are cropped and scaled."""
+        index = {name: hashlib.sha256(column.tobytes()).hexdigest() for name, column in self.stored.index.items()}
+        scale = [self.stored.crop, self.stored.mean.tolist(), self.stored.std.tolist()]
+        return [hashlib.sha256(self.rows.tobytes()).hexdigest(), index, scale]
+
     def to(self, device: Any) -> Tensor:
         """Read the test view of all of them, the middle crop x crop pixels: [N, 3, crop, crop] float32, normalised."""
         out = pixel_buffer(len(self), self.stored.crop)
@@ -129,8 +135,8 @@ class Images:
         crop, into = self.stored.crop, out.numpy()
         for position in part:
             image = int(self.rows[position])
-            sides = (self.stored.index["height"][image], self.stored.index["width"][image])
-            top, left = (round((int(side) - crop) / 2) for side in sides)  # torchvision's middle
+            lengths = (self.stored.index["height"][image], self.stored.index["width"][image])
+            top, left = (round((int(side) - crop) / 2) for side in lengths)  # torchvision's middle
             into[position] = self.stored.read_rows(image, top, crop)[:, left : left + crop].transpose(2, 0, 1)
 
     def read_crops(self, out: Tensor, boxes: np.ndarray, flips: np.ndarray) -> list["Future[None]"]:
@@ -150,24 +156,24 @@ class Images:
             into[position] = resized[..., ::-1] if flips[position] else resized
 
 
-def open_images(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray], record: Path) -> DataSet:
+def open_images(details: Mapping[str, Any], arrays: Mapping[str, np.ndarray], record: Path) -> DataSet:
     """The data set of a stored index; its x are Images.
 
     Raises HarnessError for a missing or shortened file.
     """
-    folder = data_folder() / facts["folder"]
+    folder = data_folder() / details["folder"]
     advice = f"Delete {record}, and that file if it is there, and run `harness reproduce` again."
     mean, std = torch.from_numpy(arrays["mean"]), torch.from_numpy(arrays["std"])
     x = {}
     for split in SPLITS:
         index = {column: arrays[f"{split}_{column}"] for column in COLUMNS}
         count = len(index["shard"])
-        stored = Stored(folder, split, facts["crop"], mean, std, index, advice, np.zeros(count, bool), {})
+        stored = Stored(folder, split, details["crop"], mean, std, index, advice, np.zeros(count, bool), {})
         stored.check_files()
         x[split] = Images(stored, np.arange(count))
     y = {split: torch.from_numpy(arrays[f"{split}_y"]) for split in SPLITS}
     # Images stand in for tensors where those are only indexed, measured and moved to a device
-    return DataSet(facts["name"], facts["classes"], cast(dict[str, Tensor], x), y, facts["checksum"])
+    return DataSet(details["name"], details["classes"], cast(dict[str, Tensor], x), y, details["checksum"])
 
 
 def pixel_buffer(count: int, crop: int, pinned: bool = False) -> Tensor:

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from harness.errors import HarnessError
-from harness.kernels.build import TARGETS, library
+from harness.base.errors import HarnessError
+from harness.kernels.build import TARGETS, library, source_digest
 
 CHOICE = "HARNESS_KERNELS"  # environment: a build's name, or "torch" for none
 LANES = 16  # the number of samples that the kernels take is a multiple of this, whatever the CPU's vectors
@@ -34,7 +34,7 @@ class _Setting:
 def available() -> str:
     """Name of the kernels' build in use ("avx512", "avx2", "neon"), "" where torch does the work.
 
-    Raises HarnessError if HARNESS_KERNELS names a build that isn't there.
+    Raises HarnessError if HARNESS_KERNELS names a build that isn't there, or if it was compiled from other sources.
     """
     return "" if _Setting.off or _load() is None else _name()
 
@@ -89,10 +89,23 @@ def _load() -> ctypes.CDLL | None:
             there = ", ".join(sorted(found.stem[8:] for found in path.parent.glob(library("*")))) or "none is compiled"
             raise HarnessError(f"{CHOICE}={name}: no such build of the kernels (there: {there}; or torch)")
         return None
-    found = ctypes.CDLL(str(path))
+    binary = ctypes.CDLL(str(path))
+    if _compiled_of(binary) != source_digest():
+        raise HarnessError(
+            f"{path}: was not compiled from the sources beside it. Compile them with `pip install -e .` (`make` does), "
+            f"or set {CHOICE}=torch to compute without"
+        )
     pointer, whole = ctypes.c_void_p, ctypes.c_int64
-    found.execute.argtypes, found.execute.restype = [pointer, whole, whole, pointer, whole, whole], None
-    return found
+    binary.execute.argtypes, binary.execute.restype = [pointer, whole, whole, pointer, whole, whole], None
+    return binary
+
+
+def _compiled_of(binary: ctypes.CDLL) -> str:
+    """The digest of its sources that a library holds; "" for one that holds none."""
+    try:
+        return (ctypes.c_char * 64).in_dll(binary, "source_digest").value.decode()
+    except ValueError:
+        return ""
 
 
 def _library() -> ctypes.CDLL:

@@ -4,12 +4,16 @@ The compiler is the one in the `ziglang` package (Clang), a build requirement: a
 same kernels as any other. Run as `python build.py FOLDER`; imports nothing of the harness, which isn't installed yet.
 """
 
+import hashlib
 import platform
+import re
 import subprocess
 import sys
+from itertools import groupby
 from pathlib import Path
 
-SOURCES = sorted(Path(__file__).parent.glob("*.c"))
+FOLDER = Path(__file__).parent
+SOURCES = sorted(FOLDER.glob("*.c"))
 # machine -> library for each kind of CPU, by the names that `harness.kernels` knows
 TARGETS: dict[str, dict[str, list[str]]] = {
     "x86_64": {"avx512": ["-march=x86_64_v4"], "avx2": ["-march=x86_64_v3"]},
@@ -25,6 +29,26 @@ def library(name: str) -> str:
     return f"kernels-{name}.so"
 
 
+def c_code(text: str) -> str:
+    """C without comments and layout: lines are joined, except those of the preprocessor."""
+    literal = r'"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\''
+    code = re.sub(
+        rf"({literal})|(?:/\*.*?\*/|//[^\n]*|[ \t])+",
+        lambda match: match[1] or " ",
+        text.replace("\\\n", " "),
+        flags=re.DOTALL,
+    )
+    lines = filter(None, (line.strip(" ") for line in code.split("\n")))
+    runs = groupby(lines, key=lambda line: line.startswith("#"))
+    return "\n".join(("\n" if directives else " ").join(run) for directives, run in runs)
+
+
+def source_digest() -> str:
+    """SHA-256 (64 hex digits) of what the libraries are compiled from: the code of the sources, and the flags."""
+    code = sorted(c_code(path.read_text(encoding="utf-8")) for path in FOLDER.glob("*.[ch]"))
+    return hashlib.sha256(repr([code, FLAGS, TARGETS]).encode()).hexdigest()
+
+
 def compile_all(folder: Path) -> list[Path]:
     """Compile for this machine's architecture into `folder`; raises CalledProcessError when the compiler fails."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -37,6 +61,7 @@ def compile_all(folder: Path) -> list[Path]:
             "ziglang",
             "cc",
             *FLAGS,
+            f'-DSOURCE_DIGEST="{source_digest()}"',
             *target,
             *map(str, SOURCES),
             "-lm",

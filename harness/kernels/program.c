@@ -4,6 +4,9 @@
 
 #include "operations.h"
 
+/* Of what this library was compiled: 64 hex digits, which the package compares with the sources beside it. */
+__attribute__((visibility("default"))) const char source_digest[] = SOURCE_DIGEST;
+
 /* Part `part` of `parts` of an operation: every operation's work is cut along the replicates first, so that part r of R
  * is that of replicate r. */
 static void perform(const Operation *o, int64_t part, int64_t parts) {

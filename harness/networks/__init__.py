@@ -7,29 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.errors import HarnessError
-from harness.networks.imagenet import ImageNetwork, check_shape
+from harness.base.errors import HarnessError
+from harness.base.seeds import torch_generator
+from harness.networks.architectures import NETWORKS
 from harness.networks.layers import BatchNorm, Conv, Linear
-from harness.networks.lenet import LeNet
-from harness.networks.resnet import ResNet
-from harness.networks.vgg import VGG
-from harness.seeds import torch_generator
-
-NETWORKS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
-    "lenet-300-100": (LeNet, {}),
-    "resnet20": (ResNet, {"dims": 2, "widths": (16, 32, 64)}),
-    "resnet20-1d": (ResNet, {"dims": 1, "widths": (8, 16, 32)}),
-    "resnet8-1d": (ResNet, {"dims": 1, "widths": (4, 8, 16), "blocks": 1}),
-    "vgg16": (VGG, {"layers": 16}),
-    "vgg19": (VGG, {"layers": 19}),
-    "resnet50": (ImageNetwork, {"definition": "resnet50", "smallest": 32, "options": {}}),
-    # with fewer pixels its auxiliary head's 5x5 convolution has less than that to see
-    "inception-v3": (
-        ImageNetwork,
-        {"definition": "inception_v3", "smallest": 299, "options": {"init_weights": False, "dropout": 0.0}},
-    ),
-    "squeezenet": (ImageNetwork, {"definition": "squeezenet1_0", "smallest": 32, "options": {"dropout": 0.0}}),
-}
 
 
 def build(name: str, replicates: int, input_shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -44,8 +25,8 @@ def build(name: str, replicates: int, input_shape: tuple[int, ...], classes: int
 def check(name: str, input_shape: tuple[int, ...]) -> None:
     """Raise what `build` would raise, without the seconds that torchvision takes to be imported."""
     make, options = _definition(name)
-    if make is ImageNetwork:
-        check_shape(input_shape, options["definition"], options["smallest"])
+    if hasattr(make, "check_shape"):
+        make.check_shape(input_shape, **options)
     else:
         make(1, input_shape, 10, **options)
 

@@ -136,14 +136,14 @@ def write_rows(program: Program, layers: list[nn.Module], shape: torch.Size, mem
             if below is not None:
                 gradient = below
 
-    def fill(given: Tensor) -> None:
-        x.copy_(given.flatten(2))
+    def fill(samples_in: Tensor) -> None:
+        x.copy_(samples_in.flatten(2))
 
     return Written(fill, written[-1], backward)
 
 
 def write_residual(program: Program, network: Any, shape: torch.Size, learn: bool, memory: Memory | None) -> Written:
-    """A residual network (`harness.networks.resnet.ResNet`) on x of `shape` [R, N, C, *S]."""
+    """A residual network (`harness.networks.architectures.resnet.ResNet`) on x of `shape` [R, N, C, *S]."""
     samples, size = rounded(shape[1]), tuple(shape[3:])
     packed = torch.zeros(shape[0], shape[2], room(shape[3:].numel(), samples), samples)
     stem = _Layer(program, packed, network.conv, network.norm, size, keep=learn)
@@ -167,7 +167,7 @@ def write_residual(program: Program, network: Any, shape: torch.Size, learn: boo
                 if not name.startswith("output."):
                     rows.update(program, parameter, memory)
 
-    return Written(lambda given: pack(given, packed), output, backward, norms)
+    return Written(lambda samples_in: pack(samples_in, packed), output, backward, norms)
 
 
 class _Layer:
@@ -208,7 +208,7 @@ class _Layer:
 
 
 class _Block:
-    """A residual block in a program: see `harness.networks.resnet.Block`."""
+    """A residual block in a program: see `harness.networks.architectures.resnet.Block`."""
 
     def __init__(self, program: Program, x: Tensor, block: Any, size: tuple[int, ...], *, keep: bool):
         self.first = _Layer(program, x, block.conv1, block.norm1, size, keep=keep)

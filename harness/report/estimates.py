@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from harness.claims.statistics import grid_step, t_interval
-from harness.spec.measures import PERCENT_MEASURES
+from harness.paper.columns import PERCENT_MEASURES
 
 COLUMNS: dict[str, Any] = {
     **dict.fromkeys(("row", "experiment", "branch", "comparison", "run", "run_b", "status"), ""),
@@ -127,10 +127,10 @@ def overall(rows: pd.DataFrame, measure: str, grid: float = 0.0) -> tuple[float,
     return mean, low, high, int(found["n"].iloc[0])
 
 
-def experiments(table: pd.DataFrame, listed: Sequence[str] = ()) -> list[str]:
+def experiments(table: pd.DataFrame, order: Sequence[str] = ()) -> list[str]:
     """Experiments with rows in the table: the scale's order first, then any it does not list, by name."""
     present = set(table["experiment"]) - {""}
-    return [name for name in listed if name in present] + sorted(present - set(listed))
+    return [name for name in order if name in present] + sorted(present - set(order))
 
 
 def total_steps(table: pd.DataFrame, experiment: str) -> float | None:

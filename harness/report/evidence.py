@@ -1,45 +1,34 @@
 """One claim's evidence: a forest figure of its parts, and a glyph of its deciding interval for the overview."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from textwrap import shorten, wrap
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from harness.base import words
+from harness.claims.document import ClaimVerdict, PartVerdict
 from harness.report import formats, style
 
 FOREST_WIDTH = 9.6  # inches
 ROW = 0.34
 
 
-def replicate_numbers(part: Mapping[str, Any]) -> list[float | None]:
-    """A part's per-replicate values; None stands for an onset never reached (infinite)."""
-    values = part.get("values")
-    if not isinstance(values, Sequence) or isinstance(values, str):
-        return []
-    return [formats.finite(value) for value in values]
+def is_ratio(part: PartVerdict | None) -> bool:
+    return formats.unit_of(part) == "×"
 
 
-def is_ratio(part: Mapping[str, Any]) -> bool:
-    return formats.unit(part) == "×"
-
-
-def _judged(part: Mapping[str, Any]) -> bool:
-    return formats.finite(part.get("estimate")) is not None or bool(formats.interval(part.get("interval")))
-
-
-def forest(claim: Mapping[str, Any]) -> Figure | None:
+def forest(claim: ClaimVerdict) -> Figure | None:
     """Each part a row: replicates (open dots), estimate (diamond), 95% interval, region shaded; None without parts.
 
     Parts of one unit share an axis; another unit starts another.
     """
-    parts = [part for part in claim.get("parts") or [] if isinstance(part, Mapping) and _judged(part)]
+    parts = [part for part in claim.parts if part.estimate is not None or part.interval is not None]
     if not parts:
         return None
-    groups = [list(group) for _, group in groupby(parts, key=lambda part: (formats.unit(part), _scale(part)))]
+    groups = [list(group) for _, group in groupby(parts, key=lambda part: (formats.unit_of(part), _scale(part)))]
     tall = [len(group) * ROW for group in groups]
     height = sum(tall) + 0.39 * len(groups) + 0.05
     figure = Figure(figsize=(FOREST_WIDTH, height))
@@ -51,24 +40,22 @@ def forest(claim: Mapping[str, Any]) -> Figure | None:
     return figure
 
 
-def _scale(part: Mapping[str, Any]) -> int:
+def _scale(part: PartVerdict) -> int:
     """Parts whose numbers differ by orders of magnitude do not share an axis: the power of thirty they belong to."""
     if is_ratio(part):
         return 0
-    sizes = [abs(v) for v in _numbers(part) if v]
-    return round(math.log(max(sizes), 30)) if sizes and max(sizes) > 0 else 0
+    sizes = [abs(value) for value in _numbers(part) if value]
+    return round(math.log(max(sizes), 30)) if sizes else 0
 
 
-def _numbers(part: Mapping[str, Any]) -> list[float]:
-    found = [formats.finite(part.get("estimate")), *formats.bounds(part.get("interval"))]
-    found += [*formats.bounds(part.get("region")), *replicate_numbers(part)]
-    return [value for value in found if value is not None]
+def _numbers(part: PartVerdict) -> list[float]:
+    values = [part.estimate, *(part.interval or ()), *part.region, *part.values]
+    return [value for value in values if value is not None]
 
 
-def limits(parts: Sequence[Mapping[str, Any]], log: bool) -> tuple[float, float]:
-    """Axis limits that hold every finite number of the parts, and the value of no effect."""
-    values = [v for part in parts for v in _numbers(part) if not log or v > 0]
-    values.append(1.0 if log else 0.0)
+def limits(numbers: Sequence[float], log: bool) -> tuple[float, float]:
+    """Axis limits that hold all numbers (on a log axis the positive ones), and the value of no effect."""
+    values = [*(value for value in numbers if not log or value > 0), 1.0 if log else 0.0]
     if log:
         low, high = math.log(min(values)), math.log(max(values))
         pad = max(high - low, 0.1) * 0.1
@@ -77,9 +64,9 @@ def limits(parts: Sequence[Mapping[str, Any]], log: bool) -> tuple[float, float]
     return min(values) - pad, max(values) + pad
 
 
-def _draw_group(ax: Axes, parts: Sequence[Mapping[str, Any]]) -> None:
+def _draw_group(ax: Axes, parts: Sequence[PartVerdict]) -> None:
     log = is_ratio(parts[0])
-    low, high = limits(parts, log)
+    low, high = limits([number for part in parts for number in _numbers(part)], log)
     if log:
         ax.set_xscale("log")
     ax.set_xlim(low, high)
@@ -95,7 +82,7 @@ def _draw_group(ax: Axes, parts: Sequence[Mapping[str, Any]]) -> None:
     else:
         ax.locator_params(axis="x", nbins=6)
         style.plain_ticks(ax.xaxis)
-    unit = formats.unit(parts[0])
+    unit = formats.unit_of(parts[0])
     ax.set_xlabel(
         {"×": "ratio (log scale)", "L2": "distance (L2)", "°": "degrees", "%": "accuracy (%)"}.get(
             unit, unit or "value"
@@ -114,24 +101,21 @@ def _log_ticks(low: float, high: float) -> list[float]:
     return [1.0]
 
 
-def _draw_part(ax: Axes, part: Mapping[str, Any], y: int, low: float, high: float) -> None:
-    verdict = formats.verdict_of(part)
-    colour = style.VERDICT_COLOURS[verdict]
-    bottom, top = formats.bounds(part.get("region"))
+def _draw_part(ax: Axes, part: PartVerdict, y: int, low: float, high: float) -> None:
+    colour = style.VERDICT_COLOURS[part.verdict]
+    bottom, top = part.region
     left, right = low if bottom is None else bottom, high if top is None else top
     ax.fill_betweenx([y - 0.4, y + 0.4], left, right, color="#0072B2", alpha=0.13, lw=0, zorder=0)
     for edge in (bottom, top):
         if edge is not None:
             ax.plot([edge, edge], [y - 0.4, y + 0.4], color="#0072B2", lw=1.0, zorder=1)
     # an onset never reached is drawn at the right edge with an arrow
-    values = replicate_numbers(part)
-    spread = [0.17 * ((i % 3) - 1) for i in range(len(values))]
-    for value, shift in zip(values, spread, strict=True):
+    spread = [0.17 * ((i % 3) - 1) for i in range(len(part.values))]
+    for value, shift in zip(part.values, spread, strict=True):
         place, mark = (high, ">") if value is None else (value, "o")
         ax.plot(place, y + shift, mark, ms=3.6, mfc="none", mec=style.MUTED, mew=0.8, zorder=3, clip_on=False)
-    centre = formats.finite(part.get("estimate"))
-    if formats.interval(part.get("interval")):
-        start, end = formats.bounds(part.get("interval"))
+    if part.interval is not None:
+        start, end = part.interval
         ax.plot(
             [low if start is None else start, high if end is None else end],
             [y, y],
@@ -144,7 +128,7 @@ def _draw_part(ax: Axes, part: Mapping[str, Any], y: int, low: float, high: floa
             if value is None:
                 ax.plot(edge, y, marker=mark, color=colour, ms=5, zorder=5, clip_on=False)
     ax.plot(
-        high if centre is None else centre,
+        high if part.estimate is None else part.estimate,
         y,
         marker="D",
         color=colour,
@@ -154,12 +138,12 @@ def _draw_part(ax: Axes, part: Mapping[str, Any], y: int, low: float, high: floa
         zorder=6,
         clip_on=False,
     )
-    name = "\n".join(wrap(shorten(formats.clean(part.get("name")), 96, placeholder=" …"), 52)[:2])
+    name = "\n".join(wrap(shorten(words.clean(part.name), 96, placeholder=" …"), 52)[:2])
     ax.text(-0.02, y, name, transform=ax.get_yaxis_transform(), ha="right", va="center", fontsize=7.6, linespacing=1.05)
     ax.text(
         1.02,
         y,
-        f"{formats.SYMBOLS[verdict]} {verdict}",
+        f"{formats.SYMBOLS[part.verdict]} {part.verdict}",
         transform=ax.get_yaxis_transform(),
         va="center",
         fontsize=7.8,
@@ -168,30 +152,25 @@ def _draw_part(ax: Axes, part: Mapping[str, Any], y: int, low: float, high: floa
     )
 
 
-def glyph(claim: Mapping[str, Any], width: int = 120, height: int = 14) -> str:
+def glyph(claim: ClaimVerdict, width: int = 120, height: int = 14) -> str:
     """The deciding interval against its region as a small inline SVG (numbers only; classes carry the colours)."""
-    if formats.verdict_of(claim) == "not tested" or not formats.interval(claim.get("interval")):
+    if not claim.judged or claim.interval is None:
         return ""
-    part = {
-        **formats.deciding_part(claim),
-        **{k: claim.get(k) for k in ("estimate", "interval", "region")},
-        "values": [],
-    }
-    log = is_ratio(part)
-    low, high = limits([part], log)
+    log = is_ratio(formats.deciding_part(claim))
+    numbers = [claim.estimate, *claim.interval, *claim.region]
+    low, high = limits([number for number in numbers if number is not None], log)
 
     def x(value: float) -> float:
         if log:
             return width * math.log(max(value, low) / low) / math.log(high / low)
         return width * (value - low) / (high - low)
 
-    bottom, top = formats.bounds(part["region"])
+    bottom, top = claim.region
     left, right = 0.0 if bottom is None else x(bottom), float(width) if top is None else x(top)
-    start, end = formats.bounds(part["interval"])
-    centre = formats.finite(part["estimate"])
+    start, end = claim.interval
     first, last = 0.0 if start is None else x(start), float(width) if end is None else x(end)
-    middle = width if centre is None else x(centre)
-    kind = formats.verdict_of(claim).replace(" ", "-")
+    middle = width if claim.estimate is None else x(claim.estimate)
+    kind = formats.css_class(claim.verdict)
     half = height / 2
     size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     return (

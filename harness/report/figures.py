@@ -16,10 +16,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from harness.report import estimates, formats, style
+from harness.base import words
+from harness.lottery import branches
+from harness.report import estimates, style
 
 WIDTH = 10.4  # inches: the page's column
-BRANCHES = ("imp", "random_prune", "random_reinit", "snip")
+BRANCHES = tuple(name for name in branches.BRANCHES if name != "dense")
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Data:
 
     def title(self, experiment: str, width: int = 30) -> str:
         """An experiment's title, wrapped into at most two lines of `width` characters."""
-        text = formats.clean(self.experiments.get(experiment, {}).get("title") or experiment)
+        text = words.clean(self.experiments.get(experiment, {}).get("title") or experiment)
         return "\n".join(wrap(text, width, max_lines=2, placeholder=" …"))
 
     def grid_of(self, experiment: str, measure: str) -> float:
@@ -81,9 +83,9 @@ class Data:
 
 def thresholds_of(paper: Mapping[str, Any]) -> dict[str, tuple[float, str]]:
     """(points, source) of each threshold that the paper's file gives."""
-    given = {name: paper.get(name) or {} for name in ("stable_below", "matching_within")}
-    values = {name: formats.finite(one.get("value")) for name, one in given.items()}
-    return {name: (value, formats.clean(given[name].get("source"))) for name, value in values.items() if value}
+    thresholds = {name: paper.get(name) or {} for name in ("stable_below", "matching_within")}
+    values = {name: words.finite(one.get("value")) for name, one in thresholds.items()}
+    return {name: (value, words.clean(thresholds[name].get("source"))) for name, value in values.items() if value}
 
 
 def draw_series(
@@ -218,7 +220,7 @@ def _measured_densities(ax: Axes, data: Data, experiment: str) -> None:
             values = estimates.replicate_values(select_branch(rows, branch, k), ["level"], "test_accuracy", counted)
             # rewind iterations stand side by side, else their intervals cover each other
             x = densities.to_numpy() * 100 * 1.022 ** ((len(shown) - 1) / 2 - i)
-            colour = style.shade(k, grid) if branch == "imp" else style.COLOURS[branch]
+            colour = style.shade(k, grid) if branch == "imp" else style.branch_colour(branch)
             draw_series(
                 ax,
                 values,
@@ -275,12 +277,12 @@ def _draw_published_densities(ax: Axes, rows: pd.DataFrame) -> None:
     handles = {}
     for _, group in rows[rows["branch"] != "dense"].groupby(["figure", "branch", "k"], dropna=False):
         group = group.sort_values("density", ascending=False)
-        branch, k, step = group["branch"].iloc[0], group["k"].iloc[0], formats.clean(group["k_unit"].iloc[0])
-        colour = style.shade(k, grid) if branch == "imp" and k in grid else style.COLOURS.get(branch, style.MUTED)
+        branch, k, step = group["branch"].iloc[0], group["k"].iloc[0], words.clean(group["k_unit"].iloc[0])
+        colour = style.shade(k, grid) if branch == "imp" and k in grid else style.branch_colour(branch)
         x, bars = group["density"] * 100, spread(group["error"])
         lines = ax.errorbar(x, group["value"], yerr=bars, color=colour, marker="o", ms=3, lw=1.2, elinewidth=0.8)
         if branch == "imp":
-            handles[f"k = {formats.number(k)}{' epochs' if step == 'epoch' else ''}"] = lines[0]
+            handles[f"k = {words.number(k)}{' epochs' if step == 'epoch' else ''}"] = lines[0]
     density_axis(ax, [d for d in rows["density"] if 0 < d <= 1])
     ax.set_ylabel("test accuracy (%)")
     style.mark_published(ax)

@@ -5,7 +5,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.report import estimates, formats, style
+from harness.base import words
+from harness.report import estimates, style
 from harness.report.figures import WIDTH, Data, spread
 
 SHOWN = {"dense": -0.22, "imp": 0.0, "random_prune": 0.22}  # branches and their place within a row
@@ -51,10 +52,8 @@ def accuracy_experiments(data: Data) -> Figure | None:
 def _label(data: Data, experiment: str, level: int, dense: float, printed: pd.DataFrame) -> str:
     density = estimates.select(data.table, experiment=experiment, level=level)["density"].mean()
     told = printed.loc[printed["branch"] == "dense", "value"]
-    shown = f"dense {formats.number(dense, False)}%" + (
-        f" (published {formats.number(told.iloc[0])})" if len(told) else ""
-    )
-    return data.title(experiment, 44) + "\n" + (f"{formats.percent(density)} remaining; " if level else "") + shown
+    shown = f"dense {words.number(dense, False)}%" + (f" (published {words.number(told.iloc[0])})" if len(told) else "")
+    return data.title(experiment, 44) + "\n" + (f"{words.percent(density)} remaining; " if level else "") + shown
 
 
 def _accuracy(data: Data, experiment: str, branch: str, level: int) -> tuple[float, float, float, pd.DataFrame]:
@@ -69,7 +68,7 @@ def _draw_measured(ax: Axes, data: Data, cell: tuple[str, str, int], dense: floa
     mean, low, high, values = _accuracy(data, *cell)
     if not np.isfinite(mean):
         return
-    branch, colour = cell[1], style.COLOURS[cell[1]]
+    branch, colour = cell[1], style.branch_colour(cell[1])
     ax.scatter(values["value"] - dense, [y] * len(values), s=7, color=colour, alpha=0.4, linewidths=0, zorder=2)
     if np.isfinite(low):
         ax.hlines(y, low - dense, high - dense, color=colour, lw=1.1, zorder=3)
@@ -92,7 +91,7 @@ def _draw_published(ax: Axes, rows: pd.DataFrame, y: int, under: bool) -> None:
         return
     values = rows["value"] - dense.iloc[0]
     for branch, value, error in zip(rows["branch"], values, spread(rows["error"]), strict=True):
-        colour, place = style.COLOURS[branch], y + SHOWN[branch]
+        colour, place = style.branch_colour(branch), y + SHOWN[branch]
         if under:
             ax.plot(value, place, color=colour, **style.UNDER)
         else:

@@ -8,8 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from harness.base import words
 from harness.claims.statistics import onset_positions
-from harness.report import estimates, formats, style
+from harness.report import estimates, style
 from harness.report.figures import WIDTH, Data, density_axis
 
 BRANCHES = ("dense", "imp", "random_prune", "random_reinit")
@@ -151,6 +152,6 @@ def _draw_panel(ax: Axes, frames: Sequence[pd.DataFrame], grid: Iterable[float],
     ax.set_ylim(-1.2 if is_published else -0.5, len(ks) + 0.5)
     density_axis(ax, [float(d) for d in rows["density"]])
     if rows.empty:
-        ax.text(0.5, 0.5, formats.NOTHING, ha="center", transform=ax.transAxes, color=style.MUTED)
+        ax.text(0.5, 0.5, words.NOTHING, ha="center", transform=ax.transAxes, color=style.MUTED)
     if is_published:
         style.mark_published(ax)

@@ -1,12 +1,12 @@
 """`build_report`: one self-contained page (index.html) and its Markdown twin (report.md with figures/*.svg).
 
-Everything that comes from results is escaped: by Jinja's autoescape in HTML, by `formats.escape_markdown` for every
+Everything that comes from results is escaped: by Jinja's autoescape in HTML, by `words.escape_markdown` for every
 expression in Markdown. The only markup passed through is the SVG that `style.to_svg` serialises and the glyphs.
 Dates come from the provenance record alone, so the same results give the same bytes.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from harness.files import write_text
-from harness.report import evidence, facts, formats, style, summary
+from harness.base import words
+from harness.base.files import write_text
+from harness.claims.document import VERDICTS, ClaimVerdict
+from harness.report import content, evidence, formats, style, summary
 from harness.report.figures import Data, accuracy_density
 from harness.report.networks import accuracy_experiments
 from harness.report.onsets import onset_density
@@ -127,7 +129,7 @@ FIGURES: tuple[tuple[str, str, str, str, Builder], ...] = (
 def build_report(
     paper: dict[str, Any],
     scale: dict[str, Any],
-    claims: list[dict[str, Any]],
+    claims: list[ClaimVerdict],
     table: pd.DataFrame,
     curves: pd.DataFrame,
     published: pd.DataFrame,
@@ -136,25 +138,25 @@ def build_report(
 ) -> None:
     """Write out/index.html, out/report.md and out/figures/*.svg.
 
-    `claims` are claims.json's objects, `table` and `curves` the tidy tables (densities as shares, accuracies and errors
+    `claims` may come in any order; `table` and `curves` the tidy tables (densities as shares, accuracies and errors
     in percent), `published` the papers/<paper>/published rows. Empty tables, missing optional keys and diverged
     replicates give a page that says so. Raises HarnessError where the disk is full or read-only.
     """
     data = Data.of(table, curves, published, scale.get("experiments"), paper)
+    claims = formats.by_id(claims)
     with style.look():
         figures = _figures(data)
-        forests = {formats.clean(c.get("id")): _forest(c, i) for i, c in enumerate(formats.by_id(claims))}
-    context = facts.context(paper, scale, claims, data, provenance)
+        forests = [_forest(claim, place) for place, claim in enumerate(claims)]
+    context = content.page_content(paper, scale, claims, data, provenance)
     shown = {figure["key"] for figure in figures}
-    for i, claim in enumerate(context["claims"]):
-        claim["anchor"] = f"claim-{i + 1}"
-        claim["forest"] = forests[claim["id"]]
-        claim["glyph"] = Markup(evidence.glyph(claim["raw"]))
-        claim["figure_key"] = claim["figure"] if claim["figure"] in shown else None
+    for claim, forest, section in zip(claims, forests, context["claims"], strict=True):
+        section["forest"] = forest
+        section["glyph"] = Markup(evidence.glyph(claim))
+        section["figure_key"] = claim.figure if claim.figure in shown else None
     context |= {
         "figures": figures,
-        "originals": facts.originals(paper, data, {figure["name"] for figure in figures}),
-        "verdicts": formats.VERDICTS,
+        "originals": content.originals(paper, data, {figure["name"] for figure in figures}),
+        "verdicts": VERDICTS,
         "symbols": formats.SYMBOLS,
         "counts": summary.counts(claims),
     }
@@ -183,21 +185,24 @@ def _figures(data: Data) -> list[dict[str, Any]]:
 
 def _told(caption: str, data: Data) -> str:
     """The caption with the paper's thresholds in words; of those that it does not give, nothing."""
-    for name, words in THRESHOLDS.items():
+    for name, phrase in THRESHOLDS.items():
         value, source = data.thresholds.get(name, (None, ""))
-        told = "" if value is None else f"{words.format(formats.number(value))} ({source})."
+        told = "" if value is None else f"{phrase.format(words.number(value))} ({source})."
         caption = caption.replace(f"{{{name}}}", told)
-    return formats.clean(caption)
+    return words.clean(caption)
 
 
-def _forest(claim: Mapping[str, Any], place: int) -> dict[str, Any] | None:
+def _forest(claim: ClaimVerdict, place: int) -> dict[str, Any] | None:
     figure = evidence.forest(claim)
     if figure is None:
         return None
-    parts = [p for p in claim.get("parts") or [] if isinstance(p, Mapping)]
-    alt = "; ".join(f"{formats.clean(p.get('name'))}: {formats.estimate(p)}, {formats.verdict_of(p)}" for p in parts)
+    estimates = [formats.estimate(part.estimate, part.interval, formats.unit_of(part)) for part in claim.parts]
+    alt = "; ".join(
+        f"{words.clean(part.name)}: {estimate}, {part.verdict}"
+        for part, estimate in zip(claim.parts, estimates, strict=True)
+    )
     name = f"claim-{place + 1:02d}"
-    title = f"Evidence for {formats.clean(claim.get('id'))}"
+    title = f"Evidence for {claim.id}"
     return {"name": name, "title": title, "svg": Markup(style.to_svg(figure, name, title, alt))}
 
 
@@ -210,19 +215,21 @@ def _markdown() -> Environment:
     environment = _environment(autoescape=False, finalize=_finish)
     environment.filters |= {
         "trusted": Trusted,
+        "anchor": lambda claim: Trusted(f'<a id="{claim}"></a>{claim}'),
+        "link": lambda claim: Trusted(f"[{claim}](#{claim})"),
         "urlize_markdown": lambda url: Trusted(f"<{url}>") if _SAFE_URL.fullmatch(url) else url,
     }
     return environment
 
 
 def _finish(value: Any) -> str:
-    return value if isinstance(value, Trusted) else formats.escape_markdown(value)
+    return value if isinstance(value, Trusted) else words.escape_markdown(value)
 
 
 def _environment(**options: Any) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, **options
     )
-    filters: Sequence[Callable[..., str]] = (formats.number, formats.percent, formats.duration, formats.region)
+    filters: Sequence[Callable[..., str]] = (words.number, words.percent, words.duration, formats.region)
     environment.filters |= {f.__name__: f for f in filters}
     return environment

@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from harness.base import words
 from harness.report import estimates, formats, style
 from harness.report.figures import WIDTH, Data, columns_for, panels, shown_grid
 
@@ -67,7 +68,7 @@ def distance_experiments(data: Data, measure: str = "distance") -> Figure | None
         _pair_axis(ax, measure, room=1.1 if ax in axes[:2] else 0.45)
         ax.set_ylim(len(cells) - 0.45, -0.6)
     densities = [estimates.select(data.table, experiment=e, level=level)["density"].mean() for e, level in cells]
-    labels = [f"{data.title(e, 34)}\n{formats.percent(d)} remaining" for e, d in zip(names, densities, strict=True)]
+    labels = [f"{data.title(e, 34)}\n{words.percent(d)} remaining" for e, d in zip(names, densities, strict=True)]
     axes[0].set_yticks(range(len(cells)), labels)
     extra = [] if measure == "angle" else [Line2D([], [], ls="", label="×: random over IMP, with 95% interval")]
     style.branch_legend(figure, PAIR_BRANCHES, extra)
@@ -98,15 +99,15 @@ def _draw_pair(ax: Axes, values: pd.DataFrame, y: int, measure: str) -> None:
         if branch not in values:
             continue
         mean, low, high = estimates.mean_interval(values[branch].to_numpy())
-        colour = style.COLOURS[branch]
+        colour = style.branch_colour(branch)
         ax.scatter(values[branch], [y + shift] * len(values), s=7, color=colour, alpha=0.4, linewidths=0, zorder=2)
         if np.isfinite(low):
             ax.hlines(y + shift, max(low, mean / 10), high, color=colour, lw=1.1, zorder=3)
         ax.plot(mean, y + shift, marker="o", color=colour, mec=style.PAPER, mew=0.5, label=branch, zorder=4)
     mean, low, high = ratio(values) if len(values) else (np.nan,) * 3
     if measure == "distance" and np.isfinite(mean):
-        span = f" {formats.interval([low, high])}" if np.isfinite(low) else ""
-        _annotate(ax, y, f"×{formats.number(mean, False)}{span}")
+        span = f" {formats.interval((low, high))}" if np.isfinite(low) else ""
+        _annotate(ax, y, f"×{words.number(mean, False)}{span}")
 
 
 def _draw_printed_pair(ax: Axes, rows: pd.DataFrame, y: int, measure: str) -> None:
@@ -122,14 +123,14 @@ def _draw_printed_pair(ax: Axes, rows: pd.DataFrame, y: int, measure: str) -> No
                 mean,
                 y + shift,
                 xerr=abs(error) if np.isfinite(error) else None,
-                color=style.COLOURS[branch],
+                color=style.branch_colour(branch),
                 marker="o",
                 mec=style.PAPER,
                 mew=0.5,
                 elinewidth=1.1,
             )
     if measure == "distance" and set(PAIR_BRANCHES) <= set(printed):
-        _annotate(ax, y, f"×{formats.number(printed['random_prune'][0] / printed['imp'][0], False)}")
+        _annotate(ax, y, f"×{words.number(printed['random_prune'][0] / printed['imp'][0], False)}")
 
 
 def _annotate(ax: Axes, y: int, text: str) -> None:
@@ -187,7 +188,7 @@ def _draw_line(ax: Axes, rows: pd.DataFrame, branch: str) -> None:
     """Thin lines: replicates. Thick: their mean. Dotted: the mean with re-estimated BatchNorm, where it differs."""
     if rows.empty:
         return
-    colour = style.COLOURS[branch]
+    colour = style.branch_colour(branch)
     # alphas are rounded for joining: they come from a division
     rows = rows.assign(alpha=rows["alpha"].round(6))
     kinds = {

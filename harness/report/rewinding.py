@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpecBase
 
-from harness.report import estimates, formats, style
+from harness.base import words
+from harness.report import estimates, style
 from harness.report.figures import BRANCHES, WIDTH, Data, dense_band, draw_series, spread
 
 LINEAR = 2.0  # points of instability up to which its axis is linear
@@ -141,7 +142,7 @@ def _draw_band(
             if r == 0 or side:
                 density = estimates.select(data.table, experiment=cell.experiment, level=cell.level)["density"].mean()
                 title = data.title(cell.experiment, 20 if len(cell.ks) < 3 else 26 if side and len(rows) > 1 else 36)
-                ax.set_title(f"{title}\n{formats.percent(density)} remaining")
+                ax.set_title(f"{title}\n{words.percent(density)} remaining")
             if c == 0:
                 ax.set_ylabel(row.label)
             ax.set_xlabel("rewind iteration k" if r == len(rows) - 1 or side else "")
@@ -155,7 +156,7 @@ def _draw_panel(ax: Axes, data: Data, row: Row, cell: Cell) -> None:
     x = np.arange(len(ks), dtype=float)
     for i, branch in enumerate(row.branches):
         shift = (i - (len(row.branches) - 1) / 2) * 0.07
-        draw_series(ax, cell.values[row, branch], x + shift, "k", ks, colour=style.COLOURS[branch], label=branch)
+        draw_series(ax, cell.values[row, branch], x + shift, "k", ks, colour=style.branch_colour(branch), label=branch)
     if cell.experiment in data.own:
         frame = _published(data, row, cell.experiment, cell.level)
         for _, group in frame[frame["k"].isin(ks)].groupby(["figure", "branch"]):
@@ -187,7 +188,7 @@ def instability_axis(ax: Axes, named: bool = True, stable: float | None = None) 
     ax.axhspan(-1, stable, color="#0072B2", alpha=0.07, lw=0, zorder=0)
     ax.axhline(stable, color=style.MUTED, lw=0.9, ls=(0, (2, 2)), zorder=1)
     if named:
-        where, told = ax.get_yaxis_transform(), f"stable below {formats.number(stable)}"
+        where, told = ax.get_yaxis_transform(), f"stable below {words.number(stable)}"
         ax.text(0.98, stable, told, ha="right", va="top", fontsize=6.8, color=style.MUTED, transform=where)
 
 
@@ -222,9 +223,9 @@ def _draw_published(ax: Axes, data: Data, row: Row, experiment: str, frame: pd.D
     if row.measure.startswith("instability"):
         instability_axis(ax, stable=data.bound("stable_below"))
     density = frame.loc[frame["branch"] != "dense", "density"].mean()
-    remaining = f"{formats.percent(density)} remaining" if np.isfinite(density) else "dense"
+    remaining = f"{words.percent(density)} remaining" if np.isfinite(density) else "dense"
     ax.set_title(f"{data.title(experiment, 26)}\n{remaining}")
-    steps = {formats.clean(u) for u in frame["k_unit"]} - {""}
+    steps = {words.clean(u) for u in frame["k_unit"]} - {""}
     ax.set_xlabel(f"rewind {'/'.join(sorted(steps)) or 'iteration'} k")
     ax.set_ylabel(row.label)
     ax.margins(y=0.2)

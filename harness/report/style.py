@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
+from harness.base import words
+from harness.lottery.branches import BRANCHES
 from harness.report import formats
 
 COLOURS = {
@@ -26,6 +28,7 @@ COLOURS = {
     "random_reinit": "#009E73",
     "snip": "#CC79A7",
 }
+SPARE_COLOURS = ("#E69F00", "#56B4E9", "#8C564B", "#4B0082")  # of branches that COLOURS does not name, in turn
 VERDICT_COLOURS = {
     "supported": "#00734f",
     "contradicted": "#b3420a",
@@ -108,6 +111,9 @@ def shade(k: int, grid: Sequence[int]) -> str:
 
 def branch_colour(branch: str) -> str:
     """A branch's colour; grey for a published curve of which the paper does not say whose it is."""
+    further = [name for name in BRANCHES if name not in COLOURS]
+    if branch in further:
+        return SPARE_COLOURS[further.index(branch) % len(SPARE_COLOURS)]
     return COLOURS.get(branch, MUTED)
 
 
@@ -127,10 +133,7 @@ def plain_ticks(axis: matplotlib.axis.Axis, ticks: Sequence[float] | None = None
 
 def branch_legend(figure: Figure, branches: Sequence[str], extra: Sequence[Line2D] = ()) -> None:
     """One legend above the panels: a colour for each branch."""
-    handles = [
-        Line2D([], [], color=COLOURS.get(b, MUTED), lw=2.6, label=formats.BRANCHES.get(b, formats.clean(b)))
-        for b in branches
-    ]
+    handles = [Line2D([], [], color=branch_colour(b), lw=2.6, label=formats.branch_label(b)) for b in branches]
     handles += list(extra)
     figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), handlelength=1.8, columnspacing=1.6)
 
@@ -192,6 +195,6 @@ def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
     )
     for place, (tag, text) in enumerate((("title", title), ("desc", description))):
         element = ElementTree.Element(tag, {"id": f"{name}-{tag}"})
-        element.text = formats.clean(text)
+        element.text = words.clean(text)
         root.insert(place, element)
     return ElementTree.tostring(root, encoding="unicode")

@@ -1,30 +1,39 @@
 """The verdicts in the terminal: one table, and one line."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from harness.base import words
+from harness.base.errors import HarnessError
+from harness.claims.document import VERDICTS, ClaimVerdict, Verdict, read_claims
 from harness.report import formats
+from harness.results.folders import Folders
 
-COLOURS = {"supported": "green", "contradicted": "red", "inconclusive": "yellow", "not tested": "bright_black"}
+COLOURS: dict[Verdict, str] = {
+    "supported": "green",
+    "contradicted": "red",
+    "inconclusive": "yellow",
+    "not tested": "bright_black",
+}
 
 
-def counts(claims: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """How many claims have each verdict, in the fixed order of `formats.VERDICTS`."""
-    found = Counter(formats.verdict_of(claim) for claim in claims)
-    return {verdict: found[verdict] for verdict in formats.VERDICTS}
+def counts(claims: Sequence[ClaimVerdict]) -> dict[str, int]:
+    """How many claims have each verdict, in the fixed order of `VERDICTS`."""
+    count = Counter(claim.verdict for claim in claims)
+    return {verdict: count[verdict] for verdict in VERDICTS}
 
 
-def one_line(claims: Iterable[Mapping[str, Any]]) -> str:
+def one_line(claims: Sequence[ClaimVerdict]) -> str:
     """`12 supported, 1 contradicted, 3 inconclusive, 17 not tested`."""
     return ", ".join(f"{n} {verdict}" for verdict, n in counts(claims).items())
 
 
-def verdict_table(claims: Iterable[Mapping[str, Any]]) -> Table:
+def verdict_table(claims: Sequence[ClaimVerdict]) -> Table:
     """Every claim with its verdict (symbol, word and colour), estimate and interval, region, replicates.
 
     Cells are `Text`, never markup, so a title with square brackets is shown as written.
@@ -42,18 +51,22 @@ def verdict_table(claims: Iterable[Mapping[str, Any]]) -> Table:
     for name, options in columns:
         table.add_column(name, **options)
     for claim in claims:
-        verdict = formats.verdict_of(claim)
-        dim = "bright_black" if verdict == "not tested" else ""
-        judged = verdict != "not tested"
-        cells = (
-            formats.headline(claim) if judged else formats.NOTHING,
-            formats.region(claim.get("region")) if judged else formats.NOTHING,
-            formats.clean(claim.get("replicates") or formats.NOTHING) if judged else formats.NOTHING,
-        )
+        dim = "" if claim.judged else "bright_black"
+        cells = (words.NOTHING,) * 3
+        if claim.judged:
+            replicates = str(claim.replicates or words.NOTHING)
+            cells = (formats.headline(claim), formats.region(claim.region), replicates)
         table.add_row(
-            Text(formats.clean(claim.get("id")), style="bold"),
-            Text(formats.clean(claim.get("title")), style=dim),
-            Text(f"{formats.SYMBOLS[verdict]} {verdict}", style=COLOURS[verdict]),
+            Text(claim.id, style="bold"),
+            Text(words.clean(claim.title), style=dim),
+            Text(f"{formats.SYMBOLS[claim.verdict]} {claim.verdict}", style=COLOURS[claim.verdict]),
             *(Text(cell, style=dim) for cell in cells),
         )
     return table
+
+
+def verdicts_of(folders: Folders) -> Table:
+    """The verdicts of a finished run. Raises HarnessError where there are none yet."""
+    if not folders.claims.exists():
+        raise HarnessError(f"{folders.claims}: missing. Run `harness reproduce` first.")
+    return verdict_table(read_claims(folders.claims))

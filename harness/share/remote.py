@@ -1,72 +1,37 @@
 """Finished runs on a remote: `harness push` and `harness pull` of the run that params.yaml names, through DVC.
 
 dvc.lock, which git keeps, says by checksum what belongs to a revision. What comes from a remote is believed as far as
-these checksums go, and its names and forms are checked before any of it lies in the results.
+these checksums go, and its names and forms are checked in DVC's cache, before any of it lies in the results.
+DVCFileSystem can't do that: of a checkout it reads what lies there instead of what dvc.lock names, it checks no
+checksum, and of a name that a list holds twice it shows the last entry alone.
 """
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from itertools import chain
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from harness.base.errors import HarnessError
+from harness.base.files import file_sha256, read_json, write_text
+from harness.base.untrusted import check_name, check_safetensors, entries, read_checked_json
+from harness.paper import Spec
+from harness.plan.kinds import WHOLE
+from harness.report.card import check_card, read_card
+from harness.results.fit import at_hand, fitting, graph
+from harness.results.folders import NAME, PART, PRIVATE, SHARED, Folders, check_files, named_as
+from harness.results.store import PULLED, SNAPSHOTS, Store
+from harness.share.dvc import check_there, described, dvc, explain
 
-from harness.errors import HarnessError
-from harness.files import file_sha256, read_json, write_text
-from harness.paths import results_folder
-from harness.share.adopt import fitting
-from harness.share.cached import MD5, Cache, Kept, checked, files, second_name
-from harness.share.card import read_card
-from harness.share.dvc_command import check_there, described, dvc
-from harness.share.untrusted import (
-    NAME,
-    PART,
-    PRIVATE,
-    SHARED,
-    check_folder,
-    check_name,
-    check_safetensors,
-    entries,
-    read_checked_json,
-)
-from harness.spec import Spec
-from harness.spec.load import describe, read_yaml
-from harness.training.store import SNAPSHOTS, Store
-from harness.workflow.context import Folders
-from harness.workflow.mend import at_hand, graph
-from harness.workflow.reuse import PULLED
-from harness.workflow.rules import WRITTEN
+if TYPE_CHECKING:
+    from dvc_data.hashfile.db import HashFileDB
 
 STAGES = ("data", "experiments", "report")  # of dvc.yaml
 NETWORKS = "networks.dvc"  # names the folder of all weights, where somebody pushed it
-RUNS = re.compile(rf"{NAME}/r\d+/k\d+/L\d+-[a-z_]+-o\d+(?:\.snapshots)?\.(?:json|safetensors)")
-
-
-class Tracked(BaseModel):
-    """The run that params.yaml names."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    paper: str
-    scale: str
-    folder: str
-
-
-def tracked(root: Path) -> Tracked:
-    """The run that dvc.yaml versions. Raises HarnessError for a params.yaml that names none."""
-    path = root / "params.yaml"
-    content = read_yaml(path)
-    try:
-        found = Tracked.model_validate(content.get("run") if isinstance(content, dict) else None)
-    except ValidationError as error:
-        raise HarnessError(f"{path}: run: {describe(error, Tracked)}") from None
-    expected = results_folder(Path("results"), found.paper, found.scale).as_posix()
-    if found.folder != expected:
-        raise HarnessError(f"{path}: run.folder: {found.folder!r}: give {expected}, where this run's results lie")
-    return found
+RUNS = re.compile(rf"runs/{NAME}/r\d+/k\d+/L\d+-[a-z_]+-o\d+(?:\.snapshots)?\.(?:json|safetensors)")
+MD5 = re.compile(r"[0-9a-f]{32}(?:\.dir)?")
+LONGEST = 255  # bytes of a name in a list; a file system takes no more in one part of it
 
 
 def push(root: Path, spec: Spec, folders: Folders, remote: str = "", networks: bool = False) -> str:
@@ -101,7 +66,7 @@ def check_finished(spec: Spec, folders: Folders) -> None:
                 f"{file}: not what card.json says. Run `harness reproduce` (`harness verify` tells more)"
             )
     fit = fitting(spec, folders, card)
-    lacking = [name for name in (*graph(spec, folders), *WRITTEN) if name not in fit]
+    lacking = [name for name in (*graph(spec, folders), *WHOLE) if name not in fit]
     if lacking:
         raise HarnessError(
             f"{folders.base}: {lacking[0]} was made with other code or settings. Run `harness reproduce` first"
@@ -116,9 +81,9 @@ def _check_strays(folders: Folders) -> None:
             names = (f"{folder.name}/{name}" for name, path in entries(folder) if not PART.fullmatch(path.name))
             strays += [name for name in names if not SHARED.fullmatch(name)]
     if strays:
-        listed = ", ".join(repr(name)[:200] for name in strays[:3])
+        shown = ", ".join(repr(name)[:200] for name in strays[:3])
         more = f" and {len(strays) - 3} more" if len(strays) > 3 else ""
-        raise HarnessError(f"{folders.base}: {listed}{more}: no file of a run. Move them away, then push again")
+        raise HarnessError(f"{folders.base}: {shown}{more}: no file of a run. Move them away, then push again")
 
 
 def _check_networks(folders: Folders) -> None:
@@ -146,12 +111,23 @@ def pull(root: Path, folders: Folders, remote: str = "", networks: bool = False,
     Nothing is put into place that does not pass: checksums against dvc.lock, names, layout and forms. `force` replaces
     results that lie there and that DVC has not kept. Raises HarnessError otherwise.
     """
-    outs = _outs(root, folders)
-    with _staged(root, folders, outs, _fetch(root, remote, *STAGES)):
-        pass
+    files = _fetch(root, folders, remote, STAGES)
+    check_files(folders.base, files)
+    if "card.json" not in files:
+        raise HarnessError(f"{folders.card}: missing in what was pulled. The run has to be pushed again")
+    check_card(read_checked_json(files["card.json"]), folders.card)
     changed = _checkout(root, folders, STAGES, force)
     if networks:
-        changed += _pull_networks(root, folders, remote, force)
+        if not (root / NETWORKS).exists():
+            raise HarnessError(f"{root / NETWORKS}: missing: this revision has no networks. Pull without --networks")
+        known = read_checked_json(folders.networks)
+        for name, path in _fetch(root, folders, remote, (NETWORKS,)).items():
+            with named_as(path, folders.base / name):
+                _check_network(folders, name, path, known)
+        for record in (root / folders.runs).rglob("*.json"):
+            if not record.with_suffix(".safetensors").exists() and read_json(record).get(PULLED):
+                record.unlink()  # stood in for what comes now
+        changed += _checkout(root, folders, (NETWORKS,), force)
     return changed.strip()
 
 
@@ -167,91 +143,111 @@ def _checkout(root: Path, folders: Folders, targets: tuple[str, ...], force: boo
         ) from None
 
 
-def _outs(root: Path, folders: Folders) -> list[Kept]:
-    """What dvc.lock says belongs to the run. Raises HarnessError where it names none, or places outside the run."""
-    path = root / "dvc.lock"
-    content = read_yaml(path) if path.exists() else {}
-    try:
-        found = [Kept(one["path"], one["md5"]) for name in STAGES for one in content["stages"][name]["outs"]]
-    except (KeyError, TypeError):
-        raise HarnessError(
-            f"{path}: names no results of this revision. Check out one whose run was pushed (`git log dvc.lock`)"
-        ) from None
-    for one in found:
-        place = check_name(root, one.path)
-        if not place.is_relative_to(root / folders.base) or not MD5.fullmatch(str(one.md5)):
-            raise HarnessError(f"{path}: {one.path!r:.200}: not in {folders.base}, where params.yaml puts this run")
-    return found
+def _fetch(root: Path, folders: Folders, remote: str, targets: tuple[str, ...]) -> dict[str, Path]:
+    """Let DVC fetch what stages or a .dvc file name. Returns the file in DVC's cache for each name in the run's folder.
 
-
-def _fetch(root: Path, remote: str, *targets: str) -> Cache:
-    """Let DVC fetch what is on the remote of these. Returns the cache, in which some of it may be missing."""
+    Raises HarnessError for a content that is not what dvc.lock names, and for names that lead elsewhere, stand there
+    twice, are too long, or are those of a file and of a folder.
+    """
+    cache, outputs = _outputs(root, folders, targets)
     check_there(root, remote)
     dvc(root, "fetch", *targets, remote=remote)
-    return Cache(_cache(root), described(root, remote))
+    place = described(root, remote)
+    md5s: dict[str, str] = {}
+    for path, md5 in chain(*(_entries(cache, place, *output) for output in outputs)):
+        if path in md5s:
+            raise HarnessError(f"{path!r:.200}: there twice in what was pulled. Don't use these results")
+        md5s[path] = md5
+    for path in md5s:
+        above = next((str(parent) for parent in PurePosixPath(path).parents if str(parent) in md5s), "")
+        if above:
+            what = f"a name in {above!r:.200}, which is a file too"
+            raise HarnessError(f"{path!r:.200}: {what} in what was pulled. Don't use these results")
+    checked = {root / path: _checked(cache, place, path, md5) for path, md5 in md5s.items()}
+    return {path.relative_to(root / folders.base).as_posix(): file for path, file in checked.items()}
 
 
-def _cache(root: Path) -> Path:
+def _outputs(root: Path, folders: Folders, targets: tuple[str, ...]) -> tuple["HashFileDB", list[tuple[str, str]]]:
+    """DVC's cache, and place and checksum of each output. Raises HarnessError for none, or one outside of the run."""
+    from dvc.exceptions import DvcException
     from dvc.repo import Repo
+    from dvc_data.hashfile.db import HashFileDB
 
-    with Repo(str(root)) as repo:
-        return Path(repo.cache.local.path)
-
-
-@contextmanager
-def _staged(root: Path, folders: Folders, outs: list[Kept], cache: Cache) -> Iterator[Path]:
-    """The run's files as DVC fetched them, checked, in a folder beside the results that is gone afterwards."""
-    base = root / folders.base
-    staging = base.with_name(f"{base.name}.pulled")
-    shutil.rmtree(staging, ignore_errors=True)
+    outputs = []
     try:
-        for kept in files(cache, outs):
-            name = (root / kept.path).relative_to(base).as_posix()
-            if not SHARED.fullmatch(name):
-                raise HarnessError(f"{folders.base}: {name!r:.200}: no file of a run. Don't use these results")
-            second_name(checked(cache, kept), staging / name)
-        check_folder(staging)
-        read_card(Folders(staging))
-        yield staging
-    except HarnessError as error:
-        raise HarnessError(str(error).replace(str(staging), str(folders.base))) from None
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        with Repo(str(root)) as repo:
+            # not LocalHashFileDB, which believes a read-only file without a look into it
+            cache = HashFileDB(repo.cache.local.fs, repo.cache.local.path)
+            for target in targets:
+                file, stage = (target, None) if target == NETWORKS else ("dvc.yaml", target)
+                outputs += repo.stage.load_one(str(root / file), stage).outs
+    except (DvcException, OSError) as error:
+        raise HarnessError(explain(root, "status", "", str(error))) from None
+    lock = root / (NETWORKS if targets == (NETWORKS,) else "dvc.lock")
+    for out in outputs:
+        if out.hash_name != "md5" or not MD5.fullmatch(str(out.hash_info.value)):
+            raise HarnessError(
+                f"{lock}: names no results of this revision. Check out one whose run was pushed (`git log dvc.lock`)"
+            )
+        if not Path(out.fs_path).is_relative_to(root / folders.base):
+            raise HarnessError(f"{lock}: {out.def_path!r:.200}: not in {folders.base}, where params.yaml puts this run")
+    return cache, [(Path(out.fs_path).relative_to(root).as_posix(), out.hash_info.value) for out in outputs]
 
 
-def _pull_networks(root: Path, folders: Folders, remote: str, force: bool) -> str:
-    """All weights of the run, each held against networks.json before it is put into place."""
-    path = root / NETWORKS
-    content = read_yaml(path) if path.exists() else {}
+def _entries(cache: "HashFileDB", remote: str, path: str, md5: str) -> Iterator[tuple[str, str]]:
+    """Place and checksum of the files of an output, of a folder by its list."""
+    if not md5.endswith(".dir"):
+        yield path, md5
+        return
+    file = _checked(cache, remote, path, md5)
+    with named_as(file, Path(path)):
+        content = read_checked_json(file)
+    for entry in content if isinstance(content, list) else [None]:
+        name, name_md5 = (entry.get("relpath"), entry.get("md5")) if isinstance(entry, dict) else (None, None)
+        check_name(Path(path), name)
+        if len(str(name).encode()) > LONGEST:
+            raise HarnessError(f"{path}: {name!r:.80}...: a name of over {LONGEST} bytes. Don't use these results")
+        if not isinstance(name_md5, str) or not MD5.fullmatch(name_md5) or name_md5.endswith(".dir"):
+            raise HarnessError(f"{path}/{name!s:.200}: no checksum in what was pulled. Don't use these results")
+        yield f"{path}/{name}", name_md5
+
+
+def _checked(cache: "HashFileDB", remote: str, path: str, md5: str) -> Path:
+    """The file in DVC's cache. Raises HarnessError if it is missing or has another content, and then removes it."""
+    from dvc_objects.errors import ObjectFormatError
+
+    file = Path(cache.oid_to_path(md5))
+    if not file.is_file() or file.is_symlink():
+        raise HarnessError(
+            f"{path}: not on the remote, or the remote can't be reached: {remote}. "
+            "Check the connection; if that is right, it has to be pushed again"
+        )
     try:
-        kept = Kept(content["outs"][0]["path"], content["outs"][0]["md5"])
-    except (KeyError, TypeError, IndexError):
-        raise HarnessError(f"{path}: missing: this revision has no networks. Pull without --networks") from None
-    if kept.path != (folders.base / "runs").as_posix() or not MD5.fullmatch(str(kept.md5)):
-        raise HarnessError(f"{path}: {kept.path!r:.200}: not the networks of {folders.base}. Pull without --networks")
-    cache, known = _fetch(root, remote, NETWORKS), read_checked_json(folders.networks)
-    for file in files(cache, [kept]):
-        name = file.path.removeprefix(f"{kept.path}/")
-        if not RUNS.fullmatch(name):
-            raise HarnessError(f"{kept.path}: {name!r:.200}: no file of a run is called that. Don't use these networks")
-        _check_network(file.path, name, checked(cache, file), known)
-    for record in (root / folders.runs).rglob("*.json"):
-        if not record.with_suffix(".safetensors").exists() and read_json(record).get(PULLED):
-            record.unlink()  # stood in for what comes now
-    return _checkout(root, folders, (NETWORKS,), force)
+        cache.check(md5)
+    except ObjectFormatError:
+        raise HarnessError(
+            f"{path}: altered on the remote: not what dvc.lock names. It has to be pushed again"
+        ) from None
+    return file
 
 
-def _check_network(shown: str, name: str, file: Path, known: Any) -> None:
-    run, _, kind = name.rpartition(".")
+def _check_network(folders: Folders, name: str, file: Path, known: Any) -> None:
+    """Raise HarnessError for a file that is not as networks.json, whose content is `known`, says."""
+    if not RUNS.fullmatch(name):
+        raise HarnessError(f"{folders.base}: {name!r:.200}: no file of a run is called that. Don't use these networks")
+    run, _, kind = name.removeprefix("runs/").rpartition(".")
     entry = known.get(run) if isinstance(known, dict) else None
+    wrong = ""
     if not isinstance(entry, dict):
-        raise HarnessError(f"{shown}: no network of this run. Don't use these networks")
-    if kind == "json":
+        wrong = "no network of this run"
+    elif kind == "json":
         record = read_checked_json(file)
         parts = ("key", "sha256", "parts") if run.endswith(SNAPSHOTS) else tuple(entry)
         if not isinstance(record, dict) or any(record.get(part) != entry[part] for part in parts):
-            raise HarnessError(f"{shown}: its record is not the one in networks.json. Don't use these networks")
+            wrong = "its record is not the one in networks.json"
     elif file_sha256(file) != entry["sha256"]:
-        raise HarnessError(f"{shown}: its checksum is not the one in networks.json. Don't use these networks")
+        wrong = "its checksum is not the one in networks.json"
     else:
         check_safetensors(file)
+    if wrong:
+        raise HarnessError(f"{file}: {wrong}. Don't use these networks")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.seeds import numpy_generator
+from harness.base.seeds import EPOCH, numpy_generator
 
 PAD = 4  # pixels of zero padding around an image before a crop of the original size (LTH)
 
@@ -47,7 +47,7 @@ class Batches:
         count = len(self.y)
         orders, flips, shifts = [], [], []
         for name in self.orders:
-            generator = numpy_generator(*name, "epoch", epoch)
+            generator = numpy_generator(*name, EPOCH, epoch)
             orders.append(generator.permutation(count))
             if self.augmentation == "flip_crop":
                 flips.append(generator.random(count) < 0.5)

@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from harness.errors import HarnessError
+from harness.base.errors import HarnessError
 
 CHOICE = "HARNESS_DEVICE"  # environment: auto (the default), cpu, cuda or cuda:N
 

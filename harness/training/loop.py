@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from harness import kernels
 from harness.data.feed import Feed
 from harness.networks import fused
-from harness.spec.models import Recipe
+from harness.paper.models import Recipe
 from harness.training.batches import Batches
 from harness.training.recipe import learning_rate
 from harness.training.state import State, read_network, write_network

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from harness.files import canonical_json, write_atomically
+from harness.base.files import canonical_json, write_atomically
 from harness.training.loop import Trained
 from harness.training.state import State, from_tensors
 
@@ -19,14 +19,14 @@ def write_partial(path: Path, state: State, trained: Trained) -> None:
     tensors = {f"now/{name}": value.contiguous() for name, value in state.tensors().items()}
     for step, snapshot in trained.snapshots.items():
         tensors |= {f"k{step}/{name}": value.contiguous() for name, value in snapshot.tensors().items()}
-    facts = {
+    progress = {
         "step": state.step,
         "optimizer_steps": state.optimizer_steps,
         "snapshots": {str(step): snapshot.optimizer_steps for step, snapshot in trained.snapshots.items()},
         "diverged": sorted(trained.diverged.items()),
         "seconds": trained.seconds,
     }
-    metadata = {"facts": json.dumps(facts), "checksum": _checksum(tensors, facts)}
+    metadata = {"progress": json.dumps(progress), "checksum": _checksum(tensors, progress)}
     write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
 
 
@@ -38,13 +38,13 @@ def read_partial(path: Path) -> tuple[State, Trained] | None:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        facts = json.loads(metadata["facts"])
-        if metadata["checksum"] != _checksum(tensors, facts):
+        progress = json.loads(metadata["progress"])
+        if metadata["checksum"] != _checksum(tensors, progress):
             return None
-        state = _part(tensors, "now/", facts["step"], facts["optimizer_steps"])
-        snapshots = {int(step): _part(tensors, f"k{step}/", int(step), n) for step, n in facts["snapshots"].items()}
-        diverged = {int(position): int(step) for position, step in facts["diverged"]}
-        return state, Trained(state, snapshots, diverged, float(facts["seconds"]))
+        state = _part(tensors, "now/", progress["step"], progress["optimizer_steps"])
+        snapshots = {int(step): _part(tensors, f"k{step}/", int(step), n) for step, n in progress["snapshots"].items()}
+        diverged = {int(position): int(step) for position, step in progress["diverged"]}
+        return state, Trained(state, snapshots, diverged, float(progress["seconds"]))
     except (SafetensorError, KeyError, TypeError, ValueError):
         return None
 
@@ -54,8 +54,8 @@ def _part(tensors: dict[str, Tensor], prefix: str, step: int, optimizer_steps: i
     return from_tensors(own, step, optimizer_steps)
 
 
-def _checksum(tensors: dict[str, Tensor], facts: dict[str, Any]) -> str:
-    total = hashlib.sha256(canonical_json(facts).encode())
+def _checksum(tensors: dict[str, Tensor], progress: dict[str, Any]) -> str:
+    total = hashlib.sha256(canonical_json(progress).encode())
     for name in sorted(tensors):
         total.update(name.encode())
         total.update(tensors[name].contiguous().numpy().tobytes())

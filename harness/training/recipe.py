@@ -1,6 +1,6 @@
 """What a recipe means: its learning rate at each step."""
 
-from harness.spec.models import Recipe
+from harness.paper.models import Recipe
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.kernels.program import Update
-from harness.spec.models import Recipe
+from harness.paper.models import Recipe
 
 # the per-parameter tensors in which an optimizer remembers earlier steps, by torch's names
 SLOTS = {

@@ -1,108 +1,89 @@
-# One tidy table, a verdict per claim, the page, the card of what was made.
+# One tidy table, a verdict per claim, the page, the card of what was made. Their files: harness/plan/kinds.py.
 rule collect:
     input:
         RULES.stage_records(),
     output:
-        f"{BASE}/table.parquet",
-        f"{BASE}/curves.parquet",
-        f"{BASE}/networks.json",
-        f"{BASE}/provenance.json",
+        RULES.files("collect"),
     params:
         name="collect",
-        digest=RULES.part_digest("collect"),
+        digest=RULES.digest("collect"),
         run=RUN,
     log:
         f"{BASE}/logs/collect.log",
-    threads: ASKS.threads("collect")
+    threads: JOBS["collect"].threads
     resources:
-        mem_mb=ASKS.memory("collect"),
-        runtime=ASKS.minutes("collect"),
-        gpu=ASKS.gpu("collect"),
-        gpu_manufacturer=ASKS.maker("collect"),
+        mem_mb=JOBS["collect"].memory,
+        runtime=JOBS["collect"].minutes,
+        gpu=JOBS["collect"].gpu,
+        gpu_manufacturer=JOBS["collect"].gpu_manufacturer,
     group:
-        ASKS.group("collect")
+        JOBS["collect"].group
     shell:
         STAGE
 
 
-rule claims:
+use rule collect as claims with:
     input:
-        f"{BASE}/table.parquet",
+        RULES.files("collect")[0],
     output:
-        f"{BASE}/claims.json",
-        f"{BASE}/metrics.json",
+        RULES.files("claims"),
     params:
         name="claims",
-        digest=RULES.part_digest("claims"),
+        digest=RULES.digest("claims"),
         run=RUN,
     log:
         f"{BASE}/logs/claims.log",
-    threads: ASKS.threads("claims")
+    threads: JOBS["claims"].threads
     resources:
-        mem_mb=ASKS.memory("claims"),
-        runtime=ASKS.minutes("claims"),
-        gpu=ASKS.gpu("claims"),
-        gpu_manufacturer=ASKS.maker("claims"),
+        mem_mb=JOBS["claims"].memory,
+        runtime=JOBS["claims"].minutes,
+        gpu=JOBS["claims"].gpu,
+        gpu_manufacturer=JOBS["claims"].gpu_manufacturer,
     group:
-        ASKS.group("claims")
-    shell:
-        STAGE
+        JOBS["claims"].group
 
 
-rule report:
+use rule collect as report with:
     input:
-        f"{BASE}/table.parquet",
-        f"{BASE}/curves.parquet",
-        f"{BASE}/provenance.json",
-        f"{BASE}/claims.json",
+        RULES.files("collect"),
+        RULES.files("claims")[0],
     output:
-        f"{BASE}/report/index.html",
-        f"{BASE}/report/report.md",
+        RULES.files("report"),
     params:
         name="report",
-        digest=RULES.part_digest("report"),
+        digest=RULES.digest("report"),
         run=RUN,
     log:
         f"{BASE}/logs/report.log",
-    threads: ASKS.threads("report")
+    threads: JOBS["report"].threads
     resources:
-        mem_mb=ASKS.memory("report"),
-        runtime=ASKS.minutes("report"),
-        gpu=ASKS.gpu("report"),
-        gpu_manufacturer=ASKS.maker("report"),
+        mem_mb=JOBS["report"].memory,
+        runtime=JOBS["report"].minutes,
+        gpu=JOBS["report"].gpu,
+        gpu_manufacturer=JOBS["report"].gpu_manufacturer,
     group:
-        ASKS.group("report")
-    shell:
-        STAGE
+        JOBS["report"].group
 
 
-rule card:
+use rule collect as card with:
     input:
         RULES.stage_records(),
-        f"{BASE}/table.parquet",
-        f"{BASE}/curves.parquet",
-        f"{BASE}/networks.json",
-        f"{BASE}/provenance.json",
-        f"{BASE}/claims.json",
-        f"{BASE}/metrics.json",
-        f"{BASE}/report/index.html",
-        f"{BASE}/report/report.md",
+        RULES.files("collect"),
+        RULES.files("claims"),
+        RULES.files("report"),
     output:
-        f"{BASE}/card.json",
-        f"{BASE}/ro-crate-metadata.json",
+        RULES.files("card"),
     params:
         name="card",
-        digest=RULES.part_digest("card"),
+        digest=RULES.digest("card"),
         run=RUN,
     log:
         f"{BASE}/logs/card.log",
-    threads: ASKS.threads("card")
+    threads: JOBS["card"].threads
     resources:
-        mem_mb=ASKS.memory("card"),
-        runtime=ASKS.minutes("card"),
-        gpu=ASKS.gpu("card"),
-        gpu_manufacturer=ASKS.maker("card"),
+        mem_mb=JOBS["card"].memory,
+        runtime=JOBS["card"].minutes,
+        gpu=JOBS["card"].gpu,
+        gpu_manufacturer=JOBS["card"].gpu_manufacturer,
     group:
-        ASKS.group("card")
-    shell:
-        STAGE
+        JOBS["card"].group

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: one live line block in a terminal, plain lines in a log."""
+"""Shows the progress of a run: a live view in a terminal, lines of text in a log."""
 
 import subprocess
 import time
@@ -9,30 +9,31 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from harness.files import read_json
-from harness.plan import stacks, stages, steps_of
-from harness.spec import Spec
-from harness.workflow.context import Folders
-from harness.workflow.progress import read_heartbeats
+from harness.base.files import read_json
+from harness.base.words import duration
+from harness.paper import Spec
+from harness.plan.runs import stacks, stages, steps_of
+from harness.results.folders import Folders
+from harness.results.heartbeats import read_heartbeats
 
-PLAIN_EVERY_SECONDS = 30.0
-PRIOR_SECONDS = 60.0  # how long a run is trusted to take what the calibration says
+LOG_EVERY_SECONDS = 30.0
+PRIOR_SECONDS = 60.0  # weight of the calibration's estimate, as seconds of observed progress
 
 
 @dataclass
 class Progress:
-    """Networks and weighted steps of a run, done and in all."""
+    """The progress of a run: its networks, its speed and what is left."""
 
     networks: int
     done: int
-    rate: float  # network steps a second, of this run
+    rate: float  # network steps per second, of this run
     left_seconds: float
     accuracy: float | None
     running: list[str]
 
 
 class Watcher:
-    """Reads stage records and heartbeats; `cost` is the estimated seconds of one network step of each experiment."""
+    """Reads stage records and heartbeats; `cost`: estimated seconds of one network step, by experiment."""
 
     def __init__(self, spec: Spec, folders: Folders, cost: dict[str, float], cores: int):
         self.cores = cores
@@ -52,7 +53,7 @@ class Watcher:
         return {name for name in self.stages if self.folders.stage(name).exists()}
 
     def look(self) -> Progress:
-        """The progress now."""
+        """The current progress."""
         finished = self._finished()
         beats = {
             beat["stage"]: beat for beat in read_heartbeats(self.folders.progress) if beat.get("stage") in self.stages
@@ -87,14 +88,14 @@ def watch(process: subprocess.Popen[bytes], watcher: Watcher, console: Console) 
     last = time.time()
     while process.poll() is None:
         time.sleep(0.5)
-        if time.time() - last >= PLAIN_EVERY_SECONDS:
+        if time.time() - last >= LOG_EVERY_SECONDS:
             last = time.time()
             console.print(line(watcher.look()), soft_wrap=True)
     return process.returncode
 
 
 def line(now: Progress) -> str:
-    """One plain line of progress."""
+    """The progress as one line of text."""
     parts = [f"trainings {now.done} of {now.networks}", f"{now.rate:,.0f} steps/s"]
     parts.append(f"{duration(now.left_seconds)} left")
     if now.accuracy is not None:
@@ -114,29 +115,11 @@ def _view(now: Progress) -> Table:
     return table
 
 
-def duration(seconds: float) -> str:
-    """45 s, 12 min, 1 h 04 min, 18 days 4 h, 3.2 years."""
-    if seconds < 90:
-        return f"{max(seconds, 0.0):.0f} s"
-    minutes, hours = round(seconds / 60), round(seconds / 3600)
-    if minutes < 60:
-        return f"{minutes} min"
-    if minutes < 48 * 60:
-        return f"{minutes // 60} h {minutes % 60:02d} min"
-    return f"{hours // 24} days {hours % 24} h" if hours < 365 * 24 else f"{hours / 24 / 365.25:,.1f} years"
-
-
-def disk(size: float) -> str:
-    """Bytes as 3 MB, 350 MB, 1.2 GB, 350 GB, 1.1 TB."""
-    units = [("MB", 1e6), ("GB", 1e9), ("TB", 1e12)]
-    unit, per = next(((unit, per) for unit, per in units[:2] if round(size / per) < 1000), units[2])
-    return f"{size / per:.1f} {unit}" if unit != "MB" and size / per < 10 else f"{size / per:,.0f} {unit}"
-
-
 def finished_line(folders: Folders) -> str:
     """How long the run took and how much of it was training, from its provenance."""
-    facts: dict[str, Any] = read_json(folders.provenance)
+    provenance: dict[str, Any] = read_json(folders.provenance)
+    wall_clock, core_time = provenance["wall_clock_seconds"], provenance["network_core_seconds"]
     return (
-        f"{duration(facts['wall_clock_seconds'])} of wall clock, {facts['training_share']:.0%} of the stages' time in "
-        f"training; the networks took {duration(facts['network_core_seconds'])} of core time to train"
+        f"{duration(wall_clock)} of wall clock, {provenance['training_share']:.0%} of the stages' time in "
+        f"training; the networks took {duration(core_time)} of core time to train"
     )

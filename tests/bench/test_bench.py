@@ -13,15 +13,15 @@ import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
-from harness import cli
+from harness.base.files import read_json
+from harness.base.paths import checkout
 from harness.bench import fixed, jobs, run, settings, show, workers
 from harness.bench.arithmetic import step_work
-from harness.bench.measure import judged, spreads
+from harness.bench.measure import spreads, with_goals
 from harness.bench.settings import Goal, Group, Row
-from harness.files import read_json
+from harness.cli import app as cli
 from harness.networks import build, initialise, parameter_count, prunable_names
-from harness.paths import checkout
-from harness.spec.models import Recipe
+from harness.paper.models import Recipe
 
 ADAM = Recipe(optimizer="adam", learning_rate=1.2e-3, batch_size=60, steps=100)
 MOMENTUM = Recipe(optimizer="momentum", learning_rate=0.1, momentum=0.9, batch_size=128, steps=100)
@@ -43,7 +43,7 @@ SMALL = Group(
 @pytest.fixture(autouse=True)
 def _as_before(monkeypatch):
     threads = torch.get_num_threads()
-    monkeypatch.chdir(checkout())  # put back afterwards: a command works in the checkout
+    monkeypatch.chdir(checkout())  # restored afterwards: a command changes to the checkout
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield
     torch.set_num_threads(threads)
@@ -71,10 +71,10 @@ def residual_multiply_adds(channels: int, length: int, widths: tuple[int, int, i
     positions = [(length // 2**stage) ** dims for stage in range(3)]
     first = channels * widths[0] * 3**dims * positions[0]
     total = first + widths[2] * 10
-    for stage, (width, places) in enumerate(zip(widths, positions, strict=True)):
+    for stage, (width, pixels) in enumerate(zip(widths, positions, strict=True)):
         before = widths[stage - 1] if stage else width
-        total += (before * width + 5 * width * width) * 3**dims * places
-        total += before * width * places if stage else 0
+        total += (before * width + 5 * width * width) * 3**dims * pixels
+        total += before * width * pixels if stage else 0
     return total, first
 
 
@@ -104,18 +104,18 @@ def test_the_limit_adds_the_update_to_the_products():
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_straightforward_network_is_the_harnesss(name, straightforward):
     shape = SHAPES[name]
-    ours, theirs = build(name, 1, shape, 10).eval(), straightforward.build(name, shape, 10).eval()
-    assert sum(weight.numel() for weight in theirs.parameters()) == parameter_count(ours)
-    initialise(ours, [("t", 0)])
-    values = {key: value[0] for key, value in ours.state_dict().items()}
-    for key, value in theirs.state_dict().items():
+    network, reference = build(name, 1, shape, 10).eval(), straightforward.build(name, shape, 10).eval()
+    assert sum(weight.numel() for weight in reference.parameters()) == parameter_count(network)
+    initialise(network, [("t", 0)])
+    values = {key: value[0] for key, value in network.state_dict().items()}
+    for key, value in reference.state_dict().items():
         if key.endswith("num_batches_tracked"):
             continue
-        own = values[key.replace("running_mean", "mean").replace("running_var", "variance")]
-        value.copy_((own.T if "output" in key or "hidden" in key else own).reshape(value.shape))
+        tensor = values[key.replace("running_mean", "mean").replace("running_var", "variance")]
+        value.copy_((tensor.T if "output" in key or "hidden" in key else tensor).reshape(value.shape))
     x = torch.randn(5, *shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        torch.testing.assert_close(theirs(x), ours(x[None])[0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(reference(x), network(x[None])[0], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["lenet-300-100", "resnet8-1d"])
@@ -135,10 +135,10 @@ def test_the_straightforward_training_masks_what_the_harness_prunes(name, straig
 
 def test_samples_are_augmented_one_by_one(straightforward):
     x = np.arange(4 * 3 * 8 * 8, dtype=np.uint8).reshape(4, 3, 8, 8)
-    plain, augmented = (straightforward.Images(x, np.arange(4), how) for how in ("none", "flip_crop"))
+    original, augmented = (straightforward.Images(x, np.arange(4), how) for how in ("none", "flip_crop"))
     torch.manual_seed(0)
-    assert plain[1][0].shape == augmented[1][0].shape == (3, 8, 8)
-    assert torch.equal(plain[1][0], plain[1][0])
+    assert original[1][0].shape == augmented[1][0].shape == (3, 8, 8)
+    assert torch.equal(original[1][0], original[1][0])
     assert not torch.equal(augmented[1][0], augmented[1][0])
 
 
@@ -158,10 +158,10 @@ def test_replicates_are_spread_over_the_cores(replicates, cores, expected):
 def test_goals_are_met_missed_or_not_measured():
     goals = (Goal("ratio_to_torch", least=3), Goal("share_of_level", most=0.02), Goal("ratio_to_straightforward", 7))
     record = {"ratio_to_torch": 3.0, "share_of_level": 0.03, "ratio_to_straightforward": None}
-    found = judged(record, goals)
-    assert [goal["met"] for goal in found["goals"]] == [True, False, None]
-    assert show.goals(found)[0] == "≥ 3× torch, ≤ 2%, ≥ 7×"
-    assert re.sub(r"\[.*?\]", "", show.goals(found)[1]) == "yes, no, not measured"
+    judged = with_goals(record, goals)
+    assert [goal["met"] for goal in judged["goals"]] == [True, False, None]
+    assert show.goals(judged)[0] == "≥ 3× torch, ≤ 2%, ≥ 7×"
+    assert re.sub(r"\[.*?\]", "", show.goals(judged)[1]) == "yes, no, not measured"
 
 
 @pytest.mark.usefixtures("small")
@@ -178,8 +178,8 @@ def test_a_bench_measures_shows_and_writes(tmp_path):
     names = [(row["what"], row["replicates"]) for row in rows]
     assert names == [("harness", 1), ("harness", 2), ("torch engine", 1), ("torch engine", 2), ("straightforward", 1)]
     for row in rows:
-        assert row["steps_per_second"] == pytest.approx(max(way["steps_per_second"] for way in row["ways"]))
-        assert all(len(way["rounds"]) == 2 for way in row["ways"])
+        assert row["steps_per_second"] == pytest.approx(max(candidate["steps_per_second"] for candidate in row["ways"]))
+        assert all(len(candidate["rounds"]) == 2 for candidate in row["ways"])
         assert row["steps_per_second"] == pytest.approx(row["replicates"] * row["steps_per_second_each"])
         assert row["images_per_second"] == pytest.approx(row["batch_size"] * row["steps_per_second"])
         assert 0 < row["share_of_arithmetic"] < row["share_of_limit"]
@@ -191,7 +191,7 @@ def test_a_bench_measures_shows_and_writes(tmp_path):
     assert 0 < between["share_of_level"] == pytest.approx(between["seconds"] / rows[1]["seconds_per_level"])
     assert "<svg" in (tmp_path / "bench" / "bench.svg").read_text()
     headings = [
-        [column.header for column in show.tables([rows[0] | {"device": where}])[0].columns] for where in DEVICES
+        [column.header for column in show.tables([rows[0] | {"device": device}])[0].columns] for device in DEVICES
     ]
     assert [("limit" in heading, "memory" in heading) for heading in headings] == [(True, False), (False, True)]
     for word in ("LeNet on digits", "straightforward", "Between two levels", "Gflop/s"):
@@ -201,6 +201,7 @@ def test_a_bench_measures_shows_and_writes(tmp_path):
 @pytest.mark.usefixtures("small")
 def test_without_the_straightforward_training_the_row_says_so(tmp_path, monkeypatch):
     shutil.copytree(checkout() / "papers", tmp_path / "papers")
+    shutil.copy(checkout() / "params.yaml", tmp_path)
     monkeypatch.setenv("HARNESS_ROOT", str(tmp_path))
     result = CliRunner().invoke(cli.app, ["bench", "--only", "small", "--rounds", "1", "--cores", "1"])
     assert re.search(r"straightforward +│ not measured", result.output), result.output
@@ -234,21 +235,21 @@ def stage(kind: str, seconds: float, training: float) -> dict[str, object]:
 
 def test_a_finished_runs_time_is_accounted_for():
     stages = [stage("prepare", 10, 0), stage("dense", 100, 90), stage("levels", 50, 40), stage("stability", 20, 0)]
-    found = fixed._run({"stages": stages, "hardware": {"cores": 2}, "wall_clock_seconds": 100.0})
-    shares = [found[f"share_{part}"] for part in fixed.RUN_PARTS]
+    record = fixed._run({"stages": stages, "hardware": {"cores": 2}, "wall_clock_seconds": 100.0})
+    shares = [record[f"share_{part}"] for part in fixed.RUN_PARTS]
     assert shares == pytest.approx([0.65, 0.1, 0.1, 0.05, 0.1])
-    assert found["jobs"] == 4
+    assert record["jobs"] == 4
 
 
 @pytest.mark.slow
 def test_fixed_costs_of_a_scale(tmp_path):
-    from harness.spec import load_spec
-    from harness.workflow.context import Folders
+    from harness.paper import load_spec
+    from harness.results.folders import Folders
 
     finished = Folders(tmp_path / "smoke")
     finished.base.mkdir()
-    facts = {"stages": [stage("levels", 50, 40)], "hardware": {"cores": 2}, "wall_clock_seconds": 100.0}
-    finished.provenance.write_text(json.dumps(facts))
+    provenance = {"stages": [stage("levels", 50, 40)], "hardware": {"cores": 2}, "wall_clock_seconds": 100.0}
+    finished.provenance.write_text(json.dumps(provenance))
     spec = load_spec(checkout(), "stabilizing-lth", "smoke")
     records = fixed.fixed_costs(spec, checkout(), finished, tmp_path, 1, 2)
     assert all(record["seconds"] > 0 for record in records)
@@ -270,9 +271,9 @@ def test_a_crews_workers_run_together_and_fail_in_one_line():
     crew = workers.Crew(2)
     try:
         crew.make("sums", [partial(add, 1.0, 1.0), partial(add, 2.0, 3.0)])
-        crew.make("one", [partial(add, 5.0, 0.0)])
+        crew.make("sum", [partial(add, 5.0, 0.0)])
         assert crew.run("sums", 4) == {"seconds": 14.0}
-        assert crew.run("one", 4) == {"seconds": 5.0}
+        assert crew.run("sum", 4) == {"seconds": 5.0}
         with pytest.raises(workers.HarnessError, match=r"^bench, bad: ValueError: less than nothing$"):
             crew.make("bad", [partial(add, 0.0, -1.0)])
         crew.workers[1][0].kill()

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from harness.base.files import digest
 from harness.check.baseline import Baseline, Calibration, ClaimResult, Rows
-from harness.files import digest
 
 HERE = ["one kind of processor, avx2 kernels, torch 2.14, numpy 2.4"]
 ELSEWHERE = ["another kind of processor, avx512 kernels, torch 2.14, numpy 2.4"]
@@ -33,7 +33,7 @@ def rows(rows: str = "", values: str = "", curves: str = "", networks: int = 10)
 
 def results(**changes: Any) -> Baseline:
     """A run at a judging scale with one supported, one inconclusive and one contradicted claim."""
-    facts: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "paper": "stabilizing-lth",
         "scale": "mini",
         "judges_claims": True,
@@ -43,4 +43,4 @@ def results(**changes: Any) -> Baseline:
         "calibration": {"lenet": calibration()},
         "tables": {"lenet": rows()},
     }
-    return Baseline(**facts | changes)
+    return Baseline(**fields | changes)

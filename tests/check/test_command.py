@@ -7,15 +7,15 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from harness.check import commands, measure
-from harness.check.baseline import committed, read_baseline, write_baseline
-from harness.check.run import selection
-from harness.errors import HarnessError
-from harness.paths import checkout
-from harness.spec import load_spec
-from harness.workflow.context import Folders
-
-from .results import calibration, claim, results, rows
+from harness.base.errors import HarnessError
+from harness.base.paths import checkout
+from harness.check import regression
+from harness.check.affected import selection
+from harness.check.baseline import baseline_path, read_baseline, write_baseline
+from harness.cli import check as commands
+from harness.paper import load_spec
+from harness.results.folders import Folders
+from tests.check.results import calibration, claim, results, rows
 
 PAPER = "stabilizing-lth"
 
@@ -23,10 +23,11 @@ PAPER = "stabilizing-lth"
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     """A checkout with a mini baseline that supports C1 and C2."""
+    shutil.copy(checkout() / "params.yaml", tmp_path)
     shutil.copytree(checkout() / "papers", tmp_path / "papers", ignore=shutil.ignore_patterns("baselines"))
     monkeypatch.setenv("HARNESS_ROOT", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    write_baseline(committed(tmp_path / "papers" / PAPER, "mini"), RESULTS)
+    write_baseline(baseline_path(tmp_path / "papers" / PAPER, "mini"), RESULTS)
     return tmp_path
 
 
@@ -34,15 +35,18 @@ RESULTS = results(claims={"C1": claim(), "C2": claim(), "C6": claim("inconclusiv
 
 
 class Run:
-    """Stands for the run: records what was asked for, and gives these results."""
+    """Stands for the run: records the requests, and returns these results."""
 
     def __init__(self, monkeypatch, now=RESULTS, error=None):
-        self.asked, self.now, self.error = [], now, error
-        monkeypatch.setattr(commands, "_reproduce", self.reproduce)
-        monkeypatch.setattr(measure, "measure", lambda spec, folders: self.now)
+        self.requests, self.now, self.error = [], now, error
+        monkeypatch.setattr(regression, "reproduce", self.reproduce)
+        monkeypatch.setattr(regression, "measure", lambda spec, folders: self.now)
 
-    def reproduce(self, paper, scale, cores, results, claims):
-        self.asked.append((paper, scale, claims))
+    def reproduce(self, root, request, console):
+        assert request.results.name == ".check"  # never in the results themselves
+        claims = request.claims.split(",") if request.claims else None
+        assert request.every_replicate == bool(claims)
+        self.requests.append((request.paper, request.scale, claims))
         if self.error:
             raise self.error
 
@@ -52,8 +56,8 @@ app.command()(commands.check)
 
 
 def check(*arguments) -> tuple[int, str]:
-    done = CliRunner().invoke(app, list(arguments))
-    return done.exit_code, done.output
+    result = CliRunner().invoke(app, list(arguments))
+    return result.exit_code, result.output
 
 
 FILES = ("--junit", "out/check.xml", "--summary", "out/check.md", "--badge", "out/check.json")
@@ -61,20 +65,20 @@ FILES = ("--junit", "out/check.xml", "--summary", "out/check.md", "--badge", "ou
 
 def test_nothing_changed(root, monkeypatch):
     run = Run(monkeypatch)
-    status, said = check(*FILES)
+    status, output = check(*FILES)
     assert status == 0
-    assert "No result" in said
-    assert "Baseline: papers/stabilizing-lth/baselines/mini.json." in said
-    assert run.asked == [(PAPER, "mini", ["C1", "C2"])]
+    assert "No result" in output
+    assert "Baseline: papers/stabilizing-lth/baselines/mini.json." in output
+    assert run.requests == [(PAPER, "mini", ["C1", "C2"])]
     assert {path.name for path in (root / "out").iterdir()} == {"check.xml", "check.md", "check.json"}
     assert json.loads((root / "out/check.json").read_text())["message"] == "2 supported"
 
 
 def test_a_regression_is_1(root, monkeypatch):
     Run(monkeypatch, results(claims={**RESULTS.claims, "C2": claim("contradicted")}))
-    status, said = check(*FILES)
+    status, output = check(*FILES)
     assert status == 1
-    assert "Regression: 1 claim." in said
+    assert "Regression: 1 claim." in output
     assert "<failure" in (root / "out/check.xml").read_text()
 
 
@@ -83,9 +87,9 @@ def test_a_run_that_fails_is_2_and_leaves_no_earlier_result(root, monkeypatch, e
     Run(monkeypatch)
     assert check(*FILES)[0] == 0
     Run(monkeypatch, error=error)
-    status, said = check(*FILES)
+    status, output = check(*FILES)
     assert status == 2
-    assert ("Traceback" in said) == isinstance(error, RuntimeError)
+    assert ("Traceback" in output) == isinstance(error, RuntimeError)
     for name in ("check.xml", "check.md"):
         assert str(error) in (root / "out" / name).read_text()
     assert json.loads((root / "out/check.json").read_text())["message"] == "unknown"
@@ -93,57 +97,57 @@ def test_a_run_that_fails_is_2_and_leaves_no_earlier_result(root, monkeypatch, e
 
 def test_a_baseline_that_was_altered_is_2_before_anything_runs(root, monkeypatch):
     run = Run(monkeypatch)
-    path = committed(root / "papers" / PAPER, "mini")
+    path = baseline_path(root / "papers" / PAPER, "mini")
     path.write_text(path.read_text().replace('"supported"', '"inconclusive"', 1))
-    status, said = check()
+    status, output = check()
     assert status == 2
-    assert "sha256: does not fit its content" in said
-    assert not run.asked
+    assert "sha256: does not match the content" in output
+    assert not run.requests
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--baseline", "no-such-branch"), "no such file, and no git revision"),
+        (("--baseline", "no-such-branch"), "no such file or git revision"),
         (("--baseline=-n",), "give a file, a git revision or committed"),
         (("--scale", "smoke"), "missing; make it with"),
         (("--scale", "minni"), "no such scale"),
         (("--paper", "../etc"), "a name is lower-case letters"),
         (("--claims", "C99"), "C99: not in"),
         (("--claims", "C10"), "scale mini does not judge it"),
-        (("--claims", "C1", "--write-baseline"), "give it alone"),
+        (("--claims", "C1", "--write-baseline"), "omit --baseline, --claims"),
     ],
 )
 def test_bad_input_is_2_and_one_line(root, monkeypatch, arguments, message):
     run = Run(monkeypatch)
-    status, said = check(*arguments)
+    status, output = check(*arguments)
     assert status == 2
-    assert said.startswith("error: ")
-    assert message in said
-    assert said.count("\n") == 1
-    assert not run.asked
+    assert output.startswith("error: ")
+    assert message in output
+    assert output.count("\n") == 1
+    assert not run.requests
 
 
 def test_claims_are_passed_on(root, monkeypatch):
     run = Run(monkeypatch, results(claims={"C2": claim()}))
-    status, said = check("--claims", "C2")
+    status, output = check("--claims", "C2")
     assert status == 0
-    assert run.asked == [(PAPER, "mini", ["C2"])]
-    assert "1 same" not in said.split("\n")[0] or "not compared" in said
-    assert "Only what the chosen claims need was run." in said
+    assert run.requests == [(PAPER, "mini", ["C2"])]
+    assert "1 same" not in output.split("\n")[0] or "not compared" in output
+    assert "Only what the selected claims need was run." in output
 
 
 def test_write_baseline_writes_what_the_run_showed(root, monkeypatch):
     now = results(tables={"lenet": rows("new")})
     Run(monkeypatch, now)
-    status, said = check("--write-baseline")
+    status, output = check("--write-baseline")
     assert status == 0
-    assert "papers/stabilizing-lth/baselines/mini.json: 1 of 3 claims supported; commit it" in said
+    assert "papers/stabilizing-lth/baselines/mini.json: 1 of 3 claims supported; commit it" in output
     assert read_baseline("committed", root / "papers" / PAPER, PAPER, "mini")[0] == now
 
 
 def test_only_supported_claims_are_run_where_that_saves_work_and_no_band_is_lost(root):
-    spec, folders = load_spec(root, PAPER, "mini"), Folders(root / "results" / "mini")
+    spec, folders = load_spec(root, PAPER, "mini"), Folders(root / "results" / PAPER / "mini")
     bands = {name: calibration(90.0, setting.calibration) for name, setting in spec.scale.experiments.items()}
     everywhere = {name: claim() for name in ("C1", "C8", "C9", "C16")}
     assert selection(spec, folders, results(claims=everywhere, calibration=bands), "") == list(everywhere)

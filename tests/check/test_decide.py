@@ -1,19 +1,18 @@
-"""What is a regression, what is only listed, and what is said when nothing changed."""
+"""What is a regression, what is only listed, and the conclusion when nothing changed."""
 
 import pytest
 
 from harness.check.decide import Report, Whole, compare, conclusion, unchanged
-
-from .results import ELSEWHERE, calibration, claim, results, rows
+from tests.check.results import ELSEWHERE, calibration, claim, results, rows
 
 WHOLE = Whole(("C1", "C2", "C10"), ("lenet", "resnet"))
 
 
 def outcome(kind, name, before=None, now=None, whole=WHOLE, partial=False) -> tuple[str, str]:
     """Outcome and text of one finding, when `now` differs from the usual results."""
-    found = compare(results(**before or {}), results(**now or {}), whole, partial)
-    (finding,) = [one for one in found.findings if (one.kind, one.name) == (kind, name)]
-    assert found.failed == any(one.outcome == "failed" for one in found.findings)
+    report = compare(results(**before or {}), results(**now or {}), whole, partial)
+    (finding,) = [finding for finding in report.findings if (finding.kind, finding.name) == (kind, name)]
+    assert report.failed == any(finding.outcome == "failed" for finding in report.findings)
     return finding.outcome, finding.text
 
 
@@ -26,10 +25,10 @@ def test_a_supported_claim_that_is_supported_no_longer_fails(verdict):
     assert outcome("claim", "C1", now=claims(C1=verdict)) == ("failed", f"supported in the baseline, now {verdict}")
 
 
-@pytest.mark.parametrize(("was", "found"), [("inconclusive", "supported"), ("contradicted", "inconclusive")])
-def test_any_other_change_of_a_verdict_is_listed_and_fails_nothing(was, found):
-    report = compare(results(**claims(C2=was)), results(**claims(C2=found)), WHOLE, False)
-    assert [one.name for one in report.of("changed")] == ["C2"]
+@pytest.mark.parametrize(("was", "verdict"), [("inconclusive", "supported"), ("contradicted", "inconclusive")])
+def test_any_other_change_of_a_verdict_is_listed_and_fails_nothing(was, verdict):
+    report = compare(results(**claims(C2=was)), results(**claims(C2=verdict)), WHOLE, False)
+    assert [finding.name for finding in report.of("changed")] == ["C2"]
     assert not report.failed
 
 
@@ -38,7 +37,7 @@ def test_a_claim_that_was_never_supported_can_get_worse_without_failing():
 
 
 def test_a_supported_claim_can_not_be_dropped_from_the_scale_unseen():
-    without = {"claims": {name: one for name, one in results().claims.items() if name != "C1"}}
+    without = {"claims": {name: result for name, result in results().claims.items() if name != "C1"}}
     dropped = Whole(("C2", "C10"), WHOLE.experiments)
     assert outcome("claim", "C1", now=without, whole=dropped)[0] == "failed"
     assert outcome("claim", "C1", now=without, partial=True)[0] == "not compared"
@@ -46,8 +45,8 @@ def test_a_supported_claim_can_not_be_dropped_from_the_scale_unseen():
 
 def test_a_prediction_that_was_changed_is_named_even_if_the_verdict_holds():
     eased = {"claims": {**results().claims, "C1": claim(prediction="a wider region")}}
-    found, text = outcome("claim", "C1", now=eased)
-    assert found == "changed"
+    result, text = outcome("claim", "C1", now=eased)
+    assert result == "changed"
     assert text == "supported as in the baseline; its prediction has changed since the baseline"
     better = {"claims": {**results().claims, "C2": claim("supported", prediction="a wider region")}}
     assert outcome("claim", "C2", now=better) == (
@@ -88,17 +87,17 @@ def test_a_band_can_not_be_removed_or_moved_unseen():
 
 
 def test_a_value_and_its_band_can_not_move_together():
-    """The baseline's band holds until a baseline is written anew."""
+    """The baseline's band holds until a new one is written."""
     before = {"calibration": {"lenet": calibration(95.0, (94.0, 96.0))}}
     both = {"calibration": {"lenet": calibration(80.0, (70.0, 99.0))}}
-    found, text = outcome("calibration", "lenet", before, both)
-    assert found == "failed"
-    assert "has left the band that the baseline records, 94 to 96%" in text
-    assert "write the baseline anew" in text
+    result, text = outcome("calibration", "lenet", before, both)
+    assert result == "failed"
+    assert "has left the baseline's band, 94 to 96%" in text
+    assert "write a new baseline" in text
     assert outcome("calibration", "lenet", both, both)[0] == "same"
     inside = {"calibration": {"lenet": calibration(94.5, (70.0, 99.0))}}
     assert outcome("calibration", "lenet", before, inside)[0] == "changed"
-    # a baseline that never fitted its band has none to hold
+    # a value that was never in its band can not leave it
     outside = {"calibration": {"lenet": calibration(90.0, (94.0, 96.0))}}
     assert outcome("calibration", "lenet", outside, both) == (
         "changed",
@@ -106,12 +105,12 @@ def test_a_value_and_its_band_can_not_move_together():
     )
 
 
-def test_other_rows_fail_only_where_no_claim_stands_for_them():
+def test_other_rows_fail_only_where_no_claim_is_judged():
     other = {"tables": {"lenet": rows("other", networks=9)}}
     assert outcome("table", "lenet", now=other)[0] == "changed"
     smoke = {"judges_claims": False, "claims": {}}
-    found, text = outcome("table", "lenet", smoke, {**smoke, **other})
-    assert found == "failed"
+    result, text = outcome("table", "lenet", smoke, {**smoke, **other})
+    assert result == "failed"
     assert "10 networks, 4 pairs; now 9 networks, 4 pairs" in text
     assert outcome("table", "lenet", smoke, {**smoke, "tables": {}})[0] == "failed"
     assert outcome("table", "lenet", now=other, partial=True)[0] == "not compared"
@@ -124,7 +123,7 @@ def test_numbers_at_a_scale_that_judges_nothing_fail_nothing():
     assert outcome("table", "lenet", smoke, {**moved, "machines": ELSEWHERE})[0] == "same"
     report = compare(results(**smoke), results(**moved, machines=ELSEWHERE), WHOLE, False)
     assert not unchanged(report)
-    assert conclusion(report) == "Every row is there; no other changes to look at."
+    assert conclusion(report) == "All rows match; no other changes to look at."
 
 
 def conclusion_of(before=None, now=None, partial=False) -> str:
@@ -132,10 +131,12 @@ def conclusion_of(before=None, now=None, partial=False) -> str:
 
 
 def test_the_conclusion_says_what_was_found():
-    assert conclusion_of().startswith("No result changed: every row")
+    assert conclusion_of().startswith("No result changed: the table and every curve")
     assert conclusion_of(now={"machines": ELSEWHERE}).startswith("No result changed")  # equal bits are equal anywhere
     without = {"claims": {"C1": claim()}}
-    assert conclusion_of(now=without, partial=True) == "No result that was run has changed, to the last bit."
+    assert (
+        conclusion_of(now=without, partial=True) == "No result changed: what was run is bit-identical to the baseline."
+    )
     assert conclusion_of(now=claims(C2="supported")) == (
         "No regression: 1 claim is still supported; 1 other change to look at."
     )
@@ -154,4 +155,4 @@ def test_nothing_compared_is_not_nothing_changed():
 
 def test_claims_come_in_the_papers_order():
     report = compare(results(), results(), WHOLE, False)
-    assert [one.name for one in report.findings if one.kind == "claim"] == ["C1", "C2", "C10"]
+    assert [finding.name for finding in report.findings if finding.kind == "claim"] == ["C1", "C2", "C10"]

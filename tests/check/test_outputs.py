@@ -10,17 +10,16 @@ from rich.console import Console
 
 from harness.check.decide import Finding, Report, Whole, compare
 from harness.check.outputs import Check, badge, junit, show, summary
-
-from .results import ELSEWHERE, calibration, claim, results, rows
+from tests.check.results import ELSEWHERE, calibration, claim, results, rows
 
 HOSTILE = '<script>alert("x")</script> & ]]> | [a](javascript:x) `b` **c** \x00\x1b[31m\ud800 [red]d[/red]\n# e'
 
 
 def check(before=None, now=None, partial=False, **more) -> Check:
-    one, other = results(**before or {}), results(**now or {})
-    report = compare(one, other, Whole(("C1", "C2", "C10"), ("lenet", "resnet")), partial)
-    facts = {"paper": "stabilizing-lth", "scale": "mini", "titles": {"C1": "A title"}, "where": "a file"}
-    return Check(**facts | {"before": one, "now": other, "report": report} | more)
+    baseline, current = results(**before or {}), results(**now or {})
+    report = compare(baseline, current, Whole(("C1", "C2", "C10"), ("lenet", "resnet")), partial)
+    fields = {"paper": "stabilizing-lth", "scale": "mini", "titles": {"C1": "A title"}, "where": "a file"}
+    return Check(**fields | {"before": baseline, "now": current, "report": report} | more)
 
 
 REGRESSION = {
@@ -29,15 +28,15 @@ REGRESSION = {
 }
 
 
-def shown(found: Check) -> str:
+def terminal(finished: Check) -> str:
     console = Console(file=io.StringIO(), width=200, highlight=False)
-    show(found, console)
+    show(finished, console)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_junit_has_a_testcase_for_each_thing_compared():
-    found = check(now=REGRESSION, partial=True)
-    (suite,) = JUnitXml.fromstring(junit(found))
+    finished = check(now=REGRESSION, partial=True)
+    (suite,) = JUnitXml.fromstring(junit(finished))
     assert (suite.tests, suite.failures, suite.skipped, suite.errors) == (5, 2, 1, 0)
     cases = {case.name: case for case in suite}
     assert [case.classname.rpartition(".")[2] for case in suite] == ["claim"] * 3 + ["calibration", "table"]
@@ -51,13 +50,13 @@ def test_junit_has_a_testcase_for_each_thing_compared():
 
 
 def test_an_error_is_an_error_in_every_file():
-    found = Check("stabilizing-lth", "mini", error="the run did not finish")
-    (suite,) = JUnitXml.fromstring(junit(found))
+    finished = Check("stabilizing-lth", "mini", error="the run did not finish")
+    (suite,) = JUnitXml.fromstring(junit(finished))
     assert (suite.tests, suite.errors) == (1, 1)
     assert next(iter(suite)).result[0].message == "the run did not finish"
-    assert "❌" in summary(found)
-    assert "the run did not finish" in summary(found)
-    assert badge(found)["message"] == "unknown"
+    assert "❌" in summary(finished)
+    assert "the run did not finish" in summary(finished)
+    assert badge(finished)["message"] == "unknown"
 
 
 def hostile() -> Check:
@@ -68,10 +67,10 @@ def hostile() -> Check:
 def test_hostile_labels_are_text_in_xml():
     root = ElementTree.fromstring(junit(hostile()))
     assert [node.tag for node in root.iter()] == ["testsuites", "testsuite", "testcase", "failure"]
-    said = next(root.iter("failure")).get("message")
-    assert said is not None
-    assert said.startswith('<script>alert("x")</script> & ]]> | [a](javascript:x)')
-    assert "\x00" not in said
+    text = next(root.iter("failure")).get("message")
+    assert text is not None
+    assert text.startswith('<script>alert("x")</script> & ]]> | [a](javascript:x)')
+    assert "\x00" not in text
 
 
 def test_hostile_labels_are_text_in_markdown():
@@ -85,39 +84,39 @@ def test_hostile_labels_are_text_in_markdown():
 
 
 def test_hostile_labels_are_text_in_the_terminal_and_in_the_badge():
-    said = shown(hostile())
-    assert "[red]d[/red]" in said
-    assert "\x1b[31m" not in said
-    assert "\x00" not in said
+    text = terminal(hostile())
+    assert "[red]d[/red]" in text
+    assert "\x1b[31m" not in text
+    assert "\x00" not in text
     assert json.loads(json.dumps(badge(hostile())))["message"] == "1 regression"
 
 
 def test_the_summary_names_what_failed_and_what_changed_and_counts_the_rest():
-    said = summary(check(now=REGRESSION))
-    assert "**Regression: 1 claim, 1 calibration value.**" in said
+    text = summary(check(now=REGRESSION))
+    assert "**Regression: 1 claim, 1 calibration value.**" in text
     assert (
         "| failed | claim C1 A title | supported 1.50 \\[1.25, ∞\\] | inconclusive 1.50 \\[1.25, ∞\\] | supported in"
-        in said
+        in text
     )
-    assert "| changed | claim C2 | inconclusive 1.50" in said
-    assert "50.00% of 96 to 100%" in said
-    assert "2 failed, 1 changed, 1 same, 1 not compared." in said
+    assert "| changed | claim C2 | inconclusive 1.50" in text
+    assert "50.00% of 96 to 100%" in text
+    assert "2 failed, 1 changed, 1 same, 1 not compared." in text
 
 
 def test_a_scale_that_judges_nothing_says_so_everywhere():
     smoke = {"judges_claims": False, "claims": {}, "calibration": {}}
-    found = check(smoke, smoke, scale="smoke")
-    for said in (shown(found), summary(found)):
-        assert "This scale judges no claim" in said
-        assert "not that its numbers are right" in said
-    assert badge(found) == {"schemaVersion": 1, "label": "smoke", "message": "runs", "color": "green"}
+    finished = check(smoke, smoke, scale="smoke")
+    for text in (terminal(finished), summary(finished)):
+        assert "This scale judges no claim" in text
+        assert "not that its numbers are right" in text
+    assert badge(finished) == {"schemaVersion": 1, "label": "smoke", "message": "runs", "color": "green"}
 
 
 def test_another_kind_of_machine_and_changed_code_are_named():
-    said = summary(check(now={"machines": ELSEWHERE, "code": {"training": "0" * 64}}))
-    assert "on one kind of processor, avx2 kernels, torch 2.14, numpy 2.4, this run on another kind" in said
-    assert "changed since then: training" in said
-    assert "No result changed" in said
+    text = summary(check(now={"machines": ELSEWHERE, "code": {"training": "0" * 64}}))
+    assert "on one kind of processor, avx2 kernels, torch 2.14, numpy 2.4, this run on another kind" in text
+    assert "changed since then: training" in text
+    assert "No result changed" in text
 
 
 @pytest.mark.parametrize(
@@ -130,5 +129,4 @@ def test_another_kind_of_machine_and_changed_code_are_named():
     ],
 )
 def test_the_badge(now, message, colour):
-    found = badge(check(now=now))
-    assert found == {"schemaVersion": 1, "label": "claims (mini)", "message": message, "color": colour}
+    assert badge(check(now=now)) == {"schemaVersion": 1, "label": "claims (mini)", "message": message, "color": colour}

@@ -30,12 +30,14 @@ import pandas as pd
 import pytest
 import yaml
 
+from harness.base.files import read_json
+from harness.base.paths import checkout
 from harness.check.baseline import read_baseline
-from harness.check.measure import rows
-from harness.files import read_json
-from harness.paths import FIRST_PAPER, checkout
+from harness.check.observed import rows
 
 CLAIMS = ("C1", "C17")
+PAPER = "stabilizing-lth"
+RUN = f"results/.check/{PAPER}/mini"  # where the check works
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")  # beside others, which take the other cores
 LINE = {"points": 3, "train_samples": 100, "test_samples": 100}
 
@@ -60,13 +62,19 @@ class Checkout:
     root: Path
 
     def check(self, *arguments: str) -> tuple[int, str]:
-        """`harness check` with this checkout's own code: exit status, and all that it said."""
-        command = [sys.executable, "-m", "harness.cli", "check", "--cores", "1" if WORKER else "2", *arguments]
-        own = {"HARNESS_ROOT": str(self.root), "PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            command, cwd=self.root, env=os.environ | own, capture_output=True, text=True, timeout=1800, check=False
+        """`harness check` with this checkout's own code: exit status, and all that it printed."""
+        command = [sys.executable, "-m", "harness.cli.app", "check", "--cores", "1" if WORKER else "2", *arguments]
+        variables = {"HARNESS_ROOT": str(self.root), "PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1"}
+        finished = subprocess.run(
+            command,
+            cwd=self.root,
+            env=os.environ | variables,
+            capture_output=True,
+            text=True,
+            timeout=1800,
+            check=False,
         )
-        return done.returncode, done.stdout + done.stderr
+        return finished.returncode, finished.stdout + finished.stderr
 
     def copy(self, root: Path) -> "Checkout":
         shutil.copytree(self.root, root, ignore=shutil.ignore_patterns("__pycache__", ".snakemake"))
@@ -81,7 +89,7 @@ class Checkout:
 
     def trained(self) -> set[str]:
         """The kinds of stages of the last run that trained networks in it."""
-        stages = read_json(self.root / "results" / "mini" / "provenance.json")["stages"]
+        stages = read_json(self.root / RUN / "provenance.json")["stages"]
         return {stage["kind"] for stage in stages if stage["steps"]}
 
     @property
@@ -91,26 +99,27 @@ class Checkout:
 
 @pytest.fixture(scope="module")
 def unchanged(tmp_path_factory) -> Checkout:
-    """The unchanged code after a run, with the baseline that it made: once for all workers of a test run."""
+    """The unchanged code after a run, with the baseline that it project: once for all workers of a test run."""
     base = tmp_path_factory.getbasetemp()
-    made = Checkout((base.parent if WORKER else base) / "unchanged")
-    with made.root.with_suffix(".lock").open("w") as lock:
+    project = Checkout((base.parent if WORKER else base) / "unchanged")
+    with project.root.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (done := made.root.with_suffix(".done")).exists():
-            make_baseline(made)
+        if not (done := project.root.with_suffix(".done")).exists():
+            make_baseline(project)
             done.touch()
-    return made
+    return project
 
 
-def make_baseline(made: Checkout) -> None:
+def make_baseline(project: Checkout) -> None:
     """Fill a checkout, run its reduced mini scale, and write the baseline."""
-    shutil.rmtree(made.root, ignore_errors=True)  # of a worker that failed
+    shutil.rmtree(project.root, ignore_errors=True)  # of a worker that failed
     source = checkout()
     package = Path(__file__).parents[2] / "harness"
-    shutil.copytree(package, made.root / "harness", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(source / "Snakefile", made.root)
-    paper = made.root / "papers" / FIRST_PAPER
-    shutil.copytree(source / "papers" / FIRST_PAPER, paper, ignore=shutil.ignore_patterns("baselines"))
+    shutil.copytree(package, project.root / "harness", ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("Snakefile", "params.yaml"):
+        shutil.copy(source / file, project.root)
+    paper = project.root / "papers" / PAPER
+    shutil.copytree(source / "papers" / PAPER, paper, ignore=shutil.ignore_patterns("baselines"))
     scale = paper / "scales" / "mini.yaml"
     scale.write_text(yaml.safe_dump(smaller(yaml.safe_load(scale.read_text()))))
     claims = yaml.safe_load((paper / "claims.yaml").read_text())
@@ -118,69 +127,69 @@ def make_baseline(made: Checkout) -> None:
         if claim["id"] not in CLAIMS:
             claim["scales"].pop("mini", None)
     (paper / "claims.yaml").write_text(yaml.safe_dump(claims, sort_keys=False))
-    status, said = made.check("--write-baseline")
-    assert status == 0, said
-    assert read_baseline("committed", paper, FIRST_PAPER, "mini")[0].supported == set(CLAIMS)
+    status, output = project.check("--write-baseline")
+    assert status == 0, output
+    assert read_baseline("committed", paper, PAPER, "mini")[0].supported == set(CLAIMS)
 
 
-def rewind_to_step_0(made: Checkout) -> None:
-    made.edit("workflow/train.py", '(f"{dense}{SNAPSHOTS}", f"k{run.k}/")', '(f"{dense}{SNAPSHOTS}", "k0/")')
+def rewind_to_step_0(project: Checkout) -> None:
+    project.edit("stages/train.py", '(f"{dense}{SNAPSHOTS}", f"k{run.k}/")', '(f"{dense}{SNAPSHOTS}", "k0/")')
 
 
-def prune_by_signed_value(made: Checkout) -> None:
-    made.edit("pruning/__init__.py", "weights[name].abs() for name in masks", "weights[name] for name in masks")
+def prune_by_signed_value(project: Checkout) -> None:
+    project.edit("lottery/criteria/magnitude.py", "weight.abs()", "weight")
 
 
-def refactor(made: Checkout) -> None:
+def refactor(project: Checkout) -> None:
     """Other names, another order of functions, another way to say the same."""
-    file = "pruning/__init__.py"
-    made.edit(file, "return round(total * density)", "kept = round(total * density)\n    return kept")
-    text = (made.root / "harness" / file).read_text()
+    file = "lottery/masks.py"
+    project.edit(file, "return round(total * density)", "kept = round(total * density)\n    return kept")
+    text = (project.root / "harness" / file).read_text()
     start, end = text.index("def shuffled("), text.index("def remaining(")
     moved = text[start:end].replace("rows", "pieces").replace("order", "positions")
-    (made.root / "harness" / file).write_text(f"{text[:start]}{text[end:].rstrip()}\n\n\n{moved.rstrip()}\n")
+    (project.root / "harness" / file).write_text(f"{text[:start]}{text[end:].rstrip()}\n\n\n{moved.rstrip()}\n")
 
 
 def checked(unchanged: Checkout, root: Path, change: Callable[[Checkout], None], claim: str):
     """A checkout with a change, and what the check of one claim says of it."""
-    made = unchanged.copy(root / "changed")
-    change(made)
-    return made, *made.check("--claims", claim, "--summary", "check.md", "--junit", "check.xml")
+    project = unchanged.copy(root / "changed")
+    change(project)
+    return project, *project.check("--claims", claim, "--summary", "check.md", "--junit", "check.xml")
 
 
 @pytest.mark.slow
 def test_rewinding_to_the_wrong_step_is_caught(unchanged, tmp_path):
-    made, status, said = checked(unchanged, tmp_path, rewind_to_step_0, "C17")
-    assert status == 1, said
-    assert "Regression: 1 claim." in said
-    assert "| failed | claim C17 " in made.summary
-    assert "changed since then: training." in made.summary
-    assert made.trained() == {"dense", "levels"}
-    assert "<failure" in (made.root / "check.xml").read_text()
+    project, status, output = checked(unchanged, tmp_path, rewind_to_step_0, "C17")
+    assert status == 1, output
+    assert "Regression: 1 claim." in output
+    assert "| failed | claim C17 " in project.summary
+    assert "changed since then: training." in project.summary
+    assert project.trained() == {"dense", "levels"}
+    assert "<failure" in (project.root / "check.xml").read_text()
 
 
 @pytest.mark.slow
 def test_pruning_by_signed_value_is_caught(unchanged, tmp_path):
-    made, status, said = checked(unchanged, tmp_path, prune_by_signed_value, "C1")
-    assert status == 1, said
-    assert "| failed | claim C1 " in made.summary
-    assert "changed since then: training." in made.summary
+    project, status, output = checked(unchanged, tmp_path, prune_by_signed_value, "C1")
+    assert status == 1, output
+    assert "| failed | claim C1 " in project.summary
+    assert "changed since then: training." in project.summary
 
 
 @pytest.mark.slow
 def test_a_refactoring_that_changes_no_result_passes(unchanged, tmp_path):
-    made, status, said = checked(unchanged, tmp_path, refactor, "C1")
-    assert status == 0, said
-    assert "No result that was run has changed, to the last bit." in said
-    assert "changed since then: training." in made.summary
-    assert made.trained() == {"dense", "levels", "branches"}  # nothing was taken from the unchanged code's results
-    before, now = (read_json(one.root / "results/mini/runs/lenet/r0/k0/L3-imp-o0.json") for one in (unchanged, made))
+    project, status, output = checked(unchanged, tmp_path, refactor, "C1")
+    assert status == 0, output
+    assert "No result changed: what was run is bit-identical to the baseline." in output
+    assert "changed since then: training." in project.summary
+    assert project.trained() == {"dense", "levels", "branches"}  # nothing was taken from the unchanged code's results
+    before, now = (
+        read_json(checkout_.root / f"{RUN}/runs/lenet/r0/k0/L3-imp-o0.json") for checkout_ in (unchanged, project)
+    )
     assert before["key"] != now["key"]
     assert before["parts"] == now["parts"]
 
     # what the check puts together from records has the bits of the tables that the run wrote
-    table, curves = (
-        pd.read_parquet(unchanged.root / "results/mini" / f"{name}.parquet") for name in ("table", "curves")
-    )
-    baseline, _ = read_baseline("committed", unchanged.root / "papers" / FIRST_PAPER, FIRST_PAPER, "mini")
+    table, curves = (pd.read_parquet(unchanged.root / RUN / f"{name}.parquet") for name in ("table", "curves"))
+    baseline, _ = read_baseline("committed", unchanged.root / "papers" / PAPER, PAPER, "mini")
     assert {name: rows(name, table, curves) for name in baseline.tables} == baseline.tables

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.claims import judge
-from harness.spec.claims import Claim
+from harness.claims import ClaimVerdict, judge
+from harness.paper.claims import Claim
 
 COLUMNS = [
     "row",
@@ -139,12 +139,20 @@ def accuracies(imp: list[float], dense: list[float], experiment: str = "lenet") 
 GOOD = accuracies([98.31, 98.12, 98.24], [98.03, 98.05, 98.11])
 
 
-def verdict(
+def judged(
     rows: pd.DataFrame, *parts: dict[str, Any], bands: dict[str, tuple[float, float]] | None = None, **more: Any
-) -> dict[str, Any]:
-    """The one claim's object; every result must survive JSON."""
+) -> ClaimVerdict:
+    """The one claim's verdict."""
     (result,) = judge([claim(*parts, **more)], "mini", rows, bands or {})
+    return result
+
+
+def verdict(rows: pd.DataFrame, *parts: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """The one claim's object as claims.json has it; every result must survive JSON."""
+    typed = judged(rows, *parts, **more)
+    result = typed.model_dump(mode="json")
     assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert ClaimVerdict.model_validate(result) == typed
     return result
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from math import exp, log
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from harness.claims import chance_flips, read_claims, write_claims
-from harness.errors import HarnessError
+from harness.claims import chance_flips
 from tests.claims.tables import (
     DENSE,
     DIFFERENCE,
@@ -25,6 +22,7 @@ from tests.claims.tables import (
     accuracies,
     curves,
     distances,
+    judged,
     network,
     pair,
     table,
@@ -300,48 +298,16 @@ def test_support_comes_from_data_alone() -> None:
 
 
 def test_chance_flips_counts_each_judged_claim_once() -> None:
-    onset = verdict(table(*curves(*[[9, 1, 1]] * 5)), ONSET, replicates=5)
-    two = verdict(GOOD, DIFFERENCE, DIFFERENCE | {"region": [None, 0]})
-    missing = verdict(table(), DIFFERENCE)
+    onset = judged(table(*curves(*[[9, 1, 1]] * 5)), ONSET, replicates=5)
+    two = judged(GOOD, DIFFERENCE, DIFFERENCE | {"region": [None, 0]})
+    missing = judged(table(), DIFFERENCE)
     assert chance_flips([]) == 0
     assert chance_flips([missing]) == 0
     assert chance_flips([two]) == pytest.approx(0.025)
     assert chance_flips([two, missing, onset]) == pytest.approx(0.025 + 1 / 32)
-    both = {"verdict": "supported", "parts": [*two["parts"], *onset["parts"], *missing["parts"]]}
+    parts = [*two.parts, *onset.parts, *missing.parts]
+    both = two.model_copy(update={"verdict": "supported", "parts": parts})
     assert chance_flips([both]) == pytest.approx(1 / 32)
-
-
-def test_claims_are_written_whole_and_read_back(tmp_path: Path) -> None:
-    path = tmp_path / "mini" / "claims.json"
-    found = [verdict(GOOD, DIFFERENCE)]
-    write_claims(path, found)
-    assert read_claims(path) == found
-    with pytest.raises(ValueError, match="JSON"):
-        write_claims(path, [{"estimate": float("nan")}])
-    assert read_claims(path) == found
-    assert [p.name for p in path.parent.iterdir()] == ["claims.json"]
-
-
-@pytest.mark.parametrize("text", ["", "{", '{"id": 1}', "[1]", '[{"id": "C1", "verdict": "maybe", "parts": []}]'])
-def test_a_damaged_claims_file_is_named(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "claims.json"
-    path.write_text(text)
-    with pytest.raises(HarnessError, match=re.escape(str(path))):
-        read_claims(path)
-    with pytest.raises(HarnessError, match="missing"):
-        read_claims(tmp_path / "none.json")
-
-
-def test_a_claim_that_stands_twice_is_refused(tmp_path: Path) -> None:
-    """One reader would count both, another take the last."""
-    path = tmp_path / "claims.json"
-    first = verdict(GOOD, DIFFERENCE)
-    for other in (first, {**first, "verdict": "contradicted"}):
-        write_claims(path, [first, {**first, "id": f"{first['id']}0"}, other])
-        with pytest.raises(HarnessError) as caught:
-            read_claims(path)
-        assert str(caught.value).startswith(f"{path}: claim {first['id']!r} stands there twice. Delete the file")
-        assert "\n" not in str(caught.value)
 
 
 def test_logarithmic_regions_keep_their_edges() -> None:

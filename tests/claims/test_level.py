@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from benchmarks.simulation import NOISES, SETTINGS, bootstrap_interval, wrong_support
 from harness.claims import judge
-from harness.claims.simulation import NOISES, SETTINGS, bootstrap_interval, wrong_support
-from harness.spec.claims import Claim
+from harness.paper.claims import Claim
 from tests.claims.tables import DENSE, DIFFERENCE, IMP, ONSET, RATIO, claim, network, pair, table
 
 TABLES = 4000
@@ -53,19 +53,19 @@ def drawn(kind: str, name: str, n: int, rng: np.random.Generator) -> tuple[pd.Da
         a, b = 2 * np.exp(0.1 * rng.standard_normal(n)), np.exp(0.1 * rng.standard_normal(n))
         pairs = [pair("random_prune", r, name, distance=v) for r, v in enumerate(a)]
         pairs += [pair("imp", r, name, distance=v) for r, v in enumerate(b)]
-        return table(*pairs), claim(RATIO | {"a": RATIO["a"] | here, "b": RATIO["b"] | here}, id=name)
+        return table(*pairs), claim(RATIO | {"a": RATIO["a"] | here, "b": RATIO["b"] | here}, id=name.upper())
     if kind == "onset":
         late = rng.random(n) < 0.5
         curves = {0: np.full(n, 20.0), 20: np.where(late, 20.0, 0.5), 100: np.full(n, 0.5)}
         pairs = [pair("dense", r, name, k=k, instability_test=v) for k, vs in curves.items() for r, v in enumerate(vs)]
-        return table(*pairs), claim(ONSET | {"a": ONSET["a"] | here}, id=name, replicates=n)
+        return table(*pairs), claim(ONSET | {"a": ONSET["a"] | here}, id=name.upper(), replicates=n)
     grid = (0, 20, 100) if kind == "any" else (0,)
     rows = [network("dense", r, name, test_accuracy=90 + v) for r, v in enumerate(shared + rng.standard_normal(n))]
     for k in grid:
         values = 89.5 + shared + rng.standard_normal(n)
         rows += [network("imp", r, name, k=k, test_accuracy=v) for r, v in enumerate(values)]
     parts = [DIFFERENCE | {"a": IMP | here | {"k": k}, "b": DENSE | here} for k in grid]
-    return table(*rows), claim(*parts, id=name, combine="any" if kind == "any" else "all")
+    return table(*rows), claim(*parts, id=name.upper(), combine="any" if kind == "any" else "all")
 
 
 def whole_judge(kind: str, n: int, tables: int) -> float:
@@ -73,8 +73,8 @@ def whole_judge(kind: str, n: int, tables: int) -> float:
     rng = np.random.default_rng(n)
     simulated = [drawn(kind, f"e{i}", n, rng) for i in range(tables)]
     found = judge([c for _, c in simulated], "mini", pd.concat([t for t, _ in simulated], ignore_index=True), {})
-    assert all(f["verdict"] != "not tested" and f["replicates"] == n for f in found)
-    return float(np.mean([f["verdict"] == "supported" for f in found]))
+    assert all(f.verdict != "not tested" and f.replicates == n for f in found)
+    return float(np.mean([f.verdict == "supported" for f in found]))
 
 
 WHOLE = [("difference", 3), ("ratio", 3), ("any", 3), ("onset", 5)]

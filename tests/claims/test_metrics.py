@@ -3,16 +3,17 @@
 from dvc.repo.metrics.show import _extract_metrics
 
 from harness.claims.metrics import metrics
+from tests.claims.tables import DIFFERENCE, GOOD, judged
 
+FIRST = judged(GOOD, DIFFERENCE)
 CLAIMS = [
-    {"id": "C1", "verdict": "supported", "estimate": 1.5},
-    {"id": "C2", "verdict": "supported", "estimate": -0.0},
-    {"id": "C3", "verdict": "not tested", "estimate": None},
+    FIRST.model_copy(update={"id": name, "verdict": verdict, "estimate": estimate})
+    for name, verdict, estimate in (("C1", "supported", 1.5), ("C2", "supported", -0.0), ("C3", "not tested", None))
 ]
 
 
 def test_dvc_reads_all_of_it():
-    found = metrics(iter(CLAIMS))
+    found = metrics(CLAIMS)
     assert _extract_metrics(found, "metrics.json") == found
     assert found["verdicts"] == {"supported": 2, "contradicted": 0, "inconclusive": 0, "not tested": 1}
     assert found["claims"] == {
@@ -20,4 +21,5 @@ def test_dvc_reads_all_of_it():
         "C2": {"verdict": "supported", "estimate": 0.0},
         "C3": {"verdict": "not tested"},
     }
-    assert _extract_metrics(CLAIMS, "claims.json") is None  # why the list itself does not serve
+    objects = [claim.model_dump(mode="json") for claim in CLAIMS]
+    assert _extract_metrics(objects, "claims.json") is None  # why the list itself does not serve

@@ -26,15 +26,15 @@ from tests.claims.tables import (
 
 def test_a_missing_scale_is_not_tested() -> None:
     found = judge([claim(DIFFERENCE, scale="paper", not_tested="needs a GPU")], "mini", GOOD, {})[0]
-    assert (found["verdict"], found["reason"], found["estimate"], found["interval"]) == (
+    assert (found.verdict, found.reason, found.estimate, found.interval) == (
         "not tested",
         "needs a GPU",
         None,
         None,
     )
-    assert found["parts"] == []
+    assert found.parts == []
     plain = judge([claim(DIFFERENCE, scale="paper")], "mini", GOOD, {})[0]
-    assert plain["reason"] == "nothing is predicted at the mini scale"
+    assert plain.reason == "nothing is predicted at the mini scale"
 
 
 def test_too_few_replicates_are_not_tested_and_the_dropped_are_named() -> None:
@@ -95,7 +95,7 @@ def test_an_experiment_outside_its_band_tests_nothing() -> None:
     only_imp = GOOD[GOOD["branch"] == "imp"]
     alone = {"statistic": "mean", "measure": "test_accuracy", "a": IMP, "region": [97, None]}
     assert "has no dense network" in verdict(only_imp, alone, bands={"lenet": (97, 99)})["reason"]
-    with pytest.raises(ValueError, match=re.escape("lenet: [99, 98] is no band")):
+    with pytest.raises(ValueError, match=re.escape("lenet: [99, 98] is not a band")):
         verdict(GOOD, DIFFERENCE, bands={"lenet": (99, 98)})
 
 
@@ -119,7 +119,7 @@ def test_a_table_with_text_for_numbers_names_the_column() -> None:
 
 
 def test_a_table_with_a_nameless_replicate_names_the_column() -> None:
-    with pytest.raises(ValueError, match="'replicate' has gaps"):
+    with pytest.raises(ValueError, match="'replicate' has missing values"):
         verdict(GOOD.assign(replicate=[0, 1, np.nan, 0, 1, 2]), DIFFERENCE)
 
 

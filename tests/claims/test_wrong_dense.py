@@ -2,12 +2,12 @@
 
 import pytest
 
-from harness.budget import judged, selected
+from harness.base.paths import checkout
 from harness.claims.judge import judge
-from harness.paths import checkout
-from harness.spec import load_spec
-from harness.spec.claims import expand_parts
-from tests.test_budget import fake_table
+from harness.paper import load_spec
+from harness.paper.claims import expand_parts
+from harness.plan.needs import judged, selected
+from tests.estimate.test_budget import fake_table
 
 EXPERIMENT = "resnet20-standard"
 # accuracy and stability at k = 0 and from which k on; of LMC, instability and its onset
@@ -31,7 +31,7 @@ def test_a_dense_accuracy_as_from_the_softmax_mistake_leaves_stability_untested(
     def verdicts(accuracy: float) -> dict[str, tuple[str, str]]:
         table.loc[dense, "test_accuracy"] = accuracy
         found = judge(small.claims, "paper", table, bands)
-        return {one["id"]: (one["verdict"], one["reason"]) for one in found if one["id"] in CLAIMS[paper]}
+        return {one.id: (one.verdict, one.reason) for one in found if one.id in CLAIMS[paper]}
 
     right, wrong = verdicts((low + high) / 2), verdicts(80.0)
     assert list(wrong) == CLAIMS[paper]
@@ -57,8 +57,8 @@ def test_no_claim_on_the_experiment_escapes_its_band(paper):
     table = fake_table(small)
     table.loc[table["branch"] == "dense", "test_accuracy"] = 80.0
     band = {EXPERIMENT: spec.scale.experiments[EXPERIMENT].calibration}
-    found = {one["id"]: one for one in judge(spec.claims, "paper", table, band)}
+    found = {one.id: one for one in judge(spec.claims, "paper", table, band)}
     assert len(reading - exempt) > 10
     for name in reading - exempt:
-        assert found[name]["verdict"] == "not tested"
-        assert "outside its calibration band" in found[name]["reason"], name
+        assert found[name].verdict == "not tested"
+        assert "outside its calibration band" in found[name].reason, name

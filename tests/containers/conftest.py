@@ -16,13 +16,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from harness.files import read_json
-from harness.paths import checkout
+from harness.base.files import read_json
+from harness.base.paths import checkout
 
 ROOT = checkout().resolve()
 HERE = Path(__file__).parent
 BASE = "localhost/python:3.11-slim-bookworm"
 SCALE = "smoke"
+RUN = f"stabilizing-lth/{SCALE}"  # below a results folder
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -87,13 +88,14 @@ def copy_checkout(folder: Path) -> Path:
     folder.mkdir(parents=True)
     for name in ("papers", "harness", "envs"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "Snakefile", folder)
+    for file in ("Snakefile", "params.yaml"):
+        shutil.copy(ROOT / file, folder)
     return folder
 
 
 def harness(folder: Path, *arguments: str, **environment: str) -> str:
     """`harness ...` in a checkout."""
-    command = [sys.executable, "-m", "harness.cli", *arguments]
+    command = [sys.executable, "-m", "harness.cli.app", *arguments]
     return call(*command, cwd=folder, **{"HARNESS_ROOT": str(folder), **environment})
 
 
@@ -126,4 +128,4 @@ def plain(tmp_path_factory) -> Finished:
         return Finished(Path(os.environ["LTH_PLAIN"]))
     folder = copy_checkout(tmp_path_factory.mktemp("plain") / "checkout")
     harness(folder, "reproduce", "--scale", SCALE, "--cores", "2")
-    return Finished(folder / "results" / SCALE)
+    return Finished(folder / "results" / RUN)

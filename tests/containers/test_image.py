@@ -4,9 +4,8 @@ import re
 
 import pytest
 
-from harness.files import read_json
-
-from .conftest import BASE, ROOT, SCALE, Finished, assert_same, attempt, call
+from harness.base.files import read_json
+from tests.containers.conftest import BASE, ROOT, RUN, SCALE, Finished, assert_same, attempt, call
 
 pytestmark = pytest.mark.containers
 
@@ -55,7 +54,7 @@ def sealed(image, tmp_path_factory) -> Finished:
     results = tmp_path_factory.mktemp("sealed")
     command = ("bash", ROOT / "envs" / "run.sh", image, results)
     call(*command, "reproduce", "--scale", SCALE, "--cores", "2", HARNESS_REQUIRE_IMAGE=image)
-    return Finished(results / SCALE)
+    return Finished(results / RUN)
 
 
 def test_a_sealed_run_gives_the_plain_runs_numbers(sealed, plain):
@@ -69,7 +68,7 @@ def test_each_stage_records_the_image(sealed, plain, image):
 
 def test_again_there_is_nothing_to_do(sealed, image):
     before = {path: path.stat().st_mtime_ns for path in sealed.base.rglob("*.safetensors")}
-    said = call("bash", ROOT / "envs" / "run.sh", image, sealed.base.parent, "reproduce", "--scale", SCALE)
+    said = call("bash", ROOT / "envs" / "run.sh", image, sealed.base.parents[1], "reproduce", "--scale", SCALE)
     assert "running again" not in said
     assert {path: path.stat().st_mtime_ns for path in sealed.base.rglob("*.safetensors")} == before
     assert "Nothing to be done" in (sealed.base / "logs" / "workflow.log").read_text()
@@ -79,10 +78,10 @@ def test_another_image_than_the_one_demanded_is_refused(image, tmp_path):
     wanted = "sha256:" + "0" * 64
     command = ("bash", ROOT / "envs" / "run.sh", image, tmp_path)
     result = attempt(*command, "reproduce", "--scale", SCALE, HARNESS_REQUIRE_IMAGE=wanted)
-    log = (tmp_path / SCALE / "logs" / "workflow.log").read_text()
+    log = (tmp_path / RUN / "logs" / "workflow.log").read_text()
     assert result.returncode == 1
     assert f"HARNESS_REQUIRE_IMAGE={wanted}: this run is in {image.partition('@')[2]}" in log
-    assert not (tmp_path / SCALE / "runs").exists()
+    assert not (tmp_path / RUN / "runs").exists()
 
 
 def test_the_card_names_the_images(sealed):

@@ -18,13 +18,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from harness.files import read_json
-
-from .conftest import HERE, SCALE, Finished, attempt, copy_checkout
+from harness.base.files import read_json
+from tests.containers.conftest import HERE, RUN, SCALE, Finished, attempt, copy_checkout
 
 pytestmark = pytest.mark.containers
 BUCKET = "lth"
-TARGET = f"results/{SCALE}/stages/lenet/c0/k0-stability.json"
+TARGET = f"results/{RUN}/stages/lenet/c0/k0-stability.json"
 
 
 def free_port() -> int:
@@ -100,7 +99,7 @@ def manifests(image, s3, cluster, tmp_path_factory) -> list[dict[str, Any]]:
 
 
 def test_pods_give_the_plain_runs_numbers(manifests, cluster, plain, image):
-    finished = Finished(cluster / "claims" / "results" / SCALE)
+    finished = Finished(cluster / "claims" / "results" / RUN)
     found, expected = finished.networks(), plain.networks()
     assert len(found) > 10
     assert found == {name: expected[name] for name in found}
@@ -113,9 +112,9 @@ def test_pods_give_the_plain_runs_numbers(manifests, cluster, plain, image):
 
 def test_what_rules_made_is_in_s3(manifests, cluster, s3):
     storage = boto3.client("s3", endpoint_url=s3, aws_access_key_id="testing", aws_secret_access_key="testing")
-    base = cluster / "claims" / "results" / SCALE
+    base = cluster / "claims" / "results" / RUN
     for name in ("prepare/digits.json", "stages/lenet/c0/dense.json", "stages/lenet/c0/k0-stability.parquet"):
-        stored = storage.get_object(Bucket=BUCKET, Key=f"run/results/{SCALE}/{name}")["Body"].read()
+        stored = storage.get_object(Bucket=BUCKET, Key=f"run/results/{RUN}/{name}")["Body"].read()
         assert stored == (base / name).read_bytes()
 
 
@@ -138,7 +137,7 @@ def test_pods_ask_for_what_the_resources_say(manifests, image, cluster):
     others = [one for one in containers.values() if one not in asked]
     assert all("nvidia.com/gpu" not in one[0]["resources"]["requests"] for one in others)
     # short jobs of one rewind iteration went as one pod
-    stages = len(list((cluster / "claims" / "results" / SCALE / "stages").rglob("*.json")))
+    stages = len(list((cluster / "claims" / "results" / RUN / "stages").rglob("*.json")))
     assert len(manifests) < stages
 
 

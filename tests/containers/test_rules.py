@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from .conftest import HERE, SCALE, Finished, assert_same, attempt, copy_checkout, harness
+from tests.containers.conftest import HERE, RUN, SCALE, Finished, assert_same, attempt, copy_checkout, harness
 
 pytestmark = pytest.mark.containers
 
@@ -18,7 +18,7 @@ def contained(image, tmp_path_factory) -> tuple[Finished, list[dict]]:
     folder, log = copy_checkout(place / "checkout"), place / "calls"
     variables = stand_in(log) | {"HARNESS_PROFILE": "container", "HARNESS_CONTAINER": f"docker://{image}"}
     harness(folder, "reproduce", "--scale", SCALE, "--cores", "2", **variables)
-    return Finished(folder / "results" / SCALE), [json.loads(line) for line in log.read_text().splitlines()]
+    return Finished(folder / "results" / RUN), [json.loads(line) for line in log.read_text().splitlines()]
 
 
 def stand_in(log) -> dict[str, str]:
@@ -51,8 +51,8 @@ def test_without_being_asked_there_are_no_containers(contained, image):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["image=docker://localhost/lth-harness:cpu"], "names no digest"),
-        ([], "containers are asked for, but no image"),
+        (["image=docker://localhost/lth-harness:cpu"], "has no digest"),
+        ([], "containers are requested without an image"),
     ],
 )
 def test_an_image_must_be_named_by_its_digest(contained, settings, message, tmp_path):

@@ -14,11 +14,10 @@ import psutil
 import pytest
 import yaml
 
-from harness.errors import HarnessError
-from harness.files import read_json
-from harness.workflow.progress import heartbeat_path
-
-from .conftest import HERE, SCALE, Finished, assert_same, call, copy_checkout
+from harness.base.errors import HarnessError
+from harness.base.files import read_json
+from harness.results.heartbeats import heartbeat_path
+from tests.containers.conftest import HERE, RUN, SCALE, Finished, assert_same, call, copy_checkout
 
 pytestmark = pytest.mark.containers
 SITE = {
@@ -54,7 +53,7 @@ def wait_for(condition, seconds: float):
 
 def training(folder: Path, besides: set[str]) -> tuple[psutil.Process, str, str] | None:
     """A stage's process in the midst of training, stopped there, its SLURM job and the stage's name; or None."""
-    results = folder / "results" / SCALE
+    results = folder / "results" / RUN
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, HarnessError):
             words = process.cmdline()
@@ -97,7 +96,7 @@ def test_cancelled_and_timed_out_jobs_go_on_to_the_same_results(cluster, plain, 
     variables = {"HARNESS_ROOT": str(folder), "SNAKEMAKE_PROFILE": str(site), "HARNESS_PROFILE": "slurm"}
     variables |= {"OMP_NUM_THREADS": "1", "HARNESS_KEEP_STATE_SECONDS": "0"}
     variables |= {"HARNESS_DEVICE": "cpu"}  # the GPUs are pretended
-    command = [sys.executable, "-m", "harness.cli", "reproduce", "--scale", SCALE]
+    command = [sys.executable, "-m", "harness.cli.app", "reproduce", "--scale", SCALE]
     with (tmp_path / "said").open("w") as said:
         run = subprocess.Popen(command, cwd=folder, env={**os.environ, **variables}, stdout=said, stderr=said)
         try:
@@ -112,9 +111,9 @@ def test_cancelled_and_timed_out_jobs_go_on_to_the_same_results(cluster, plain, 
             status = run.wait(1800)
         finally:
             run.kill()
-    log = (folder / "results" / SCALE / "logs" / "workflow.log").read_text()
+    log = (folder / "results" / RUN / "logs" / "workflow.log").read_text()
     assert status == 0, (tmp_path / "said").read_text()[-3000:] + log[-6000:]
-    finished = Finished(folder / "results" / SCALE)
+    finished = Finished(folder / "results" / RUN)
     assert_same(finished, plain)
     assert not list((finished.base / "state").glob("*"))  # what was kept of the two has been used up
     for stage in {one, other}:  # the second attempt found steps that the first had trained

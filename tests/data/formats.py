@@ -12,10 +12,10 @@ from PIL import Image
 from scipy.io import savemat
 
 from harness.data.archives import Archive, Published, file_md5
-from harness.data.cifar10 import CIFAR10, TEST, TRAINING
 from harness.data.ilsvrc import META, TRUTH, PublishedImages
-from harness.data.imagenet import IMAGENET
-from harness.data.mnist import MNIST
+from harness.data.sets.cifar10 import CIFAR10, TEST, TRAINING
+from harness.data.sets.imagenet import IMAGENET
+from harness.data.sets.mnist import MNIST
 
 SIZES = {"train": 48, "validation": 12, "test": 10}
 WNIDS = ("n01440764", "n01443537", "n02119789")

@@ -8,9 +8,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from harness import data
-from harness.data import archives, mnist
+from harness.base.errors import HarnessError
+from harness.data import archives
 from harness.data.archives import data_folder, fetch
-from harness.errors import HarnessError
+from harness.data.sets import mnist
+from harness.data.source import published as published_source
 from tests.data.formats import write_mnist
 
 
@@ -82,7 +84,7 @@ def at(published, *addresses):
 def test_a_download_that_breaks_off_is_tried_again(folder, small, serve, tmp_path, use, capfd):
     published, files = small
     server = serve(files, 3)  # a try asks twice and reads the second answer: the first try of each file fails
-    use("mnist", data.published(at(published, server.address), mnist.arrays))
+    use("mnist", published_source(at(published, server.address), mnist.arrays))
     data.prepare("mnist", tmp_path / "mnist.json")
     assert len(data.load(tmp_path / "mnist.json").y["train"]) == 48
     shown = capfd.readouterr().err

@@ -14,10 +14,11 @@ from torchvision.datasets.imagenet import ARCHIVE_META
 from torchvision.transforms import functional
 
 from harness import data
-from harness.data import feed, ilsvrc, imagenet
+from harness.base.errors import HarnessError
+from harness.data import feed, ilsvrc
 from harness.data.feed import Feed, draw_boxes
 from harness.data.images import pixel_buffer, wait
-from harness.errors import HarnessError
+from harness.data.sets import imagenet
 from tests.data.formats import IMAGES, WNIDS, imagenet_images, tar, with_files, write_imagenet
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -30,7 +31,7 @@ def _small_files(monkeypatch):
 
 
 def prepared(tmp_path, use, published):
-    use("imagenet", data.images(published))
+    use("imagenet", imagenet.images(published))
     record = tmp_path / "imagenet.json"
     data.prepare("imagenet", record)
     return record

@@ -13,10 +13,11 @@ import torch
 from torchvision import datasets
 
 from harness import data
-from harness.data import cifar10, mnist
+from harness.base.errors import HarnessError
+from harness.base.seeds import numpy_generator
 from harness.data.archives import open_tar, pick
-from harness.errors import HarnessError
-from harness.seeds import numpy_generator
+from harness.data.sets import cifar10, mnist
+from harness.data.source import published as published_source
 from tests.data.formats import cifar_batch, cifar_members, idx, tar, with_files, write_cifar10, write_mnist
 
 
@@ -39,7 +40,7 @@ def test_the_papers_splits(name, sizes):
 
 def stored(name, published, tmp_path, use):
     """Through the real path: prepare, then load."""
-    use(name, data.published(published, {"mnist": mnist.arrays, "cifar10": cifar10.arrays}[name]))
+    use(name, published_source(published, {"mnist": mnist.arrays, "cifar10": cifar10.arrays}[name]))
     record = tmp_path / "results" / f"{name}.json"
     data.prepare(name, record)
     return record, data.load(record)

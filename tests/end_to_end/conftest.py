@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.files import read_json
-from harness.paths import checkout
+from harness.base.files import read_json
+from harness.base.paths import checkout
 
 TINY = {
     "description": "one experiment, in seconds",
@@ -43,11 +43,11 @@ class Checkout:
 
     @property
     def results(self) -> Path:
-        return self.root / "results" / "tiny"
+        return self.root / "results" / "stabilizing-lth" / "tiny"
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Start `harness ...` here."""
-        command = [sys.executable, "-m", "harness.cli", *arguments]
+        command = [sys.executable, "-m", "harness.cli.app", *arguments]
         variables = {**os.environ, "HARNESS_ROOT": str(self.root), **environment}
         pipe = subprocess.PIPE
         return subprocess.Popen(
@@ -80,7 +80,8 @@ def make_checkout(root: Path) -> Checkout:
     source = checkout()
     root.mkdir(parents=True, exist_ok=True)
     shutil.copytree(source / "papers", root / "papers")
-    shutil.copy(source / "Snakefile", root / "Snakefile")
+    for file in ("Snakefile", "params.yaml"):
+        shutil.copy(source / file, root / file)
     (root / "harness").symlink_to(Path(__file__).parents[2] / "harness")
     scale = root / "papers" / "stabilizing-lth" / "scales" / "tiny.yaml"
     scale.write_text(yaml.safe_dump(TINY))

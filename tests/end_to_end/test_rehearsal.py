@@ -4,13 +4,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from harness.files import read_json
-from harness.paths import checkout, results_folder
-from harness.spec import load_spec
-
-from .conftest import make_checkout
-from .rehearsal.scale import tiny
-from .rehearsal.sets import write_sets
+from harness.base.files import read_json
+from harness.base.paths import checkout, results_folder
+from harness.paper import load_spec
+from tests.end_to_end.conftest import make_checkout
+from tests.end_to_end.rehearsal.scale import tiny
+from tests.end_to_end.rehearsal.sets import write_sets
 
 
 @pytest.mark.slow

@@ -11,9 +11,8 @@ import psutil
 import pytest
 import yaml
 
-from harness.files import read_json
-
-from .conftest import Checkout, make_checkout
+from harness.base.files import read_json
+from tests.end_to_end.conftest import Checkout, make_checkout
 
 
 def test_a_run_leaves_what_the_readme_promises(finished_checkout):
@@ -131,7 +130,7 @@ def test_a_second_run_is_refused_and_ctrl_c_loses_nothing(tmp_path):
     os.kill(first.pid, signal.SIGINT)
     _, err = first.communicate(timeout=60)
     assert first.returncode == 1
-    assert err.strip() == "error: stopped; nothing finished is lost: run the same command again to go on"
+    assert err.strip() == "error: stopped; finished work is kept: run the same command again to resume"
     wait_for(lambda: not jobs_of(made), 15)
     assert (made.results / "stages" / "lenet" / "c0" / "dense.json").exists()
 
@@ -166,7 +165,7 @@ def test_bad_input_is_one_line(tmp_path):
         (("reproduce", "--scale", "minni"), "no such scale; choose one of mini, paper, smoke, tiny"),
         (("claims", "--scale", "tiny"), "missing. Run `harness reproduce` first."),
         (("report", "--scale", "tiny"), "missing. Run `harness reproduce` first."),
-        (("stage", "nope", "--scale", "tiny"), "stage 'nope': not in scale tiny"),
+        (("stage", "nope", "--scale", "tiny"), "stage 'nope': no stage has such a name"),
     ):
         status, _, err = made.run(*arguments)
         assert status == 1

@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 import yaml
 
-from harness.files import file_sha256
-from harness.paths import checkout
+from harness.base.files import file_sha256
+from harness.base.paths import checkout
+from harness.workflow.reproduce import LOCK
+from tests.end_to_end.conftest import Checkout
 from tests.share.s3_server import Server, start
 
-from .conftest import Checkout
-
-RUN = {"paper": "stabilizing-lth", "scale": "tiny", "folder": "results/tiny"}
+RUN = {"paper": "stabilizing-lth", "scale": "tiny", "folder": "results/stabilizing-lth/tiny"}
 VERSIONED = ("dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore", "Snakefile")
 
 
@@ -52,7 +52,7 @@ class Shared:
         return done.stdout + done.stderr
 
     def harness(self, *arguments: str) -> str:
-        return self.run(sys.executable, "-m", "harness.cli", *arguments)
+        return self.run(sys.executable, "-m", "harness.cli.app", *arguments)
 
     def dvc(self, *arguments: str) -> str:
         return self.run(sys.executable, "-m", "dvc", *arguments)
@@ -66,11 +66,11 @@ class Shared:
 
     def shared_files(self) -> dict[str, str]:
         """Checksums of what is shared of the run."""
-        kept = ("runs", "data", "state", "progress", "logs")
+        kept = ("runs", "data", "state", "progress", "logs", "clock.json", LOCK)
         return {
             path.relative_to(self.results).as_posix(): file_sha256(path)
             for path in sorted(self.results.rglob("*"))
-            if path.is_file() and path.relative_to(self.results).parts[0] not in kept and path.name != "clock.json"
+            if path.is_file() and path.relative_to(self.results).parts[0] not in kept
         }
 
     def assert_nothing_to_do(self) -> None:
@@ -108,7 +108,7 @@ def ours(finished_checkout, s3, tmp_path_factory) -> Shared:
     code(root)
     scale = "papers/stabilizing-lth/scales/tiny.yaml"
     shutil.copy(finished_checkout.root / scale, root / scale)
-    shutil.copytree(finished_checkout.results, root / "results" / "tiny")
+    shutil.copytree(finished_checkout.results, root / RUN["folder"])
     made = Shared(root, s3)
     made.git("init", "--quiet")
     made.dvc("remote", "add", "--default", "store", f"s3://{s3.bucket}/dvc")
@@ -131,7 +131,7 @@ def theirs(ours, s3, tmp_path_factory) -> Shared:
     made = clone(ours, s3, tmp_path_factory.mktemp("theirs") / "checkout")
     out = made.harness("pull")
     assert "stages fit this code and these settings" in out
-    assert "makes the others again" not in out
+    assert "runs the others again" not in out
     return made
 
 

@@ -5,9 +5,8 @@ import shutil
 import pytest
 import yaml
 
-from harness.files import read_json
-
-from .conftest import TINY, make_checkout
+from harness.base.files import read_json
+from tests.end_to_end.conftest import TINY, make_checkout
 
 CELL = {"experiment": "lenet", "k": 40, "density": 0.64}
 PART = {"name": "level 1", "statistic": "mean", "measure": "test_accuracy", "region": [1, None]}
@@ -77,5 +76,5 @@ def test_a_claim_then_the_whole_then_another_scale(made):
     )
     status, out, err = made.run("reproduce", "--scale", "again", "--cores", "2")
     assert status == 0, out + err
-    stages = read_json(made.root / "results" / "again" / "provenance.json")["stages"]
+    stages = read_json(made.root / "results" / "stabilizing-lth" / "again" / "provenance.json")["stages"]
     assert sum(stage["steps"] for stage in stages) == 0

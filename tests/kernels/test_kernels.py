@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from harness import kernels
-from harness.errors import HarnessError
+from harness.base.errors import HarnessError
 from harness.kernels import dense
 from harness.kernels.maps import (
     Shape,
@@ -27,7 +27,7 @@ from harness.kernels.maps import (
 from harness.kernels.program import Program
 from harness.networks import build, fused, initialise, prunable_names
 from harness.networks.layers import BatchNorm, Linear
-from harness.spec.models import Recipe
+from harness.paper.models import Recipe
 from harness.training.loop import take_step
 from harness.training.updates import Updater
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torchvision import models
 
-from harness.analysis.interpolation import reestimate_batch_norm
-from harness.errors import HarnessError
+from harness.base.errors import HarnessError
+from harness.lottery.interpolation import reestimate_batch_norm
 from harness.networks import build, check, initialise, parameter_count, prunable_names
 from harness.networks.layers import BatchNorm
 

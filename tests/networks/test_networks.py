@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from harness.errors import HarnessError
+from harness.base.errors import HarnessError
 from harness.networks import build, initialise, parameter_count, prunable_names
 from harness.networks.layers import Conv
 

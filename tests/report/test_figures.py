@@ -11,6 +11,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from harness.base import words
 from harness.report import (
     estimates,
     evidence,
@@ -324,7 +325,7 @@ def test_accuracy_of_every_network_stands_against_its_dense_one(data: figures.Da
     for y, name in enumerate(synthetic.SETTINGS):
         cell = {"row": "network", "experiment": name, "k": 0}
         (dense,) = means(data, "level", "test_accuracy", **cell, level=0)
-        assert f"dense {formats.number(dense, False)}%" in labels[y]
+        assert f"dense {words.number(dense, False)}%" in labels[y]
         for branch, level in (("dense", 0), ("imp", 5 if name == "lenet" else 4)):
             (wanted,) = means(data, "level", "test_accuracy", **cell, branch=branch, level=level)
             drawn = [item for item in figure.axes[0].lines if item.get_label() == branch]
@@ -420,13 +421,13 @@ def test_replicates_are_clusters() -> None:
 
 
 def test_forest_shows_an_onset_never_reached() -> None:
-    claim = next(c for c in synthetic.claims(synthetic.make()[0]) if c["id"] == "C16")
+    claim = next(c for c in synthetic.claims(synthetic.make()[0]) if c.id == "C16")
     figure = evidence.forest(claim)
     assert figure is not None
     assert [item.get_marker() for item in figure.axes[0].lines].count(">") == 2  # one replicate, and the interval's end
-    never = {**claim["parts"][0], "estimate": None, "interval": [600, None]}
-    assert evidence.forest({"parts": [never]}) is not None
-    assert formats.estimate(never) == "never [600, ∞]"
+    never = claim.parts[0].model_copy(update={"estimate": None, "interval": (600.0, None)})
+    assert evidence.forest(claim.model_copy(update={"parts": [never]})) is not None
+    assert formats.estimate(never.estimate, never.interval, formats.unit_of(never)) == "never [600, ∞]"
 
 
 @pytest.mark.parametrize(
@@ -443,7 +444,7 @@ def test_forest_shows_an_onset_never_reached() -> None:
     ],
 )
 def test_numbers(value: Any, text: str) -> None:
-    assert formats.number(value) == text
+    assert words.number(value) == text
 
 
 @pytest.mark.parametrize(
@@ -456,7 +457,7 @@ def test_regions(pair: Any, text: str) -> None:
 
 def test_terminal_table() -> None:
     claims = synthetic.claims(synthetic.make()[0])
-    claims[0]["title"] = "[red]not markup[/red]"
+    claims[0] = synthetic.changed(claims[0], title="[red]not markup[/red]")
     console = Console(width=160)
     with console.capture() as capture:
         console.print(verdict_table(claims))
@@ -464,5 +465,5 @@ def test_terminal_table() -> None:
     assert "[red]not markup[/red]" in text
     assert "✗ contradicted" in text
     assert one_line(claims) == "5 supported, 1 contradicted, 3 inconclusive, 24 not tested"
-    assert one_line([{"verdict": "passed"}]) == "0 supported, 0 contradicted, 0 inconclusive, 1 not tested"
+    assert one_line([claims[-1]]) == "0 supported, 0 contradicted, 0 inconclusive, 1 not tested"
     assert one_line([]) == "0 supported, 0 contradicted, 0 inconclusive, 0 not tested"

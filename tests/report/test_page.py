@@ -10,10 +10,12 @@ from typing import Any, get_args
 import pandas as pd
 import pytest
 
-from harness.errors import HarnessError
-from harness.report import build_report, formats, ran
+from harness.base import words
+from harness.base.errors import HarnessError
+from harness.claims import ClaimVerdict
+from harness.paper.models import PageFigure
+from harness.report import build_report, formats, run_details
 from harness.report.page import FIGURES
-from harness.spec.models import PageFigure
 from tests.report import synthetic
 
 EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)> $\\frac{1}{0}$ | `a` **b** \x00\x1b[31m'
@@ -62,12 +64,12 @@ class Tags(HTMLParser):
 def test_every_claim_stands_with_its_verdict(built: tuple[str, str, Path]) -> None:
     page, markdown, _ = built
     for claim in synthetic.claims(synthetic.make()[0]):
-        article = re.search(rf"<h3><span>{claim['id']}</span>.*?</article>", page, re.S)
+        article = re.search(rf"<h3><span>{claim.id}</span>.*?</article>", page, re.S)
         assert article
-        assert claim["verdict"] in article[0].split("</header>")[0]
-        assert claim["title"].replace("'", "&#39;") in article[0]
-        row = next(line for line in markdown.splitlines() if line.startswith(f"| {claim['id']} |"))
-        assert f"{formats.SYMBOLS[claim['verdict']]} {claim['verdict']} |" in row
+        assert claim.verdict in article[0].split("</header>")[0]
+        assert claim.title.replace("'", "&#39;") in article[0]
+        row = next(line for line in markdown.splitlines() if line.startswith(f"| [{claim.id}](#{claim.id}) |"))
+        assert f"{formats.SYMBOLS[claim.verdict]} {claim.verdict} |" in row
     assert "5 supported, 1 contradicted, 3 inconclusive, 24 not tested" in markdown
     assert "Of 33 claims, 9 could be judged at the mini scale" in page
 
@@ -93,6 +95,23 @@ def test_ids_are_unique_and_links_lead_somewhere(built: tuple[str, str, Path]) -
     targets |= {name for value in tags.values("aria-labelledby") for name in value.split()}
     targets |= {m for value in tags.values("style", "clip-path") for m in re.findall(r"url\(#([^)]+)\)", value)}
     assert targets <= set(ids)
+
+
+def test_a_claims_anchor_is_its_id(tmp_path: Path) -> None:
+    table, curves = synthetic.make(replicates=2)
+    first, *others = synthetic.claims(table)
+    claims = [*others[5:0:-1], synthetic.changed(first, id="C14b-x")]
+    page, markdown = build(tmp_path, claims=claims, table=table, curves=curves)
+    names = {claim.id for claim in claims}
+    tags = Tags(page)
+    assert {a["id"] for tag, a in tags.tags if tag == "article"} == names
+    assert names <= {href[1:] for href in tags.values("href") if href.startswith("#")}
+    assert not {name for name in tags.values("id") if name[0].isupper()} - names
+    assert set(re.findall(r'^### <a id="([^"]+)"></a>\1 ', markdown, re.M)) == names
+    assert set(re.findall(r"^\| \[([^]]+)\]\(#\1\) \|", markdown, re.M)) == names
+    lost = {claim.id for claim in claims if not claim.judged}
+    assert lost
+    assert set(re.findall(r"^- \[([^]]+)\]\(#\1\) ", markdown, re.M)) == lost
 
 
 def test_figures_are_named_for_screen_readers(built: tuple[str, str, Path]) -> None:
@@ -124,12 +143,14 @@ def test_two_builds_are_equal(built: tuple[str, str, Path], tmp_path: Path) -> N
 
 def test_text_from_results_is_escaped(tmp_path: Path) -> None:
     table, curves = synthetic.make(replicates=2)
-    claims = synthetic.claims(table)[:1]
-    for key in ("id", "title", "statement", "reason", "note", "prediction"):
-        claims[0][key] = EVIL
-    claims[0]["runs"] = [EVIL]
-    claims[0]["parts"][0] |= {"name": EVIL, "reason": EVIL}
-    claims[0]["published"][0] |= {"quantity": EVIL, "unit": EVIL}
+    hostile = synthetic.claims(table)[0].model_dump(mode="json")
+    for key in ("title", "statement", "reason", "note", "prediction"):
+        hostile[key] = EVIL
+    hostile["runs"] = [EVIL]
+    hostile["source"] |= {"where": EVIL}
+    hostile["parts"][0] |= {"name": EVIL, "reason": EVIL, "measure": EVIL}
+    hostile["published"][0] |= {"quantity": EVIL, "unit": EVIL}
+    claims = [ClaimVerdict.model_validate(hostile)]
     scale = synthetic.scale()
     scale["experiments"]["lenet"] |= {"title": EVIL, "data": EVIL, "recipe": {EVIL: EVIL}}
     table.loc[table.index[0], ["status", "run"]] = ["diverged", EVIL]
@@ -168,10 +189,9 @@ def test_an_empty_run(tmp_path: Path) -> None:
 
 def test_a_scale_that_judges_nothing(tmp_path: Path) -> None:
     table, curves = synthetic.make(replicates=1)
-    claims: list[dict[str, Any]] = [
-        {"id": f"C{i}", "title": f"claim {i}", "verdict": "not tested", "estimate": None, "interval": None, "parts": []}
-        for i in (10, 2, 1)
-    ]
+    empty = {"verdict": "not tested", "estimate": None, "interval": None, "parts": []}
+    first = synthetic.claims(synthetic.make()[0])[0]
+    claims = [synthetic.changed(first, id=f"C{i}", title=f"claim {i}", **empty) for i in (10, 2, 1)]
     for name in table.columns:
         if str(name).startswith(("instability", "distance", "angle")):
             table[name] = float("nan")
@@ -207,7 +227,7 @@ def test_stale_figures_go(tmp_path: Path) -> None:
 
 def test_stages_are_summed_by_kind(built: tuple[str, str, Path]) -> None:
     records = synthetic.provenance()["stages"]
-    rows = ran.stages({"stages": records})
+    rows = run_details.stage_totals({"stages": records})
     assert len(rows) == 1 + 5 * len(synthetic.SETTINGS)
     assert [row["stage"] for row in rows[:6]] == ["prepare", "dense", "orders", "levels", "branches", "stability"]
     lenet = next(row for row in rows if (row["stage"], row["experiment"]) == ("levels", "lenet"))
@@ -235,7 +255,7 @@ def test_stages_without_the_networks_time(tmp_path: Path) -> None:
 
 def test_times_say_what_they_are(built: tuple[str, str, Path]) -> None:
     for label, value in (
-        ("Wall clock of all passes of harness reproduce, stops excluded", "45 min 10 s"),
+        ("Wall clock of all passes of harness reproduce, stops excluded", "45 min"),
         ("Share of the stages&#39; core time spent in training", "93%"),
         ("Core time in which the networks were trained", "1 h 17 min"),
     ):
@@ -245,7 +265,7 @@ def test_times_say_what_they_are(built: tuple[str, str, Path]) -> None:
 
 def test_what_chance_alone_would_support(built: tuple[str, str, Path]) -> None:
     # eight claims on t intervals, one on the onset of five replicates
-    told = f"about {formats.number(8 * 0.025 + 1 / 32)} of 9 judged verdicts"
+    told = f"about {words.number(8 * 0.025 + 1 / 32)} of 9 judged verdicts"
     for text in built[:2]:
         assert told in text
         assert "every truth sat exactly at its region's edge (2.5% each under normal noise; more with skew)" in text

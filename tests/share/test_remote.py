@@ -1,9 +1,7 @@
 """What a remote answers, and what comes from it: every failure one line, nothing believed that is not checked."""
 
-import errno
 import hashlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.errors import HarnessError
-from harness.files import read_json, write_json
-from harness.share import cached, remote
-from harness.share.remote import Tracked, tracked
-from harness.workflow.context import Folders
-from harness.workflow.reuse import PULLED
+from harness.base.errors import HarnessError
+from harness.base.files import read_json, write_json
+from harness.paper.params import Default, default_run
+from harness.results.folders import Folders
+from harness.results.store import PULLED
+from harness.share import remote
 
 CARD = {
     "card": 1,
@@ -45,25 +43,27 @@ FOLDERS = Folders(Path("results/tiny"))
 
 def test_params_name_the_run(tmp_path):
     path = tmp_path / "params.yaml"
-    run = {"paper": "stabilizing-lth", "scale": "mini", "folder": "results/mini"}
+    run = {"paper": "stabilizing-lth", "scale": "mini", "folder": "results/stabilizing-lth/mini"}
     path.write_text(yaml.safe_dump({"run": run}))
-    assert tracked(tmp_path) == Tracked(**run)
+    assert default_run(tmp_path) == Default(**run)
     for change, message in (
-        ({"folder": "../elsewhere"}, r"run.folder: '../elsewhere': give results/mini"),
+        ({"folder": "../elsewhere"}, r"run.folder: '../elsewhere': set it to results/stabilizing-lth/mini"),
         ({"scale": 3}, "params.yaml: run: .*scale"),
         ({"cores": "2"}, "params.yaml: run: .*cores"),
     ):
         path.write_text(yaml.safe_dump({"run": run | change}))
         with pytest.raises(HarnessError, match=message):
-            tracked(tmp_path)
+            default_run(tmp_path)
 
 
 class Fetched:
-    """A checkout whose cache holds what DVC would have fetched, and a dvc.lock that names it."""
+    """A DVC repository whose cache holds what DVC would have fetched, and a dvc.lock that names it."""
 
     def __init__(self, root: Path):
-        self.root, self.cache = root, root / "cache"
+        self.root, self.cache = root, root / "cache" / "files" / "md5"
         self.outs: list[dict[str, str]] = []
+        (root / ".dvc").mkdir()
+        (root / ".dvc" / "config").write_text("[core]\n    no_scm = true\n[cache]\n    dir = ../cache\n")
 
     def keep(self, content: bytes, suffix: str = "") -> str:
         md5 = hashlib.md5(content, usedforsecurity=False).hexdigest() + suffix
@@ -74,41 +74,46 @@ class Fetched:
 
     def file(self, name: str, content: bytes) -> str:
         md5 = self.keep(content)
-        self.outs.append({"path": f"results/tiny/{name}", "md5": md5})
+        self.out(f"results/tiny/{name}", md5)
         return md5
+
+    def out(self, path: str, md5: str) -> None:
+        self.outs.append({"path": path, "hash": "md5", "md5": md5})
 
     def folder(self, name: str, files: dict[str, bytes]) -> None:
         listed = [{"md5": self.keep(content), "relpath": path} for path, content in files.items()]
-        self.outs.append({"path": f"results/tiny/{name}", "md5": self.keep(json.dumps(listed).encode(), ".dir")})
+        self.out(f"results/tiny/{name}", self.keep(json.dumps(listed).encode(), ".dir"))
 
     def lock(self) -> None:
-        stages = {name: {"outs": self.outs if name == "report" else []} for name in remote.STAGES}
+        outs = {name: self.outs if name == "report" else [] for name in remote.STAGES}
+        stages = {name: {"cmd": "true", "outs": [out["path"] for out in outs[name]]} for name in outs}
+        (self.root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+        stages = {name: {"cmd": "true", "outs": outs[name]} for name in outs}
         (self.root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
 
 
 @pytest.fixture
 def fetched(tmp_path, monkeypatch) -> Fetched:
     """A checkout into which DVC fetches what a test put there; what it would put into place is noted."""
-    made = Fetched(tmp_path)
-    made.file("card.json", json.dumps(CARD).encode())
-    made.placed = []
+    fetched = Fetched(tmp_path)
+    fetched.file("card.json", json.dumps(CARD).encode())
+    fetched.placed = []
 
     def fake(root, verb, *arguments, **_):
         if verb == "checkout":
-            made.placed.append(arguments)
+            fetched.placed.append(arguments)
         return ""
 
     monkeypatch.setattr(remote, "dvc", fake)
-    monkeypatch.setattr(remote, "_cache", lambda root: made.cache)
-    return made
+    return fetched
 
 
-def refusal(made: Fetched) -> str:
-    made.lock()
+def refusal(tiny_run: Fetched) -> str:
+    tiny_run.lock()
     with pytest.raises(HarnessError) as caught:
-        remote.pull(made.root, FOLDERS)
-    assert not made.placed
-    assert not list((made.root / "results").glob("*"))
+        remote.pull(tiny_run.root, FOLDERS)
+    assert not tiny_run.placed
+    assert not list((tiny_run.root / "results").glob("*"))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -140,29 +145,9 @@ def test_a_name_that_climbs_out_is_refused_before_anything_is_written(fetched, n
 def test_lists_whose_names_cant_all_be_files_are_refused(fetched, names, words):
     md5s = [fetched.keep(str(place).encode()) for place in range(len(names))]
     listed = [{"md5": md5, "relpath": name} for md5, name in zip(md5s, names, strict=True)]
-    fetched.outs.append({"path": "results/tiny/report", "md5": fetched.keep(json.dumps(listed).encode(), ".dir")})
+    fetched.out("results/tiny/report", fetched.keep(json.dumps(listed).encode(), ".dir"))
     assert words in refusal(fetched)
     assert [(fetched.cache / md5[:2] / md5[2:]).read_text() for md5 in md5s] == [str(n) for n in range(len(names))]
-
-
-def test_a_file_in_the_place_of_another_is_never_written_through(tmp_path, monkeypatch):
-    """What lies there may be a name of the cache's own file. A copy is made only where nothing can be linked."""
-    one, other, place = (tmp_path / name for name in ("one", "other", "place"))
-    one.write_text("one")
-    other.write_text("other")
-    cached.second_name(one, place)
-    assert place.stat().st_ino == one.stat().st_ino
-
-    def refuse(*_):
-        raise OSError(error, "why")
-
-    monkeypatch.setattr(os, "link", refuse)
-    error = errno.EXDEV
-    cached.second_name(other, place)
-    assert (one.read_text(), place.read_text()) == ("one", "other")
-    error = errno.ENOSPC
-    with pytest.raises(HarnessError, match=r"place: can't be written \(why\)"):
-        cached.second_name(other, place)
 
 
 def test_files_that_no_run_has_are_not_pushed(copy, monkeypatch):
@@ -201,6 +186,43 @@ def test_what_the_remote_altered_or_lost_is_refused_and_fetched_again_next_time(
     assert "claims.json: not on the remote, or the remote can't be reached: remote (default). Check" in line
 
 
+def test_a_file_that_dvc_believes_is_looked_into(fetched):
+    """What DVC has fetched is read-only, and its own check ends there."""
+    md5 = fetched.file("claims.json", b"[]")
+    path = fetched.cache / md5[:2] / md5[2:]
+    path.write_bytes(b"[1]")
+    path.chmod(0o444)
+    assert "claims.json: altered on the remote" in refusal(fetched)
+
+
+def test_a_list_that_was_altered_is_not_read(fetched):
+    fetched.folder("report", {"index.html": b"<p>"})
+    md5 = fetched.outs[-1]["md5"]
+    (fetched.cache / md5[:2] / md5[2:]).write_text("[" * 10**6)
+    assert "results/tiny/report: altered on the remote" in refusal(fetched)
+
+
+def test_a_link_in_the_cache_is_not_followed(fetched):
+    md5 = fetched.file("claims.json", b"[]")
+    path = fetched.cache / md5[:2] / md5[2:]
+    path.rename(fetched.root / "elsewhere")
+    path.symlink_to(fetched.root / "elsewhere")
+    assert "claims.json: not on the remote" in refusal(fetched)
+
+
+def test_a_run_without_a_card_is_refused(fetched):
+    fetched.outs.clear()
+    fetched.file("claims.json", b"[]")
+    assert "results/tiny/card.json: missing in what was pulled" in refusal(fetched)
+
+
+def test_files_of_one_content_are_told_apart(fetched):
+    """They are one file in DVC's cache."""
+    fetched.file("report/a.html", b"{")
+    fetched.file("claims.json", b"{")
+    assert refusal(fetched).startswith("results/tiny/claims.json: not valid JSON")
+
+
 def test_forms_are_checked(fetched):
     fetched.folder("tickets", {"lenet/r0.safetensors": (2**40).to_bytes(8, "little") + b"{}"})
     assert "results/tiny/tickets/lenet/r0.safetensors: not a safetensors file: its header claims" in refusal(fetched)
@@ -213,7 +235,7 @@ def test_a_card_that_is_none_is_refused(tmp_path, fetched):
 
 
 def test_places_outside_the_run_and_revisions_without_results(fetched):
-    fetched.outs.append({"path": "harness/cli.py", "md5": "0" * 32})
+    fetched.out("harness/cli.py", "0" * 32)
     assert "dvc.lock: 'harness/cli.py': not in results/tiny" in refusal(fetched)
     (fetched.root / "dvc.lock").unlink()
     with pytest.raises(HarnessError, match="names no results of this revision"):
@@ -236,14 +258,14 @@ def test_networks_are_held_against_networks_json(fetched, monkeypatch):
         ({"lenet/hook.py": b"x"}, "no file of a run is called that"),
     ):
         listed = [{"md5": fetched.keep(content), "relpath": name} for name, content in (good | change).items()]
-        out = {"path": "results/tiny/runs", "md5": fetched.keep(json.dumps(listed).encode(), ".dir")}
+        out = {"path": "results/tiny/runs", "hash": "md5", "md5": fetched.keep(json.dumps(listed).encode(), ".dir")}
         (fetched.root / "networks.dvc").write_text(yaml.safe_dump({"outs": [out]}))
         fetched.placed.clear()
         with pytest.raises(HarnessError, match=message):
             remote.pull(fetched.root, FOLDERS, networks=True)
         assert ("networks.dvc",) not in fetched.placed
     listed = [{"md5": fetched.keep(content), "relpath": name} for name, content in good.items()]
-    out = {"path": "results/tiny/runs", "md5": fetched.keep(json.dumps(listed).encode(), ".dir")}
+    out = {"path": "results/tiny/runs", "hash": "md5", "md5": fetched.keep(json.dumps(listed).encode(), ".dir")}
     (fetched.root / "networks.dvc").write_text(yaml.safe_dump({"outs": [out]}))
     stand_in = FOLDERS.runs / f"{run}.json"
     write_json(stand_in, {**record, PULLED: True})

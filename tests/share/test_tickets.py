@@ -1,4 +1,4 @@
-"""Packs of tickets against the stored runs, and exported tickets against plain PyTorch that never saw the harness."""
+"""Packs of tickets against the stored runs, and exported tickets against plain PyTorch without the harness."""
 
 import re
 import subprocess
@@ -14,31 +14,32 @@ from torch import nn
 from typer.testing import CliRunner
 
 import harness
-from harness import cli
+from harness.base.errors import HarnessError
+from harness.base.files import file_sha256, read_json, write_json
+from harness.base.paths import checkout
+from harness.cli import app as cli
+from harness.cli import options
 from harness.data import source_of
-from harness.errors import HarnessError
-from harness.files import file_sha256, read_json, write_json
 from harness.networks import build, initialise, prunable_names
-from harness.paths import checkout
-from harness.plan import Run, all_runs, stages, tickets
-from harness.share import plain
+from harness.paper import load_spec
+from harness.paper.models import Setting
+from harness.plan.runs import Run, all_runs, stages, tickets
+from harness.results.fit import forget_broken
+from harness.results.keys import stage_digest
+from harness.share import plain_torch
 from harness.share.export import check_choice, export, find_pack, load_ticket
-from harness.share.tickets import open_pack, pack, pack_path, save
-from harness.spec import load_spec
-from harness.spec.models import Setting
+from harness.stages.collect import networks
+from harness.stages.tickets import open_pack, pack, pack_path, save
 from harness.training.recipe import learning_rate
 from harness.training.updates import Updater
-from harness.workflow.collect import networks
-from harness.workflow.mend import forget_broken
-from harness.workflow.rules import stage_digest
-from harness.workflow.stages import run_stage
-from tests.workflow.conftest import SETTING, tiny_context
+from harness.workflow.run_stage import run_stage
+from tests.tiny import SETTING, tiny_context
 
 
-def test_a_pack_holds_every_mask_and_the_weights_they_are_rewound_to(made):
+def test_a_pack_holds_every_mask_and_the_weights_they_are_rewound_to(tiny_run):
     for replicate in range(2):
-        found = open_pack(pack_path(made.folders, "lenet", replicate))
-        assert found.masks() == [
+        stored_pack = open_pack(pack_path(tiny_run.folders, "lenet", replicate))
+        assert stored_pack.masks() == [
             ("imp", 0, 1),
             ("imp", 0, 2),
             ("imp", 5, 1),
@@ -46,34 +47,34 @@ def test_a_pack_holds_every_mask_and_the_weights_they_are_rewound_to(made):
             ("snip", 0, 2),
             ("snip", 5, 2),
         ]
-        for branch, k, level in found.masks():
-            stored = made.context.store.load_part(Run("lenet", replicate, k, level, branch, 0).id, "mask/")
-            mask = found.mask(branch, k, level)
+        for branch, k, level in stored_pack.masks():
+            stored = tiny_run.context.store.load_part(Run("lenet", replicate, k, level, branch, 0).id, "mask/")
+            mask = stored_pack.mask(branch, k, level)
             assert list(mask) == ["hidden1.weight", "hidden2.weight", "output.weight"]
             assert all(torch.equal(mask[name], stored[name]) for name in stored)
             assert sum(int(part.sum()) for part in mask.values()) == round(50_200 * 0.64**level)
         for k in (0, 5):
-            snapshot = made.context.store.load_part(f"lenet/r{replicate}/k0/L0-dense-o0.snapshots", f"k{k}/")
-            rewound = found.rewound(k)
+            snapshot = tiny_run.context.store.load_part(f"lenet/r{replicate}/k0/L0-dense-o0.snapshots", f"k{k}/")
+            rewound = stored_pack.rewound(k)
             assert rewound.keys() == {name for name in snapshot if not name.startswith("optimizer/")}
             assert all(torch.equal(rewound[name], snapshot[name]) for name in rewound)
 
 
-def test_the_stages_record_names_the_packs_and_what_they_were_made_from(made):
-    record = read_json(made.folders.stage("lenet/c0/tickets"))
-    places = [f"tickets/lenet/r{replicate}.safetensors" for replicate in range(2)]
-    assert record["outputs"] == {place: file_sha256(made.base / place) for place in places}
+def test_the_stages_record_names_the_packs_and_what_they_were_made_from(tiny_run):
+    record = read_json(tiny_run.folders.stage("lenet/c0/tickets"))
+    names = [f"tickets/lenet/r{replicate}.safetensors" for replicate in range(2)]
+    assert record["outputs"] == {name: file_sha256(tiny_run.base / name) for name in names}
     assert "lenet/c0/dense" in record["inputs"]
     assert record["steps"] == record["training_seconds"] == 0
     assert record["image"] == ""
 
 
-def test_the_same_tickets_are_the_same_bytes(made, tmp_path):
+def test_the_same_tickets_are_the_same_bytes(tiny_run, tmp_path):
     """The library writes metadata in another order each time."""
-    for place in range(4):
-        save(*pack(made.context, 0), tmp_path / f"{place}.safetensors")
+    for attempt in range(4):
+        save(*pack(tiny_run.context, 0), tmp_path / f"{attempt}.safetensors")
     sums = {file_sha256(path) for path in tmp_path.iterdir()}
-    assert sums == {file_sha256(pack_path(made.folders, "lenet", 0))}
+    assert sums == {file_sha256(pack_path(tiny_run.folders, "lenet", 0))}
 
 
 def test_diverged_runs_are_left_out(copy):
@@ -115,14 +116,14 @@ def test_a_record_whose_names_lead_elsewhere_is_made_again_and_nothing_is_delete
     assert outside.exists()
 
 
-def test_tickets_are_packed_again_when_what_is_packed_changes(made):
-    whole = made.context.spec
+def test_tickets_are_packed_again_when_what_is_packed_changes(tiny_run):
+    whole = tiny_run.context.spec
 
     def digest(**changes):
         setting = Setting.model_validate({**SETTING, **changes})
         spec = replace(whole, scale=whole.scale.model_copy(update={"experiments": {"lenet": setting}}))
         (stage,) = [stage for stage in stages(spec) if stage.kind == "tickets"]
-        return stage_digest(spec, made.folders, stage)
+        return stage_digest(spec, tiny_run.folders, stage.name)
 
     sweeps = {"sweeps": [{"k": [0], "levels": 2}]}
     assert digest(**sweeps) == digest(**sweeps, line={"points": 9})
@@ -143,7 +144,7 @@ def plain_network(text: str) -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    ("name", "data"), [*PLAIN, *(pytest.param(*one, marks=pytest.mark.slow) for one in LARGE)], ids=str
+    ("name", "data"), [*PLAIN, *(pytest.param(*network, marks=pytest.mark.slow) for network in LARGE)], ids=str
 )
 def test_the_plain_network_computes_what_the_stack_computes(name, data):
     shape = source_of(data).shape
@@ -157,14 +158,14 @@ def test_the_plain_network_computes_what_the_stack_computes(name, data):
         buffer.copy_(0.5 + torch.rand(buffer.shape, generator=generator))
     stored = {f"weights/{key}": value[0].detach() for key, value in stack.named_parameters()}
     stored |= {f"buffers/{key}": value[0] for key, value in stack.named_buffers()}
-    network = plain_network(plain.definition(name, shape, 10))
-    network.load_state_dict(plain.state_dict(name, shape, 10, stored))  # every name and shape, none left over
+    network = plain_network(plain_torch.definition(name, shape, 10))
+    network.load_state_dict(plain_torch.state_dict(name, shape, 10, stored))  # every name and shape, none left over
     x = torch.randn(3, *shape, generator=generator)
     with torch.no_grad():
         expected = stack.eval()(x.unsqueeze(0))[0]
         torch.testing.assert_close(network.eval()(x), expected, rtol=1e-4, atol=1e-4)
     kept = {key: (stored[f"weights/{key}"] > 0).to(torch.uint8) for key in prunable_names(stack)}
-    for key, mask in plain.masks(name, shape, 10, kept).items():
+    for key, mask in plain_torch.masks(name, shape, 10, kept).items():
         assert torch.equal(mask.bool(), dict(network.named_parameters())[key] > 0)
 
 
@@ -177,39 +178,40 @@ def recipes():
 def test_the_cards_schedule_and_optimizer_are_those_of_every_recipe():
     seen = set()
     for recipe in recipes():
-        rate = compile(plain.learning_rate(recipe), "rate", "eval")
+        rate = compile(plain_torch.learning_rate(recipe), "rate", "eval")
         for step in {0, 1, recipe.warmup, *recipe.drops, recipe.steps // 3, recipe.steps - 1}:
             assert eval(rate, {"step": step}) == pytest.approx(learning_rate(recipe, step), rel=1e-12)
         network = nn.Linear(2, 2)
-        found = eval(plain.optimizer(recipe), {"torch": torch, "network": network})
-        own = Updater(recipe, {"weight": nn.Parameter(torch.zeros(1, 2))}, {})._make()
-        assert type(found) is type(own)
-        options = {"momentum", "weight_decay", "betas", "eps", "alpha", "nesterov", "dampening"} & found.defaults.keys()
-        assert {name: found.defaults[name] for name in options} == {name: own.defaults[name] for name in options}
+        optimizer = eval(plain_torch.optimizer(recipe), {"torch": torch, "network": network})
+        expected = Updater(recipe, {"weight": nn.Parameter(torch.zeros(1, 2))}, {})._make()
+        assert type(optimizer) is type(expected)
+        for option in ("momentum", "weight_decay", "betas", "eps", "alpha", "nesterov", "dampening"):
+            if option in optimizer.defaults:
+                assert optimizer.defaults[option] == expected.defaults[option]
         seen |= {recipe.optimizer, recipe.decay}
     assert seen >= {"momentum", "adam", "rmsprop"}
 
 
-def test_an_exported_ticket_is_what_was_trained(made, tmp_path):
-    found = export(made.context.spec, made.folders, "lenet", 1, 5, 2, "imp", tmp_path / "ticket")
+def test_an_exported_ticket_is_what_was_trained(tiny_run, tmp_path):
+    exported = export(tiny_run.context.spec, tiny_run.folders, "lenet", 1, 5, 2, "imp", tmp_path / "ticket")
     for path in (tmp_path / "ticket", tmp_path / "ticket" / "ticket.safetensors"):
         again = harness.load_ticket(path)
-        assert again.facts == found.facts
-        assert all(torch.equal(again.weights[name], found.weights[name]) for name in found.weights)
+        assert again.origin == exported.origin
+        assert all(torch.equal(again.weights[name], exported.weights[name]) for name in exported.weights)
     run = Run("lenet", 1, 5, 2, "imp", 0)
-    record = made.context.store.read(run.id)
-    assert found.facts["test_accuracy"] == record["test_accuracy"]
-    assert found.facts["density"] == record["density"]
-    final = made.context.store.load_part(run.id, "final/")
-    trained = plain.state_dict("lenet-300-100", (1, 8, 8), 10, final)
-    for name, mask in found.masks.items():
+    record = tiny_run.context.store.read(run.id)
+    assert exported.origin["test_accuracy"] == record["test_accuracy"]
+    assert exported.origin["density"] == record["density"]
+    final = tiny_run.context.store.load_part(run.id, "final/")
+    trained = plain_torch.state_dict("lenet-300-100", (1, 8, 8), 10, final)
+    for name, mask in exported.masks.items():
         assert (trained[name][mask == 0] == 0).all()
         assert (trained[name][mask == 1] != 0).float().mean() > 0.99
-    network = plain_network(plain.definition("lenet-300-100", (1, 8, 8), 10))
+    network = plain_network(plain_torch.definition("lenet-300-100", (1, 8, 8), 10))
     network.load_state_dict(again.weights)
     again.prune(network)
     kept = sum(int((parameter != 0).sum()) for name, parameter in network.named_parameters() if name in again.masks)
-    assert kept == found.facts["remaining"] == round(50_200 * 0.64**2)
+    assert kept == exported.origin["remaining"] == round(50_200 * 0.64**2)
     card = (tmp_path / "ticket" / "README.md").read_text()
     for fact in (f"{record['test_accuracy']:.2f}%", "rewind iteration k, level | 5, 2", "Stabilizing the Lottery"):
         assert fact in card
@@ -217,27 +219,28 @@ def test_an_exported_ticket_is_what_was_trained(made, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("choice", "words"),
+    ("choice", "message"),
     [
-        (("vgg", 0, 5, 2, "imp"), r"--experiment 'vgg': not one of this run; there are lenet"),
+        (("vgg", 0, 5, 2, "imp"), r"--experiment 'vgg': not in this run; choose one of lenet"),
         (("lenet", 9, 5, 2, "imp"), r"--replicate 9: lenet has replicates 0, 1"),
         (("lenet", 0, 7, 2, "imp"), r"--k 7: lenet, replicate 0 has imp tickets at k = 0, 5"),
         (("lenet", 0, 5, 3, "imp"), r"--level 3: lenet, replicate 0 has imp tickets at k = 5 of levels 1, 2"),
         (("lenet", 0, 5, 1, "snip"), r"--level 1: lenet, replicate 0 has snip tickets at k = 5 of levels 2"),
         (("lenet", 0, 5, 2, "random_prune"), r"--branch 'random_prune': lenet, replicate 0 has tickets of imp, snip"),
-        (("../lenet", 0, 5, 2, "imp"), r"--experiment '\.\./lenet': not one of this run; there are lenet"),
+        (("../lenet", 0, 5, 2, "imp"), r"--experiment '\.\./lenet': not in this run; choose one of lenet"),
     ],
 )
-def test_a_ticket_that_is_not_there_is_one_line(made, tmp_path, choice, words):
+def test_a_ticket_that_is_not_there_is_one_line(tiny_run, tmp_path, choice, message):
     with pytest.raises(HarnessError) as caught:
-        export(made.context.spec, made.folders, *choice, tmp_path / "none")
-    assert re.fullmatch(words, str(caught.value))
+        export(tiny_run.context.spec, tiny_run.folders, *choice, tmp_path / "none")
+    assert re.fullmatch(message, str(caught.value))
     assert not (tmp_path / "none").exists()
 
 
 def test_missing_packs_say_how_to_get_them(copy):
     pack_path(copy.folders, "lenet", 1).unlink()
-    with pytest.raises(HarnessError, match=r"r1\.safetensors: missing\. `harness reproduce --paper .* `harness pull`$"):
+    missing = r"r1\.safetensors: missing\. `harness reproduce --paper .* `harness pull` downloads those of a .* run$"
+    with pytest.raises(HarnessError, match=missing):
         find_pack(copy.context.spec, copy.folders, "lenet", 1)
     pack_path(copy.folders, "lenet", 0).unlink()
     with pytest.raises(HarnessError, match=r"tickets: no tickets here\. `harness reproduce"):
@@ -245,9 +248,9 @@ def test_missing_packs_say_how_to_get_them(copy):
 
 
 def test_a_pack_in_anothers_place_is_refused(copy):
-    one, other = (pack_path(copy.folders, "lenet", replicate) for replicate in range(2))
-    other.write_bytes(one.read_bytes())
-    with pytest.raises(HarnessError, match=r"r1\.safetensors: says it is of lenet, replicate 0$"):
+    first, second = (pack_path(copy.folders, "lenet", replicate) for replicate in range(2))
+    second.write_bytes(first.read_bytes())
+    with pytest.raises(HarnessError, match=r"r1\.safetensors: is a pack of lenet, replicate 0\. Pull it again$"):
         find_pack(copy.context.spec, copy.folders, "lenet", 1)
 
 
@@ -262,32 +265,32 @@ def test_what_is_no_ticket_is_one_line(tmp_path, content):
 
 
 @pytest.fixture
-def at_hand(made, monkeypatch):
+def at_hand(tiny_run, monkeypatch):
     """The commands see the tiny run."""
-    monkeypatch.setattr(cli, "_spec", lambda *_: made.context.spec)
-    monkeypatch.setattr(cli, "_folders", lambda *_: made.folders)
+    monkeypatch.setattr(options, "scale_of", lambda *_: tiny_run.context.spec)
+    monkeypatch.setattr(options, "folders_of", lambda *_: tiny_run.folders)
 
 
 @pytest.mark.usefixtures("at_hand")
 def test_the_commands_list_and_export(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    listed = CliRunner().invoke(cli.app, ["ticket", "list"])
-    assert listed.exit_code == 0, listed.output
-    rows = [[cell.strip() for cell in line.split("│")] for line in listed.stdout.splitlines() if "│" in line]
+    table = CliRunner().invoke(cli.app, ["ticket", "list"])
+    assert table.exit_code == 0, table.output
+    rows = [[cell.strip() for cell in line.split("│")] for line in table.stdout.splitlines() if "│" in line]
     assert [row[1:9] for row in rows if "imp" in row or "snip" in row] == [
         ["lenet", "lenet-300-100", "digits", branch, "0, 1", k, levels, density]
         for branch, levels, density in (("imp", "1, 2", "64% to 41%"), ("snip", "2", "41%"))
         for k in ("0", "5")
     ]
     command = ["ticket", "export", "--experiment", "lenet", "--k", "5", "--level", "1", "--replicate", "1"]
-    done = CliRunner().invoke(cli.app, command)
-    assert done.exit_code == 0, done.output
-    assert load_ticket(tmp_path / "ticket-lenet-r1-k5-L1-imp").facts["level"] == 1
+    exported = CliRunner().invoke(cli.app, command)
+    assert exported.exit_code == 0, exported.output
+    assert load_ticket(tmp_path / "ticket-lenet-r1-k5-L1-imp").origin["level"] == 1
 
 
 def test_the_package_is_imported_without_pytorch():
-    words = "import sys, harness, harness.cli; sys.exit(any(name in sys.modules for name in ('torch', 'pandas')))"
-    assert subprocess.run([sys.executable, "-c", words], check=False).returncode == 0
+    code = "import sys, harness, harness.cli.app; sys.exit(any(name in sys.modules for name in ('torch', 'pandas')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 # what a reader would write who has the exported folder and the data set as arrays, and PyTorch
@@ -353,9 +356,9 @@ assert not [name for name in sys.modules if name.startswith("harness")]
 
 def accuracy_of(script: str, folder: Path, *arguments: object) -> float:
     command = [sys.executable, "-c", script, *map(str, arguments)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return float(done.stdout)
+    finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    return float(finished.stdout)
 
 
 def trained(folder: Path, k: int, **changes):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from harness.errors import HarnessError
+from harness.base.errors import HarnessError
 from harness.training.device import CHOICE, pick
 
 

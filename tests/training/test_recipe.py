@@ -5,8 +5,8 @@ import torch
 from pydantic import ValidationError
 from torch.optim.lr_scheduler import ExponentialLR, LinearLR, MultiStepLR
 
-from harness.spec.load import describe
-from harness.spec.models import Recipe
+from harness.paper.load import describe
+from harness.paper.models import Recipe
 from harness.training.recipe import learning_rate
 
 PLAIN = {"optimizer": "momentum", "learning_rate": 0.1, "batch_size": 8, "steps": 40}

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from harness.lottery.masks import dense_masks, prune_by_magnitude
 from harness.networks import build, initialise, prunable_names
-from harness.pruning import dense_masks, prune_by_magnitude
-from harness.spec.models import Recipe
+from harness.paper.models import Recipe
 from harness.training.batches import Batches
 from harness.training.loop import train, use_threads
 from harness.training.state import read_network

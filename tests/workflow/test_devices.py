@@ -12,15 +12,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from harness.errors import HarnessError
-from harness.paths import checkout
-from harness.spec import load_spec
-from harness.spec.resources import Resources, load_resources
-from harness.workflow.asks import Asks
-from harness.workflow.devices import check_device, take_device, uses_device
-from harness.workflow.environment import environment
-from harness.workflow.image import around, check_required, delivery, digest_of, enter
+from harness.base.errors import HarnessError
+from harness.base.paths import checkout
+from harness.paper import load_spec
+from harness.paper.resources import Resources, load_resources
+from harness.plan.kinds import kind_of
+from harness.plan.runs import stages
+from harness.results.environment import around, environment
+from harness.workflow.devices import check_device, take_device
+from harness.workflow.image import check_required, delivery, digest_of, enter
+from harness.workflow.jobs import PLANNED, jobs
 from harness.workflow.reproduce import _engine_options
+from harness.workflow.rules import Rules
 
 DIGEST = "sha256:" + "a1" * 32
 
@@ -78,7 +81,7 @@ def test_a_queue_that_names_a_gpu_is_left_to_it(tmp_path, monkeypatch):
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "7"
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert [
-        name for name in ("prepare/digits", "lenet/c0/dense", "lenet/c0/tickets", "report") if uses_device(name)
+        name for name in ("prepare/digits", "lenet/c0/dense", "lenet/c0/tickets", "report") if kind_of(name).on_device
     ] == ["lenet/c0/dense"]
     for wrong in ("0,0", "0,,1", "../x", "0 1"):
         monkeypatch.setenv("HARNESS_GPUS", wrong)
@@ -130,7 +133,7 @@ def test_a_digest_is_believed_only_inside_an_image(tmp_path, monkeypatch):
     monkeypatch.setenv("HARNESS_IMAGE", DIGEST)
     assert around() == environment()["image"] == ""
     (tmp_path / ".image").touch()
-    monkeypatch.setattr("harness.workflow.image.MARKER", tmp_path / ".image")
+    monkeypatch.setattr("harness.results.environment.MARKER", tmp_path / ".image")
     assert around() == environment()["image"] == DIGEST
 
 
@@ -164,19 +167,26 @@ def test_the_papers_resources_name_what_there_is(paper, scale):
     assert set(found.experiments) <= set(spec.scale.experiments) | data
 
 
-def test_what_rules_ask_for_and_how_jobs_are_grouped():
-    asks = Asks("stabilizing-lth", "mini")
-    lenet, resnet = (SimpleNamespace(experiment=name, chunk="0", k="20") for name in ("lenet", "resnet20-standard"))
-    assert asks.group("levels")(lenet) == asks.group("branches")(lenet) == "lenet-c0-k20"
-    assert asks.group("stability")(SimpleNamespace(experiment="lenet", chunk="0", what="k20")) == "lenet-c0-k20"
-    assert asks.group("dense")(SimpleNamespace(experiment="lenet", chunk="0")) == "lenet-c0-dense"
-    assert asks.group("levels")(resnet) is None
-    assert Asks("stabilizing-lth", "smoke").group("report")(SimpleNamespace()) == "judging"
-    assert asks.gpu("levels")(lenet) is None
-    assert asks.memory("levels")(lenet, 2) == asks.memory("levels")(lenet, 6) == 2 * asks.memory("levels")(lenet, 1)
-    paper = Asks("stabilizing-lth", "paper")
-    assert paper.gpu("levels")(lenet) == 1
-    assert paper.threads("prepare")(SimpleNamespace(data="imagenet")) == 16
+def test_what_rules_request_and_how_jobs_are_grouped():
+    def named(name):
+        return SimpleNamespace(name=name)
+
+    mini = jobs(Rules("stabilizing-lth", "mini", "results"))[PLANNED]
+    lenet = [stage.name for stage in stages(mini.rules.spec) if stage.name.startswith("lenet/c0/k20")]
+    levels = named(next(name for name in lenet if "branches" not in name and "stability" not in name))
+    branches = named(next(name for name in lenet if name.endswith("-branches")))
+    resnet = [stage.name for stage in stages(mini.rules.spec) if stage.kind == "levels"]
+    assert mini.group(levels) == mini.group(branches) == "lenet-c0-k20"
+    assert mini.group(named("lenet/c0/k20-stability")) == "lenet-c0-k20"
+    assert mini.group(named("lenet/c0/dense")) == "lenet-c0-dense"
+    assert mini.group(named("lenet/c0/tickets")) is None
+    assert mini.group(named(next(name for name in resnet if name.startswith("resnet20-standard/")))) is None
+    assert jobs(Rules("stabilizing-lth", "smoke", "results"))["report"].group(SimpleNamespace()) == "judging"
+    assert mini.gpu(levels) is None
+    assert mini.memory(levels, 2) == mini.memory(levels, 6) == 2 * mini.memory(levels, 1)
+    paper = jobs(Rules("stabilizing-lth", "paper", "results"))[PLANNED]
+    assert paper.gpu(named("lenet/c0/dense")) == 1
+    assert paper.threads(named("prepare/imagenet")) == 16
 
 
 def test_a_wrong_entry_is_one_line(tmp_path):
@@ -195,11 +205,11 @@ def test_an_image_is_named_by_its_digest(tmp_path, monkeypatch):
     file = tmp_path / "lth.sif"
     file.write_bytes(b"abc")
     assert digest_of(str(file)) == "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    with pytest.raises(HarnessError, match="names no digest"):
+    with pytest.raises(HarnessError, match="has no digest"):
         digest_of("docker://lth:latest")
     for name in ("HARNESS_IMAGE", "APPTAINER_BIND"):
         monkeypatch.setenv(name, "")
-    with pytest.raises(HarnessError, match="but no image"):
+    with pytest.raises(HarnessError, match="without an image"):
         enter({}, ["apptainer"], "results")
     assert enter({"image": f"docker://lth@{DIGEST}"}, ["apptainer"], "/r") == f"docker://lth@{DIGEST}"
     assert (os.environ["HARNESS_IMAGE"], os.environ["APPTAINER_BIND"]) == (DIGEST, "/r")
@@ -210,7 +220,7 @@ def test_a_demanded_image_is_the_only_one(monkeypatch):
     monkeypatch.setenv("HARNESS_REQUIRE_IMAGE", f"lth@{DIGEST}")
     check_required(DIGEST)
     for other in ("", DIGEST.replace("ab", "cd")):
-        with pytest.raises(HarnessError, match="Start it in the image demanded"):
+        with pytest.raises(HarnessError, match="Start it in the required image"):
             check_required(other)
     monkeypatch.setenv("HARNESS_REQUIRE_IMAGE", "latest")
     with pytest.raises(HarnessError, match="not a digest"):

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from harness.paths import checkout
-from harness.plan import stages
-from harness.spec import load_spec
+from harness.base.paths import checkout
+from harness.paper import load_spec
+from harness.plan.runs import stages
 from harness.workflow.rules import Rules
 from tests.end_to_end.conftest import make_checkout
 

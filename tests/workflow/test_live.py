@@ -9,14 +9,14 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from harness.files import write_json
-from harness.plan import stages
+from harness.base.files import write_json
+from harness.base.words import disk, duration
+from harness.plan.runs import stages
+from harness.results.folders import Folders
+from harness.results.heartbeats import Heartbeat, heartbeat_path
 from harness.workflow import live
-from harness.workflow.context import Folders
-from harness.workflow.live import Progress, Watcher, disk, duration, finished_line, line, watch
-from harness.workflow.progress import Heartbeat, heartbeat_path
-
-from .conftest import tiny_spec
+from harness.workflow.live import Progress, Watcher, finished_line, line, watch
+from tests.tiny import tiny_spec
 
 # the tiny scale by hand: 15 networks a replicate, two replicates; 30 steps each less k
 NETWORKS, STEPS = 30, 2 * (30 + 30 + 25 + 6 * 30 + 6 * 25)
@@ -139,8 +139,8 @@ def progress(**changes):
 
 
 def test_the_line_is_plain_text():
-    assert line(progress()) == "trainings 4 of 30, 1,234 steps/s, 2 min left, latest test accuracy 91.3%"
-    assert line(progress(accuracy=None)) == "trainings 4 of 30, 1,234 steps/s, 2 min left"
+    assert line(progress()) == "trainings 4 of 30, 1,234 steps/s, 2 min 05 s left, latest test accuracy 91.3%"
+    assert line(progress(accuracy=None)) == "trainings 4 of 30, 1,234 steps/s, 2 min 05 s left"
     assert line(progress(done=30, running=[], left_seconds=0)).endswith(
         "0 s left, latest test accuracy 91.3%, comparing, judging"
     )
@@ -154,7 +154,7 @@ def test_the_line_is_plain_text():
         (-1e-9, "0 s"),
         (44.6, "45 s"),
         (89, "89 s"),
-        (90, "2 min"),
+        (90, "1 min 30 s"),
         (725, "12 min"),
         (3599, "1 h 00 min"),
         (3840, "1 h 04 min"),

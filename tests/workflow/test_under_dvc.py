@@ -9,10 +9,11 @@ import psutil
 import pytest
 import yaml
 
-from harness.paths import checkout
-from harness.plan import stages
-from harness.share.untrusted import SHARED
-from harness.workflow.rules import UNTIL, WRITTEN, Rules
+from harness.base.paths import checkout
+from harness.plan.kinds import WHOLE, files_of
+from harness.plan.runs import stages
+from harness.results.folders import SHARED
+from harness.workflow.rules import UNTIL, Rules
 
 STAND_IN = """\
 import subprocess, sys
@@ -45,9 +46,15 @@ def test_how_far_a_run_goes():
     rules = Rules("stabilizing-lth", "smoke", "results")
     data, experiments, report = (rules.targets(until) for until in UNTIL)
     sets = {setting.data for setting in rules.spec.scale.experiments.values()}
-    assert data == [f"results/smoke/prepare/{name}.json" for name in sorted(sets)]
-    assert set(experiments) == {*data, *(f"results/smoke/stages/{stage.name}.json" for stage in stages(rules.spec))}
-    assert set(report) == {*experiments, *(f"results/smoke/{name}" for names in WRITTEN.values() for name in names)}
+    assert data == [f"results/stabilizing-lth/smoke/prepare/{name}.json" for name in sorted(sets)]
+    assert set(experiments) == {
+        *data,
+        *(f"results/stabilizing-lth/smoke/stages/{stage.name}.json" for stage in stages(rules.spec)),
+    }
+    assert set(report) == {
+        *experiments,
+        *(f"results/stabilizing-lth/smoke/{name}" for kind in WHOLE for name in files_of(kind)),
+    }
     assert rules.targets() == report
 
 
@@ -65,6 +72,6 @@ def test_what_dvc_versions_is_what_a_run_shares():
     folders["prepare"] = "digits.json"
     for name in outs:
         assert SHARED.fullmatch(f"{name}/{folders[name]}" if name in folders else name), name
-    written = {name for names in WRITTEN.values() for name in names if not name.startswith("report/")}
+    written = {name for kind in WHOLE for name in files_of(kind) if not name.startswith("report/")}
     assert set(outs) == written | set(folders)
     assert not any("cores" in stage["cmd"] for stage in described["stages"].values())

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from harness.spec import Spec
-from harness.spec.models import Recipe, Setting, Sweep
+from harness.paper import Spec
+from harness.paper.models import Recipe, Setting, Sweep
 
 STEPS = 2
 BATCH = 2  # batch normalisation needs two, and Inception-v3 takes a second and a half for them

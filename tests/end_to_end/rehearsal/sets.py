@@ -13,7 +13,10 @@ from tests.data.formats import cifar_members, write_cifar10, write_imagenet, wri
 SMALL = {"side": 72, "shape": (3, 64, 64)}  # ResNet-50 and SqueezeNet can take it; Inception-v3 takes no less than 299
 
 HOOK = """\
-from harness.data import SOURCES, cifar10, images, mnist, published
+from harness.data import SOURCES
+from harness.data.sets.imagenet import images
+from harness.data.source import published
+from harness.data.sets import cifar10, mnist
 from harness.data.archives import Archive, Published
 from harness.data.ilsvrc import PublishedImages
 

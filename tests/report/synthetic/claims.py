@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.claims import ClaimVerdict
 from harness.claims.statistics import t_interval
 from harness.report import estimates
 
@@ -42,10 +43,11 @@ def part(
         "name": name,
         "statistic": statistic,
         "measure": measure,
+        "log": statistic == "ratio",
         "verdict": verdict,
         "reason": "",
         "estimate": float(mean),
-        "interval": [float(low), float(high)],
+        "interval": [None if np.isinf(bound) else float(bound) for bound in (low, high)],
         "region": region,
         "replicates": len(per),
         "values": [float(v) for v in per],
@@ -73,6 +75,7 @@ def judged(table: pd.DataFrame) -> dict[str, tuple[str, str, list[dict[str, Any]
         "name": "first k that is stable from there on",
         "statistic": "onset",
         "measure": "instability_test",
+        "log": False,
         "verdict": "inconclusive",
         "reason": "",
         "estimate": 150,
@@ -143,12 +146,17 @@ def judged(table: pd.DataFrame) -> dict[str, tuple[str, str, list[dict[str, Any]
     }
 
 
-def claims(table: pd.DataFrame) -> list[dict[str, Any]]:
+def claims(table: pd.DataFrame) -> list[ClaimVerdict]:
     """Thirty-three claims: a third judged from the table, the rest not tested."""
     found = judged(table)
     made = [_claim(f"C{i}", *found.get(f"C{i}", (f"Claim {i} at ImageNet scale", "none", []))) for i in range(1, 34)]
     made[5]["note"] = "The paper calls this network Resnet-18; it has the layers of ResNet-20."
-    return made
+    return [ClaimVerdict.model_validate(claim) for claim in made]
+
+
+def changed(claim: ClaimVerdict, **changes: Any) -> ClaimVerdict:
+    """The claim with other values in some fields, validated."""
+    return ClaimVerdict.model_validate(claim.model_dump(mode="json") | changes)
 
 
 def _claim(name: str, title: str, figure: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
@@ -163,7 +171,7 @@ def _claim(name: str, title: str, figure: str, parts: list[dict[str, Any]]) -> d
         "reason": REASONS[worst["verdict"]] if worst else "needs ImageNet: GPU-days",
         "estimate": worst and worst["estimate"],
         "interval": worst and worst["interval"],
-        "region": worst and worst["region"],
+        "region": worst["region"] if worst else [None, None],
         "replicates": worst["replicates"] if worst else 0,
         "published": [{**printed, "obtained": "printed"}],
         "runs": sorted({run for p in parts for run in p["runs"]}),

@@ -1,1 +1,0 @@
-"""Analysis: distances, angles, linear interpolation, the tidy table."""

@@ -1,0 +1,81 @@
+"""Files and hashes: everything is written to a temporary name, then renamed, so a kill leaves no half file."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness.base.errors import HarnessError
+
+# a full or read-only disk, a place that can't be made or written: the user's to mend
+PLACE_AT_FAULT = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.ENAMETOOLONG),
+)
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: sorted keys, no spaces, NaN refused. The basis of every digest."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 (64 hex digits) of a JSON value."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 (64 hex digits) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
+    """Call `write(temporary)` and rename the result to `path`; nothing stays behind if it fails.
+
+    Raises HarnessError when the disk is full or the place can't be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        temporary.unlink(missing_ok=True)  # a second name of the very file at `path` is not replaced but left
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        # safetensors reports I/O trouble as its own error, with the system's text inside
+        if isinstance(error, OSError) and error.errno not in PLACE_AT_FAULT:
+            raise
+        if isinstance(error, OSError) or "os error" in str(error):
+            raise HarnessError(
+                f"{path}: can't be written ({error}). Free some space or give another folder, and run again: "
+                "finished work is kept."
+            ) from None
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON atomically; NaN is refused."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; a missing or broken file is a HarnessError that says what to do."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise HarnessError(f"{path}: missing. Run `harness reproduce` again: it makes what is missing.") from None
+    except (ValueError, RecursionError) as error:  # huge integers and deep nesting too
+        raise HarnessError(f"{path}: not valid JSON ({error}). Delete it and run `harness reproduce` again.") from None

@@ -1,0 +1,32 @@
+"""Named seeds: every random draw has a name, so adding one changes no other."""
+
+import hashlib
+
+import numpy as np
+import torch
+
+# what is drawn, in the names of draws; of a training a name begins with its experiment and replicate
+INITIALISATION = "initialisation"
+DATA_ORDER = "data order"  # then the number of the order
+REINITIALISATION = "reinitialisation"  # then k and the level
+RANDOM_PRUNE = "random prune"  # then k, the level and the layer
+SNIP = "snip"  # the order in which SNIP sees minibatches
+CRITERION = "criterion"  # the same for another criterion
+EPOCH, CROPS = "epoch", "crops"  # of a data order, then the epoch or the step
+SPLIT, STORED_ORDER = "split", "order"  # of a data set, after its name
+
+
+def seed(*name: str | int) -> int:
+    """63-bit seed of a name such as ("lenet", 3, "initialisation"); stable across machines and versions."""
+    text = "\x1f".join(str(part) for part in name)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def torch_generator(*name: str | int) -> torch.Generator:
+    """CPU generator of a name: the same numbers whatever device trains on them."""
+    return torch.Generator().manual_seed(seed(*name))
+
+
+def numpy_generator(*name: str | int) -> np.random.Generator:
+    """NumPy generator (PCG64) of a name."""
+    return np.random.Generator(np.random.PCG64(seed(*name)))

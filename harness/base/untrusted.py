@@ -1,0 +1,250 @@
+"""What came from somebody else's disk is checked before it is believed: names, sizes, headers, types."""
+
+import json
+import math
+import re
+import stat
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from harness.base.errors import HarnessError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LARGEST_JSON = 64 * 2**20  # bytes; claims, records and checksums of the largest scale take a tenth of it
+LARGEST_HEADER = 16 * 2**20  # bytes of a safetensors header
+LARGEST_TABLE = 2**30  # bytes of a table in memory; one of a million rows takes under half of it
+DEEPEST = 64  # levels of a JSON file
+DEEPEST_FOLDER = 32  # levels of folders
+
+# possessive, and a string may lack its end: no character is looked at twice, whatever the text
+BRACKETS = re.compile(r'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+"?)*+([\[\]{}]*)', re.DOTALL)
+
+BYTES = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 1),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
+    **dict.fromkeys(("U32", "I32", "F32"), 4),
+    **dict.fromkeys(("U64", "I64", "F64"), 8),
+}
+
+
+def check_name(base: Path, name: object) -> Path:
+    """`base/name`, if the name is a plain relative path. Raises HarnessError for one that leads anywhere else."""
+    text = str(name)
+    path = PurePosixPath(text)
+    is_relative = isinstance(name, str) and text.isprintable() and "\\" not in text and path.as_posix() == text
+    if not is_relative or path.is_absolute() or ".." in path.parts or text in ("", "."):
+        raise HarnessError(f"{base}: {text!r:.200}: not a name of a file in this folder. Don't use these results")
+    return base / path
+
+
+def entries(base: Path, depth: int = 0) -> Iterator[tuple[str, Path]]:
+    """Every file below a folder with its name there, in order.
+
+    Raises HarnessError for links, special files, and folders in each other more than DEEPEST_FOLDER deep.
+    """
+    if depth > DEEPEST_FOLDER:
+        raise HarnessError(f"{str(base)!r:.300}: more than {DEEPEST_FOLDER} folders deep. Don't use these results")
+    try:
+        found = sorted(base.iterdir())
+    except OSError as error:
+        raise HarnessError(f"{base}: can't be read ({error.strerror}). Give the folder of a run") from None
+    for path in found:
+        kind = path.lstat().st_mode
+        if stat.S_ISDIR(kind):
+            yield from ((f"{path.name}/{name}", below) for name, below in entries(path, depth + 1))
+        elif stat.S_ISREG(kind):
+            yield path.name, path
+        else:
+            what = "a symbolic link" if stat.S_ISLNK(kind) else "neither a file nor a folder"
+            raise HarnessError(f"{str(path)!r:.300}: is {what}. Don't use these results")
+
+
+def read_checked_json(path: Path, largest: int = LARGEST_JSON) -> Any:
+    """Read JSON of at most `largest` bytes and DEEPEST levels. Raises HarnessError otherwise, and for a broken file."""
+    try:
+        if path.stat().st_size > largest:
+            raise HarnessError(f"{path}: {path.stat().st_size:,} bytes; no such file of a run has over {largest:,}")
+        text = path.read_text(encoding="utf-8")
+        if _depth(text) > DEEPEST:
+            raise HarnessError(f"{path}: nested more than {DEEPEST} deep; no file of a run is")
+        return json.loads(text, parse_constant=_no_number, object_pairs_hook=_once)
+    except FileNotFoundError:
+        raise HarnessError(f"{path}: missing. Pull it again, or make it with `harness reproduce`") from None
+    except (OSError, ValueError) as error:
+        raise HarnessError(f"{path}: not valid JSON ({error!s:.100}). Pull it again") from None
+
+
+def _depth(text: str) -> int:
+    """How deep brackets are nested outside of strings; counting ends where that is beyond DEEPEST."""
+    deepest = depth = 0
+    for run in BRACKETS.finditer(text):
+        for bracket in run[1]:
+            depth += 1 if bracket in "[{" else -1
+            if depth > DEEPEST:
+                return depth
+            deepest = max(deepest, depth)
+    return deepest
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no JSON")
+
+
+def check_safetensors(path: Path) -> tuple[dict[str, tuple[str, tuple[int, ...]]], dict[str, str]]:
+    """Names, types and shapes of a file's tensors, and its metadata, from its header alone.
+
+    Raises HarnessError for a header that promises what the file can't hold, before anything is allocated.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\xff"))
+            if length > min(size - 8, LARGEST_HEADER):
+                raise ValueError(f"its header claims {length:,} bytes, the file has {size:,}")
+            text = file.read(length).decode("utf-8")
+        if _depth(text) > 3:
+            raise ValueError("its header is nested too deep")
+        header = json.loads(text, object_pairs_hook=_once)
+        if not isinstance(header, dict):
+            raise ValueError("its header is no object")
+        metadata = header.pop("__metadata__", {})
+        if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+            raise ValueError("its metadata are not text")
+        ends = sorted((*_place(name, one), name) for name, one in header.items())
+        place = 0
+        for start, end, name in ends:
+            if start != place:
+                raise ValueError(f"tensor {name!r:.80} starts at byte {start:,} instead of {place:,}")
+            place = end
+        if place != size - 8 - length:
+            raise ValueError(f"its tensors take {place:,} bytes, the file has {size - 8 - length:,} for them")
+    except FileNotFoundError:
+        raise HarnessError(f"{path}: missing. Pull it again, or make it with `harness reproduce`") from None
+    except (OSError, ValueError) as error:
+        raise HarnessError(f"{path}: not a safetensors file: {error!s:.200}. Pull it again") from None
+    return {name: (one["dtype"], tuple(one["shape"])) for name, one in header.items()}, metadata
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name is duplicated")
+    return found
+
+
+def _place(name: str, one: Any) -> tuple[int, int]:
+    """First and last byte of a tensor. Raises ValueError where type, shape and place don't fit each other."""
+    if not _described(one):
+        raise ValueError(f"tensor {name!r:.80} is described wrongly")
+    start, end = one["data_offsets"]
+    if end - start != math.prod(one["shape"]) * BYTES[one["dtype"]]:
+        raise ValueError(f"tensor {name!r:.80} of shape {one['shape']!s:.80} does not take {end - start:,} bytes")
+    return start, end
+
+
+def _described(one: Any) -> bool:
+    """Whether this is a known type with a shape and two offsets, all of them whole numbers of 0 or more."""
+    if not isinstance(one, dict) or one.keys() != {"dtype", "shape", "data_offsets"}:
+        return False
+    kind, shape, offsets = one["dtype"], one["shape"], one["data_offsets"]
+    if not isinstance(kind, str) or kind not in BYTES or not isinstance(shape, list) or not isinstance(offsets, list):
+        return False
+    return len(offsets) == 2 and all(type(number) is int and number >= 0 for number in (*shape, *offsets))
+
+
+def read_checked_table(path: Path, columns: Mapping[str, str]) -> "pd.DataFrame":
+    """A Parquet table of these columns, each "text", "whole" or "real".
+
+    Raises HarnessError for a file that is no Parquet, lacks a column, has one of another type, or is far too large.
+    """
+    file = open_parquet(path)
+    found = {field.name: _kind(field.type) for field in file.schema_arrow}
+    for name, kind in columns.items():
+        if name not in found:
+            raise HarnessError(f"{path}: column {name} is missing. Delete it and run `harness reproduce` again.")
+        if found[name] not in ("nothing", kind) and (found[name], kind) != ("whole", "real"):
+            raise HarnessError(f"{path}: column {name}: {found[name]} instead of {kind}. Pull it again")
+    _no_more(path, rows := _rows(file), 8 * rows * len(columns))
+    return _read(path, rows, list(columns), [name for name in columns if found[name] == "text"])
+
+
+def _read(path: Path, rows: int, columns: list[str], text: list[str]) -> "pd.DataFrame":
+    """Read columns, those of text as numbers into the list of their values first: a value may stand in every row."""
+    from pyarrow import ArrowException, compute
+
+    try:
+        # without the writer's own pandas metadata, which could name other types and indexes
+        table = _open(path, read_dictionary=text).read(columns=columns).replace_schema_metadata(None)
+        lengths = [
+            compute.sum(compute.binary_length(chunk.dictionary).take(chunk.indices)).as_py() or 0
+            for name in text
+            for chunk in table[name].chunks
+        ]
+        _no_more(path, rows, 8 * rows * len(columns) + sum(lengths))
+        for name in text:
+            kind = table[name].type.value_type
+            table = table.set_column(table.column_names.index(name), name, table[name].cast(kind))
+        return table.to_pandas()
+    except (OSError, ValueError, MemoryError, ArrowException) as error:
+        raise _unreadable(path, error) from None
+
+
+def _kind(kind: Any) -> str:
+    """A column's type in our words; others by Arrow's name."""
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        return f"dictionary of {_kind(kind.value_type)}"
+    for word, tests in (
+        ("text", (types.is_string, types.is_large_string, types.is_string_view)),
+        ("whole", (types.is_integer,)),
+        ("real", (types.is_floating,)),
+        ("nothing", (types.is_null,)),
+    ):
+        if any(test(kind) for test in tests):
+            return word
+    return str(kind)
+
+
+def open_parquet(path: Path) -> Any:
+    """An open Parquet file whose tables fit into memory, as far as the file itself tells."""
+    from pyarrow import ArrowException
+
+    try:
+        file = _open(path)
+        size = sum(file.metadata.row_group(at).total_byte_size for at in range(file.metadata.num_row_groups))
+        _no_more(path, rows := _rows(file), max(size, 8 * rows))
+    except FileNotFoundError:
+        raise HarnessError(f"{path}: missing. Run `harness reproduce` first.") from None
+    except (OSError, ValueError, MemoryError, ArrowException) as error:
+        raise _unreadable(path, error) from None
+    return file
+
+
+def _open(path: Path, **options: Any) -> Any:
+    from pyarrow.parquet import ParquetFile
+
+    limits = {"thrift_string_size_limit": LARGEST_HEADER, "thrift_container_size_limit": 10**6}
+    return ParquetFile(path, **limits, **options)
+
+
+def _rows(file: Any) -> int:
+    """How many rows may come of a file: those of the longest column of each group, which is what is read."""
+    groups = [file.metadata.row_group(at) for at in range(file.metadata.num_row_groups)]
+    longest = [max((one.column(at).num_values for at in range(one.num_columns)), default=0) for one in groups]
+    return max(file.metadata.num_rows, sum(longest))
+
+
+def _no_more(path: Path, rows: int, size: int) -> None:
+    """Raise HarnessError for a table that takes more than LARGEST_TABLE in memory."""
+    if size > LARGEST_TABLE:
+        raise HarnessError(f"{path}: {rows:,} rows, {size:,} bytes in memory: no table of a run is so large")
+
+
+def _unreadable(path: Path, error: BaseException) -> HarnessError:
+    first = (str(error).splitlines() or [""])[0]
+    return HarnessError(f"{path}: can't be read ({first:.200}). Delete it and run `harness reproduce` again.")

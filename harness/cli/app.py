@@ -1,0 +1,67 @@
+"""The `harness` command. Each group of its commands has a file."""
+
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from harness import __version__
+from harness.base.errors import HarnessError
+from harness.base.words import printable
+from harness.cli import check, compare, remote, run, ticket, verify
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Reproduces a paper's experiments and gives each of its claims a verdict.",
+)
+COMMANDS: tuple[Callable[..., None], ...] = (
+    *(run.reproduce, run.plan, run.claims, run.report, verify.verify, compare.compare, check.check),
+    *(remote.push, remote.pull, remote.adopt, run.bench),
+)
+
+
+def _help(command: Callable[..., None]) -> str:
+    """The docstring of a command with each paragraph on one line: Typer keeps line breaks after the first paragraph."""
+    paragraphs = (inspect.getdoc(command) or "").split("\n\n")
+    return "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
+
+
+for _command in COMMANDS:
+    app.command(help=_help(_command))(_command)
+app.command(hidden=True, help=_help(run.stage))(run.stage)
+app.add_typer(ticket.ticket, name="ticket")
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"harness {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Reproduces a paper's experiments and gives each of its claims a verdict."""
+
+
+def main() -> None:
+    """Entry point. Bad input gives an error message on stderr and exit status 1. A traceback is a bug."""
+    try:
+        app()
+    except HarnessError as error:
+        print(f"error: {printable(str(error))}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

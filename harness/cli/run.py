@@ -1,0 +1,109 @@
+"""Commands that run a scale or show a run's results: reproduce, plan, claims, report, bench and the hidden stage."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from harness.base.paths import checkout
+from harness.cli import options
+from harness.cli.options import CORES, RESULTS, Budget, Claims, Cores, Paper, Results, Scale
+
+
+def reproduce(
+    paper: Paper = "",
+    scale: Scale = "",
+    cores: Cores = CORES,
+    results: Results = RESULTS,
+    claims: Claims = "",
+    budget: Budget = "",
+    every_replicate: Annotated[
+        bool,
+        typer.Option("--every-replicate", help="With --claims: train all replicates of the scale, not the fewest."),
+    ] = False,
+    until: Annotated[str, typer.Option(help="Stop after this part: data, experiments or report.")] = "report",
+    profile: Annotated[
+        str,
+        typer.Option(envvar="HARNESS_PROFILE", help="Where jobs run: a profile in envs/profiles/, or your own folder."),
+    ] = "",
+) -> None:
+    """Run the paper's experiments at a scale and judge its claims. Run it again to continue a stopped run.
+
+    With --claims or --budget, it runs only what the selected claims need, and does not test the others. Run it again
+    without these options to add the rest.
+    """
+    paper, scale = options.paper_and_scale(paper, scale)
+    from harness.workflow.reproduce import Request, reproduce
+
+    request = Request(paper, scale, options.results_of(results), cores, claims, budget, every_replicate, until, profile)
+    reproduce(checkout().resolve(), request, options.console())
+
+
+def plan(
+    paper: Paper = "",
+    scale: Scale = "",
+    cores: Cores = CORES,
+    stages: Annotated[bool, typer.Option("--stages", help="Also list the stages.")] = False,
+    results: Results = RESULTS,
+    claims: Claims = "",
+    budget: Budget = "",
+) -> None:
+    """Show what a scale would run and what each claim needs: trainings, time and disk space. Runs nothing."""
+    spec, folders = options.scale_of(paper, scale), options.folders_of(paper, scale, results)
+    from harness.estimate.show import plan_scale
+
+    plan_scale(spec, folders, cores, options.console(), claims, budget, stages)
+
+
+def claims(paper: Paper = "", scale: Scale = "", results: Results = RESULTS) -> None:
+    """Show the verdict of each claim of a finished run."""
+    _, folders = options.run_of(paper, scale, results)
+    from harness.report.summary import verdicts_of
+
+    options.console().print(verdicts_of(folders))
+
+
+def report(paper: Paper = "", scale: Scale = "", results: Results = RESULTS) -> None:
+    """Judge the claims and build the page and the card again from a finished run's tables. Trains nothing."""
+    spec, folders = options.run_of(paper, scale, results)
+    from harness.workflow.adopt import report_again
+
+    report_again(checkout().resolve(), spec, folders)
+    options.console().print(f"Page: {folders.report / 'index.html'}")
+
+
+def stage(
+    name: Annotated[str, typer.Argument(help="A stage that `harness plan --stages` lists.")],
+    paper: Paper = "",
+    scale: Scale = "",
+    results: Results = RESULTS,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads to use.")] = 1,
+    digest: Annotated[str, typer.Option(help="Refuse to run if the code and settings have another digest.")] = "",
+) -> None:
+    """Run one stage. The workflow's rules call this."""
+    from harness.workflow.run_stage import prepare_process, run_stage
+
+    prepare_process(name)  # before CUDA starts
+    run_stage(*options.run_of(paper, scale, results), name, threads, digest)
+
+
+def bench(
+    only: Annotated[
+        list[str] | None, typer.Option(help="Measure only this group (repeatable): lenet, resnet20, mini or fixed.")
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Timing rounds per implementation.", show_default="5; 2 with --quick")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Quick run. Do not quote its numbers.")] = False,
+    device: Annotated[str, typer.Option(help="The device to measure: cpu or cuda.")] = "cpu",
+    paper: Paper = "",
+    cores: Cores = CORES,
+    results: Results = RESULTS,
+) -> None:
+    """Measure the training engine against the machine's limit and a straightforward PyTorch training."""
+    paper, _ = options.paper_and_scale(paper, "mini")
+    from harness.bench.run import bench as measure
+
+    choices: dict[str, Any] = {"rounds": rounds, "quick": quick, "device": device, "cores": cores}
+    root: Path = checkout().resolve()
+    measure(root, paper, options.results_of(results), options.console(), only=only or [], **choices)

@@ -1,0 +1,200 @@
+"""`harness plan`: prints what a scale, or some of its claims, would run and cost."""
+
+from collections.abc import Iterator
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from harness.base.errors import HarnessError
+from harness.base.words import disk, duration
+from harness.data import SOURCES
+from harness.estimate.budget import Choice
+from harness.estimate.costs import Plan
+from harness.paper import Spec
+from harness.plan.needs import parse_budget, parse_claims
+from harness.plan.runs import Run, stages
+from harness.results.folders import Folders
+from harness.results.selection import as_selected, read_selection
+from harness.training.device import pick
+
+__all__ = ["Plan", "chosen", "plan_scale", "show"]
+
+
+def chosen(plan: Plan, claims: str, budget: str, console: Console) -> list[str] | None:
+    """The claims that --claims or --budget select, or None for the whole scale; prints what a budget leaves out.
+
+    If the same budget is repeated before its run has finished, the recorded claims stay: the measured seconds vary a
+    little, but the choice must not. Raises HarnessError for both options together, and for invalid values.
+    """
+    if claims and budget:
+        raise HarnessError("--claims and --budget: give only one of them")
+    if claims:
+        return parse_claims(claims, plan.spec)
+    if not budget:
+        return None
+    seconds, before = parse_budget(budget), read_selection(plan.folders)
+    if before and before.get("budget") == budget and not before.get("finished"):
+        recorded = parse_claims(",".join(before["claims"]), plan.spec)
+        console.print(f"--budget {budget}: resuming the claims chosen before: {', '.join(recorded)}", soft_wrap=True)
+        return recorded
+    choice = plan.choice(seconds)
+    _show_choice(choice, budget, len(plan.needs), console)
+    if not choice.claims:
+        cheapest = min(choice.left_out.values(), default=0.0)
+        raise HarnessError(
+            f"--budget {budget}: too little for any claim; the first takes {duration(cheapest)}"
+            if choice.left_out
+            else f"--budget {budget}: scale {plan.spec.scale_name} judges no claim"
+        )
+    return choice.claims
+
+
+def _show_choice(choice: Choice, budget: str, among: int, console: Console) -> None:
+    text = f"--budget {budget}: {len(choice.claims)} of {among} claims, {_time(choice.seconds)} to go"
+    if choice.claims:
+        text += f": {', '.join(choice.claims)}"
+    if choice.left_out:
+        rest = sorted(choice.left_out.items(), key=lambda item: item[1])
+        text += f". Left out: {', '.join(f'{name} (+{duration(more)})' for name, more in rest)}"
+    console.print(text, soft_wrap=True)
+    unit = "GPU time: hours of one such GPU" if _on_gpu() else "core time: hours of one core, so more cores end sooner"
+    console.print(
+        "The budget is for training and comparing the networks of these claims, in the fewest replicates that they "
+        f"ask for; not for getting data sets ready. It counts {unit}.",
+        soft_wrap=True,
+    )
+
+
+def show(plan: Plan, cores: int, console: Console, claims: list[str] | None = None) -> None:
+    """Print a plan; with `claims`, only the plan of these claims, and measure only what they need."""
+    part = plan if claims is None else plan.part(claims)
+    console.print(_experiments(part))
+    console.print(_total(part, cores), soft_wrap=True)
+    rough = [cost.experiment for cost in part.costs if cost.samples < cost.batch_size]
+    if rough:
+        console.print(
+            "Rough estimates, scaled up from a few samples of a step, for "
+            f"{', '.join(rough)}. A --budget that includes these can be far off.",
+            soft_wrap=True,
+        )
+    console.print(_sharing(part), soft_wrap=True)
+    for line in _data(part):
+        console.print(line, soft_wrap=True)
+    if part.needs:
+        console.print(_claims(part, every=claims is None))
+
+
+def plan_scale(
+    spec: Spec, folders: Folders, cores: int, console: Console, claims: str, budget: str, list_stages: bool
+) -> None:
+    """Print what a scale would run, or what the claims that the options choose need of it. Raises HarnessError."""
+    plan = Plan(spec, folders)
+    selection = chosen(plan, claims, budget, console)
+    show(plan, cores, console, selection)
+    if list_stages:
+        for stage in stages(as_selected(spec, selection)):
+            console.print(stage.name)
+
+
+def _on_gpu() -> bool:
+    return pick().type == "cuda"
+
+
+def _time(seconds: float) -> str:
+    return f"{duration(seconds)} of {'GPU' if _on_gpu() else 'core'} time"
+
+
+def _experiments(plan: Plan) -> Table:
+    table = Table(title=f"{escape(plan.spec.paper.title)}, scale {plan.spec.scale_name}", title_justify="left")
+    for column in ("experiment", "network", "data set"):
+        table.add_column(column)
+    unit = "GPU" if _on_gpu() else "core"
+    for column in ("replicates", "trainings", "steps", f"training ({unit} time)", "comparing", "disk"):
+        table.add_column(column, justify="right")
+    for cost in plan.costs:
+        setting = plan.spec.scale.experiments[cost.experiment]
+        sizes = (str(setting.replicates), f"{cost.networks:,}", f"{cost.steps:,}")
+        times = (duration(cost.seconds), duration(cost.comparing) if cost.comparing else "-")
+        table.add_row(cost.experiment, setting.network, setting.data, *sizes, *times, disk(cost.bytes))
+    return table
+
+
+def _total(plan: Plan, cores: int) -> str:
+    """One line: the totals of all experiments."""
+
+    def of(field: str) -> float:
+        return sum(getattr(cost, field) for cost in plan.costs)
+
+    counts = f"{of('networks'):,} trainings, {of('steps'):,} steps, {disk(of('bytes'))}"
+    training, comparing = of("seconds"), of("comparing")
+    total, device = training + comparing, pick()
+    where = (
+        f"about {duration(total)} on one {torch.cuda.get_device_name(device)}"
+        if device.type == "cuda"
+        else f"about {duration(total / cores)} on {cores} cores of this machine's CPU"
+    )
+    parts = f"{_time(training)} training, {duration(comparing)} comparing"
+    return f"{counts}; {where}: {parts} (measured on a few steps of each network)"
+
+
+def _sharing(plan: Plan) -> str:
+    """One line: what claims and figures need, what sharing saves, and what is stored already."""
+    prices, parts = plan.prices, []
+    trainings = {run for run, owner in plan.owners.items() if run == owner}
+    if plan.needs:
+        trained = prices.trained(plan.for_claims)
+        apart = sum(len(prices.trained(needed)) for needed in plan.needs.values())
+        parts.append(f"claims alone: {len(trained):,} trainings ({apart:,} if each claim were run by itself)")
+        more = trainings - trained
+        if more:
+            seconds = sum(prices.training[run] for run in more)
+            parts.append(f"{len(more):,} more for figures and for replicates that no claim asks for, {_time(seconds)}")
+    shared = len(plan.owners) - len(trainings)
+    if shared:
+        parts.append(f"{shared:,} are shared by two experiments")
+    elsewhere, todo = sum(plan.there.values()), plan.todo()
+    parts.append(f"{len(plan.there):,} are stored already ({elsewhere:,} from another scale, paper or experiment)")
+    parts.append(f"{len(todo):,} to train, {_time(sum(prices.training[run] for run in todo))}")
+    return f"Reuse: {'; '.join(parts)}"
+
+
+def _data(plan: Plan) -> Iterator[str]:
+    """A line for each data set: the disk space it needs; archives that two data sets share count once."""
+    named: dict[str, str] = {}
+    for name in dict.fromkeys(setting.data for setting in plan.spec.scale.experiments.values()):
+        source = SOURCES[name]
+        new = [archive for archive in source.archives if archive.path not in named]
+        named |= {archive.path: name for archive in new}
+        if new:
+            archives = f"{disk(sum(archive.size for archive in new))} of archives and "
+        elif source.archives:
+            archives = f"the archives of {named[source.archives[0].path]} and "
+        else:
+            archives = "generated, "
+        yield f"Data set {name}: {archives}{disk(source.stored_bytes)} once converted"
+
+
+def _claims(plan: Plan, every: bool) -> Table:
+    """What each claim needs, in all and for itself alone; with `every`, also lists the claims not judged here."""
+    table = Table(title=f"What each claim of scale {plan.spec.scale_name} needs", title_justify="left")
+    table.add_column("claim")
+    table.add_column("title", max_width=60, no_wrap=True, overflow="ellipsis")
+    for column in ("trainings", "time", "share", "for it alone"):
+        table.add_column(column, justify="right")
+    total = plan.prices.total(plan.owners.keys()) or 1.0
+    for claim in plan.spec.claims:
+        needed = plan.needs.get(claim.id)
+        if needed is not None:
+            others: set[Run] = set().union(*(runs for name, runs in plan.needs.items() if name != claim.id))
+            time, trainings = plan.prices.total(needed), len(plan.prices.trained(needed))
+            shares = (_share(time / total), _share(plan.prices.alone(needed, others) / total))
+            table.add_row(claim.id, escape(claim.title), f"{trainings:,}", duration(time), *shares)
+        elif every:
+            table.add_row(claim.id, escape(claim.title), "", "not judged here", "", "")
+    return table
+
+
+def _share(part: float) -> str:
+    return f"{part:.1%}" if part == 0 or part >= 0.001 else "<0.1%"

@@ -1,0 +1,17 @@
+"""snip: the snapshot's weights pruned at once by SNIP's sensitivity (STAB Appendix A)."""
+
+from harness.base.seeds import SNIP
+from harness.lottery.branch import Branch, Origin
+from harness.lottery.criteria import snip
+from harness.lottery.masks import Masks, dense_masks
+from harness.training.state import State
+
+
+def start(origin: Origin) -> tuple[State, Masks]:
+    """The snapshot's weights, pruned to the level's exact count. All levels and data orders share the minibatches."""
+    snapshots = origin.snapshots()
+    masks = origin.pruned(snip.CRITERION, snapshots, dense_masks(snapshots.weights, origin.prunable), order=SNIP)
+    return snapshots.rewound(), masks
+
+
+BRANCH = Branch("SNIP", start, source="dense", packed=True)

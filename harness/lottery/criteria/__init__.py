@@ -1,0 +1,6 @@
+"""The criteria, a file each: how much a weight matters when pruning. The file's name is the criterion's name."""
+
+from harness.base.registry import members
+from harness.lottery.branch import Criterion
+
+CRITERIA: dict[str, Criterion] = members(__name__, __path__, "CRITERION")

@@ -1,0 +1,89 @@
+"""Pruning: masks by magnitude or another score with exact counts, and the branches that make a subnetwork from a mask.
+
+Masks map the name of a prunable weight to a float tensor [R, ...] of ones (keep) and zeros (prune). Float, so that
+applying one is a multiplication; exact, because 0 and 1 are.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from harness.base.seeds import numpy_generator
+
+Masks = dict[str, Tensor]
+
+
+def keep_count(total: int, density: float) -> int:
+    """Weights that remain at a level's density: round(total * density).
+
+    Counted from the total, not level by level, so that rounding does not add up.
+    """
+    return round(total * density)
+
+
+def dense_masks(weights: dict[str, Tensor], prunable: Sequence[str]) -> Masks:
+    """Masks that keep everything."""
+    return {name: torch.ones_like(weights[name]) for name in prunable}
+
+
+def prune_by_magnitude(weights: dict[str, Tensor], masks: Masks, keep: int) -> Masks:
+    """Keep the `keep` largest of the surviving weights by magnitude, over all masked tensors together (global).
+
+    STAB Algorithm 1, step 4; LMC section 4.2 for "global". See `keep_largest` for ties and errors.
+    """
+    return keep_largest({name: weights[name].abs() for name in masks}, masks, keep)
+
+
+def keep_largest(scores: dict[str, Tensor], masks: Masks, keep: int) -> Masks:
+    """Keep the `keep` surviving weights of the largest scores (0 or more), over all masked tensors together.
+
+    Exactly `keep` survive in each replicate: equal scores are ranked by position, the earlier one is kept. A weight
+    pruned before never comes back. Raises ValueError when fewer than `keep` survive already, or when a surviving
+    weight's score is not finite.
+    """
+    score = torch.cat([scores[name].flatten(1) for name in masks], 1)
+    alive = torch.cat([mask.flatten(1) for mask in masks.values()], 1) != 0
+    if not (torch.isfinite(score) | ~alive).all():
+        raise ValueError("weights whose scores are not finite can't be ranked")
+    if keep > int(alive.sum(1).min()):
+        raise ValueError(f"can't keep {keep} weights: only {int(alive.sum(1).min())} survive")
+    ranked = torch.where(alive, score, torch.full_like(score, -1.0))
+    return _split(torch.stack([_largest(row, keep) for row in ranked]), masks)
+
+
+def _largest(row: Tensor, keep: int) -> Tensor:
+    """1 for the `keep` largest of a row [total], of equal ones the earliest, else 0. Selected: a sort is slow."""
+    if keep == 0:
+        return torch.zeros_like(row)
+    edge = row.kthvalue(row.numel() - keep + 1).values
+    kept = row > edge
+    ties = (row == edge).nonzero().flatten()
+    kept[ties[: keep - int(kept.sum())]] = True
+    return kept.to(row.dtype)
+
+
+def shuffled(masks: Masks, seeds: Sequence[tuple[str | int, ...]]) -> Masks:
+    """`random_prune`: each layer's mask with its positions shuffled, so every layer keeps its share (STAB section 3).
+
+    `seeds` has one name per replicate.
+    """
+    result = {}
+    for name, mask in masks.items():
+        rows = []
+        for row, seed in zip(mask.flatten(1), seeds, strict=True):
+            order = numpy_generator(*seed, name).permutation(row.numel())
+            rows.append(row[torch.from_numpy(order).to(row.device)])
+        result[name] = torch.stack(rows).view_as(mask)
+    return result
+
+
+def remaining(masks: Masks) -> list[int]:
+    """Weights that each replicate keeps."""
+    return [int(count) for count in torch.stack([mask.flatten(1).sum(1) for mask in masks.values()]).double().sum(0)]
+
+
+def _split(rows: Tensor, like: Masks) -> Masks:
+    """[R, total] back into one tensor per name."""
+    pieces = rows.split([mask[0].numel() for mask in like.values()], dim=1)
+    return {name: piece.view_as(mask).contiguous() for (name, mask), piece in zip(like.items(), pieces, strict=True)}

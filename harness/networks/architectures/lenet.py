@@ -1,0 +1,38 @@
+"""LeNet-300-100: two hidden layers, fully connected (LTH; STAB Fig. 2: 266K parameters on MNIST)."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from harness.kernels.dense import Memory
+from harness.kernels.program import Program
+from harness.networks import fused
+from harness.networks.layers import Linear
+
+
+class LeNet(nn.Module):
+    """R copies of inputs-300-100-classes with ReLU; [R, N, *S] -> [R, N, classes]."""
+
+    def __init__(self, replicates: int, input_shape: tuple[int, ...], classes: int):
+        super().__init__()
+        self.hidden1 = Linear(replicates, math.prod(input_shape), 300)
+        self.hidden2 = Linear(replicates, 300, 100)
+        self.output = Linear(replicates, 100, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.is_grad_enabled() and fused.usable(self, x):
+            return fused.logits(self, x)
+        hidden = torch.relu(self.hidden1(x.flatten(2)))
+        return self.output(torch.relu(self.hidden2(hidden)))
+
+    def write(self, program: Program, shape: torch.Size, learn: bool, memory: Memory | None) -> fused.Written:
+        """The passes on the CPU kernels."""
+        return fused.write_rows(program, [self.hidden1, self.hidden2, self.output], shape, memory)
+
+    def prunable(self) -> list[str]:
+        """All three weight matrices: the paper's level of 10.7% is 0.8**10, a flat 20% of all weights a level."""
+        return ["hidden1.weight", "hidden2.weight", "output.weight"]
+
+
+NETWORKS: dict[str, tuple[type[nn.Module], dict[str, object]]] = {"lenet-300-100": (LeNet, {})}

@@ -1,0 +1,308 @@
+"""Typed models of ``papers/<paper>/claims.yaml``: the checkable statements of a paper, and their predictions.
+
+The models check everything that a claim file can get wrong on its own; what needs other files (does the experiment
+exist, does a level reach that density) is checked by the loader. Every message names field, value and fix.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from harness.paper.claim_checks import check_complete, check_fields, check_grid, check_measure, check_region
+from harness.paper.columns import PAIR_MEASURES, same_density
+from harness.paper.models import Branch
+
+Comparison = Literal["data_order", "pruning"]
+Obtained = Literal["printed", "digitised", "derived", "text", "remembered"]
+Statistic = Literal["mean", "difference", "ratio", "trend", "contrast", "onset", "onset_difference"]
+Figure = Literal["accuracy", "accuracy_density", "accuracy_k", "instability_k", "distance", "angle", "none"]
+
+#: the fewest replicates for a t interval, and for the sign test behind onsets (four cannot reach even 90%)
+FEWEST_REPLICATES = 3
+FEWEST_REPLICATES_ONSET = 5
+
+#: a claim's name, and its anchor on the page: no other id there begins with a capital letter
+ClaimId = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9-]*$", max_length=40)]
+Text = Annotated[str, Field(min_length=1)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Step = Annotated[int, Field(ge=0)]
+Density = Annotated[float, Field(gt=0, le=1)]
+
+
+def _as_pair(value: Any) -> Any:
+    """YAML has lists only; strict tuples take none."""
+    if isinstance(value, list | tuple) and len(value) != 2:
+        raise ValueError(f"region has {len(value)} numbers, needs two: [lowest, highest], null for no bound")
+    return tuple(value) if isinstance(value, list) else value
+
+
+Region = Annotated[tuple[Number | None, Number | None], BeforeValidator(_as_pair)]
+
+
+class Strict(BaseModel):
+    """Base of all models: unknown fields and loose types (``"3"`` for 3) are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_fields(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            for key in data:
+                if key not in cls.model_fields:
+                    near = difflib.get_close_matches(str(key)[:80], cls.model_fields, n=1)
+                    hint = f"did you mean {near[0]!r}?" if near else f"remove it; known: {', '.join(cls.model_fields)}"
+                    raise ValueError(f"unknown field {key!r:.80}: {hint}")
+        return data
+
+
+class Source(Strict):
+    """Where in the paper the claim stands, and how its numbers were obtained."""
+
+    where: Text
+    obtained: Obtained
+
+
+class PublishedValue(Strict):
+    """One number of the paper. ``error`` is as the paper gives it (standard deviation or half range)."""
+
+    quantity: Text
+    value: Number
+    error: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    unit: str = ""
+    obtained: Obtained
+
+
+class Cell(Strict):
+    """The rows of the table that a part reads: its value for a replicate is their mean.
+
+    ``density`` is the share of prunable weights remaining and matches a level within 2%. A dense cell selects level 0;
+    without ``k`` it takes every dense network of the replicate. ``measure`` replaces the part's, for the cells of an
+    onset difference.
+    """
+
+    experiment: Text
+    branch: Branch
+    k: Step | None = None
+    density: Density | None = None
+    comparison: Comparison | None = None
+    data_order: Step | None = None
+    measure: Text | None = None
+
+    @model_validator(mode="after")
+    def _dense(self) -> Cell:
+        if self.branch == "dense" and self.density not in (None, 1.0):
+            raise ValueError(f"density {self.density} on a dense cell: a dense network has density 1, remove it")
+        if self.branch == "dense" and self.comparison == "pruning":
+            raise ValueError("comparison 'pruning' on a dense cell: such a pair is a row of the subnetwork's branch")
+        return self
+
+    def rows(self, measure: str, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
+        """Which of its experiment's rows the cell reads for a measure. ``columns``: arrays, as in the tidy table."""
+        rows = columns["row"] == ("pair" if measure in PAIR_MEASURES else "network")
+        rows = rows & (columns["branch"] == self.branch)
+        if self.branch == "dense":
+            rows = rows & (columns["level"] == 0)
+        elif self.density is not None:
+            rows = rows & same_density(columns["density"], self.density)
+        for name in ("k", "comparison", "data_order"):
+            if (value := getattr(self, name)) is not None:
+                rows = rows & (columns[name] == value)
+        return rows
+
+    def describe(self) -> str:
+        """Plain words for messages, such as ``lenet imp at k = 0, density 0.107``."""
+        place = [f"k = {self.k}"] if self.k is not None else []
+        place += [f"density {self.density:g}"] if self.density is not None and self.branch != "dense" else []
+        place += [f"data order {self.data_order}"] if self.data_order is not None else []
+        pair = f" ({self.comparison} pairs)" if self.comparison else ""
+        measure = f", {self.measure}" if self.measure else ""
+        return f"{self.experiment} {self.branch}" + (f" at {', '.join(place)}" if place else "") + pair + measure
+
+
+class Term(Cell):
+    """A cell with its weight in a contrast."""
+
+    weight: Number
+
+    @model_validator(mode="after")
+    def _weight(self) -> Term:
+        if self.weight == 0:
+            raise ValueError("weight 0 leaves the term out: give a weight other than 0 or remove the term")
+        return self
+
+
+class ForEach(Strict):
+    """Copies a part once for each value of one key."""
+
+    density: Annotated[list[Density], Field(min_length=1)] | None = None
+    k: Annotated[list[Step], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_key(self) -> ForEach:
+        if (self.density is None) == (self.k is None):
+            raise ValueError("for_each takes exactly one of density and k")
+        if len(set(self.values)) != len(self.values):
+            raise ValueError(f"for_each.{self.key} {list(self.values)} repeats a value: list each once")
+        return self
+
+    @property
+    def key(self) -> Literal["density", "k"]:
+        return "k" if self.density is None else "density"
+
+    @property
+    def values(self) -> list[int] | list[float]:
+        return (self.k or []) if self.density is None else self.density
+
+
+class Part(Strict):
+    """One statistic over the table and the region of its values that supports the claim.
+
+    The region is closed and on the reported scale: the measure's unit, or a ratio where logarithms are analysed, or k
+    for an onset, or positions in ``over`` for an onset difference. ``null`` leaves a side open.
+    """
+
+    name: Text
+    statistic: Statistic
+    measure: str
+    a: Cell | None = None
+    b: Cell | None = None
+    terms: Annotated[list[Term], Field(min_length=1)] | None = None
+    over: list[Step] | None = None
+    over_density: list[Density] | None = None
+    threshold: Number | None = None
+    log: bool | None = None
+    region: Region
+    for_each: ForEach | None = None
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether the logarithm of the measure is analysed, and a ratio reported."""
+        return self.statistic == "ratio" or bool(self.log)
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The cells as written, before ``over`` is applied."""
+        return [c for c in (self.a, self.b, *(self.terms or [])) if c is not None]
+
+    @property
+    def measures(self) -> set[str]:
+        """The measures of its cells."""
+        return {cell.measure or self.measure for cell in self.cells}
+
+    def cells_and_grids(self) -> list[tuple[Cell, list[int], list[float]]]:
+        """Each cell with the values of k and the densities that it is read at; empty where it names none."""
+        return [
+            (
+                cell,
+                self.over if self.over is not None else [] if cell.k is None else [cell.k],
+                self.over_density or ([] if cell.density is None else [cell.density]),
+            )
+            for cell in self.cells
+        ]
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The region with infinities for open sides."""
+        low, high = self.region
+        return (-math.inf if low is None else low, math.inf if high is None else high)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Part:
+        check_fields(self)
+        check_grid(self)
+        check_measure(self)
+        check_region(self)
+        if self.for_each is None:
+            check_complete(self)
+        else:
+            _check_for_each(self)
+        return self
+
+
+class ScaleClaim(Strict):
+    """What the claim predicts at one scale."""
+
+    replicates: int
+    combine: Literal["all", "any"] = "all"
+    prediction: Text
+    parts: Annotated[list[Part], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _replicates(self) -> ScaleClaim:
+        onset = any(p.statistic.startswith("onset") for p in self.parts)
+        fewest = FEWEST_REPLICATES_ONSET if onset else FEWEST_REPLICATES
+        if self.replicates < fewest:
+            what = "an onset's sign test" if onset else "an interval"
+            raise ValueError(f"replicates {self.replicates}: {what} needs at least {fewest}")
+        names = [p.name for p in expand_parts(self)]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two parts are named {name!r}: give each its own name")
+        return self
+
+
+class Claim(Strict):
+    """One checkable statement of the paper."""
+
+    id: ClaimId
+    title: Text
+    statement: Text
+    source: Source
+    note: str | None = None
+    published: list[PublishedValue] = []
+    figure: Figure = "none"
+    figure_experiments: list[Text] = []
+    scales: dict[str, ScaleClaim] = {}
+    not_tested: Text | None = None
+    calibrates: bool = False  # the claim is the calibration itself, so its networks' calibration bands do not gate it
+
+
+def expand_parts(scale_claim: ScaleClaim) -> list[Part]:
+    """The parts with every ``for_each`` written out, in order; the results have ``for_each`` None.
+
+    The value goes into each cell that does not set the key. A dense cell takes no density, and takes ``k`` only for
+    measures of pairs: for a network it stands for the dense network itself.
+    """
+    return [copy for part in scale_claim.parts for copy in _expand(part)]
+
+
+def _expand(part: Part) -> list[Part]:
+    if part.for_each is None:
+        return [part]
+    key = part.for_each.key
+
+    def fill(cell: Any, value: float) -> Any:
+        return cell.model_copy(update={key: value}) if cell is not None and _takes(part, cell, key) else cell
+
+    copies = []
+    for value in part.for_each.values:
+        cells: dict[str, Any] = {"a": fill(part.a, value), "b": fill(part.b, value)}
+        cells["terms"] = None if part.terms is None else [fill(t, value) for t in part.terms]
+        label = f"k = {value}" if key == "k" else f"density {value:g}"
+        copies.append(part.model_copy(update=cells | {"name": f"{part.name} ({label})", "for_each": None}))
+    return copies
+
+
+def _takes(part: Part, cell: Cell, key: str) -> bool:
+    if getattr(cell, key) is not None:
+        return False
+    return cell.branch != "dense" or (key == "k" and (cell.measure or part.measure) in PAIR_MEASURES)
+
+
+def _check_for_each(part: Part) -> None:
+    key = part.for_each.key if part.for_each else "k"
+    grid = "over" if key == "k" else "over_density"
+    if getattr(part, grid) is not None:
+        raise ValueError(f"for_each.{key} and {grid} both set {key}: remove one")
+    if not any(_takes(part, cell, key) for cell in part.cells):
+        raise ValueError(f"for_each.{key} changes no cell: remove {key} from the cells that it should fill, or drop it")
+    for copy in _expand(part):
+        check_complete(copy)

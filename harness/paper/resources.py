@@ -1,0 +1,63 @@
+"""papers/<paper>/resources.yaml: what a job asks of a machine or a queue, by scale, rule and experiment.
+
+It stands apart from the scales, so that asking for more minutes changes nothing that a result depends on.
+"""
+
+from pathlib import Path
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from harness.base.errors import HarnessError
+from harness.paper.load import describe, read_yaml
+from harness.paper.models import Count, Model, Step
+
+
+class Ask(Model):
+    """What is set here of what a job asks for; the rest is taken from what is more general.
+
+    Memory in MiB and GPUs are for the whole job; `grouped` puts the short jobs of one rewind iteration, or those that
+    judge, into one.
+    """
+
+    threads: Count | None = None
+    memory_mb: Count | None = None
+    minutes: Count | None = None
+    gpu: Step | None = None
+    grouped: bool | None = None
+
+
+class Need(Model):
+    """All that a job asks for."""
+
+    threads: Count = 1
+    memory_mb: Count = 2000
+    minutes: Count = 60
+    gpu: Step = 0
+    grouped: bool = False
+
+
+class Resources(Model):
+    """A scale's entry: by rule, and by experiment (of `prepare`: data set) and rule, which goes before."""
+
+    rules: dict[str, Ask] = Field(default={})
+    experiments: dict[str, dict[str, Ask]] = Field(default={})
+
+    def need(self, rule: str, experiment: str = "") -> Need:
+        """What a job of a rule asks for: the most particular entry of each field."""
+        found: dict[str, object] = {}
+        for table in (self.rules, self.experiments.get(experiment, {})):
+            for entry in (table.get("default"), table.get(rule)):
+                if entry is not None:
+                    found |= entry.model_dump(exclude_none=True)
+        return Need.model_validate(found)
+
+
+def load_resources(folder: Path, scale: str) -> Resources:
+    """The entry of a scale in a paper's folder; the defaults where there is none. Raises HarnessError."""
+    path = folder / "resources.yaml"
+    if not path.exists():
+        return Resources()
+    try:
+        return TypeAdapter(dict[str, Resources]).validate_python(read_yaml(path) or {}).get(scale, Resources())
+    except ValidationError as error:
+        raise HarnessError(f"{path}: {describe(error, Resources)}") from None

@@ -1,0 +1,207 @@
+"""Which trainings a claim needs, the smaller scale that has only those, and the options that choose claims.
+
+A selection of claims is a smaller scale of the same name: its settings keep the rewind iterations, levels, branches and
+data orders that the chosen claims' cells read, with everything that these start from, in as few replicates as the
+claims that read an experiment ask for. So planning, training, collecting and judging know nothing of selections. The
+stages' names and the runs' keys stay the same, and a dense run keeps every snapshot of the whole scale: going on to
+more claims, or to the whole, trains no network again.
+"""
+
+import math
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.base.errors import HarnessError
+from harness.paper import Spec
+from harness.paper.claims import Cell, Part, expand_parts
+from harness.paper.models import Setting, Sweep
+from harness.plan.runs import Run, all_runs, pairs, stages
+from harness.plan.twins import snapshots
+
+UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+LEFT_OUT = "not selected: its runs were not asked for"
+
+
+def judged(spec: Spec) -> list[str]:
+    """The claims that the scale judges, in order."""
+    return [claim.id for claim in spec.claims if spec.scale_name in claim.scales]
+
+
+def parse_claims(text: str, spec: Spec) -> list[str]:
+    """The claims of "C6,C7", in the paper's order. Raises HarnessError for one that is not there or not judged here."""
+    wanted = {name.strip() for name in text.split(",")} - {""}
+    known, here = [claim.id for claim in spec.claims], judged(spec)
+    unknown = sorted(wanted - set(known))
+    if unknown or not wanted:
+        what = f"{', '.join(unknown)}: not in {spec.folder / 'claims.yaml'}" if unknown else "names no claim"
+        raise HarnessError(f"--claims {text!r}: {what}; there are {', '.join(known)}")
+    elsewhere = [name for name in known if name in wanted - set(here)]
+    if elsewhere:
+        raise HarnessError(
+            f"--claims {text!r}: {', '.join(elsewhere)}: scale {spec.scale_name} does not judge it; "
+            f"it judges {', '.join(here) or 'no claim'}"
+        )
+    return [name for name in here if name in wanted]
+
+
+def parse_budget(text: str) -> float:
+    """Seconds of "20h", "90min", "1.5d" or "300s". Raises HarnessError for anything else."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|h|d)", text.strip())
+    seconds = float(found[1]) * UNITS[found[2]] if found else 0.0
+    if not (0 < seconds < math.inf):
+        raise HarnessError(f"--budget {text!r}: give a time above 0 with its unit, such as 20h, 90min or 2d")
+    return seconds
+
+
+def needs(spec: Spec, claim: str) -> frozenset[Run]:
+    """Every run that judging the claim takes, of its replicates: what its cells read, and what that starts from."""
+    return frozenset(all_runs(selected(spec, [claim])))
+
+
+def selected(spec: Spec, claims: Collection[str], every_replicate: bool = False) -> Spec:
+    """The scale with what these claims need and no more; the other claims are not tested, and say why.
+
+    An experiment has the replicates that its most demanding claim asks for, or with `every_replicate` all that the
+    whole scale has.
+    """
+    wanted: dict[str, set[Run]] = {}
+    for run in _read(spec, frozenset(claims)):
+        wanted.setdefault(run.experiment, set()).add(run)
+    asked = _replicates(spec, claims)
+    kept = {
+        name: _smaller(setting, wanted[name]).model_copy(
+            update={
+                "snapshots": snapshots(spec, name),
+                "replicates": setting.replicates if every_replicate else min(setting.replicates, asked[name]),
+            }
+        )
+        for name, setting in spec.scale.experiments.items()
+        if name in wanted
+    }
+    here = set(judged(spec))
+    return replace(
+        spec,
+        scale=spec.scale.model_copy(update={"experiments": kept}),
+        claims=[
+            claim.model_copy(update={"scales": {}, "not_tested": LEFT_OUT})
+            if claim.id in here and claim.id not in claims
+            else claim
+            for claim in spec.claims
+        ],
+    )
+
+
+def _replicates(spec: Spec, claims: Collection[str]) -> dict[str, int]:
+    """The most replicates that one of these claims asks for, of each experiment that they read."""
+    asked: dict[str, int] = {}
+    for claim in spec.claims:
+        entry = claim.scales.get(spec.scale_name) if claim.id in claims else None
+        for part in expand_parts(entry) if entry else []:
+            for cell in part.cells:
+                asked[cell.experiment] = max(asked.get(cell.experiment, 0), entry.replicates if entry else 0)
+    return asked
+
+
+def _smaller(setting: Setting, wanted: set[Run]) -> Setting:
+    """The setting with the runs `wanted` and what they start from."""
+    sweeps = [_smaller_sweep(setting, sweep, k, wanted) for sweep in setting.sweeps for k in sweep.k]
+    return setting.model_copy(
+        update={
+            "dense_orders": tuple(k for k in setting.dense_orders if any(_is_copy(run, k) for run in wanted)),
+            "sweeps": tuple(sweep for sweep in sweeps if sweep is not None),
+        }
+    )
+
+
+def _is_copy(run: Run, k: int) -> bool:
+    return run.level == 0 and run.k == k and run.data_order > 0
+
+
+def _smaller_sweep(setting: Setting, sweep: Sweep, k: int, wanted: set[Run]) -> Sweep | None:
+    """The sweep at one k, down to the last level wanted, with the branches and data orders wanted.
+
+    One-shot pruning starts at the first level wanted; a level between two wanted ones stays.
+    """
+    runs = [run for run in wanted if run.level and run.k == k]
+    if not runs:
+        return None
+    levels = [run.level for run in runs]
+    at = {}
+    for level, orders in sweep.at.items():
+        few: dict[str, int] = {}
+        for run in runs:
+            if run.level == level:
+                few[run.branch] = max(few.get(run.branch, 0), run.data_order + 1)
+        if few not in ({}, {"imp": 1}):
+            at[level] = type(orders)(few)
+    first = min(levels) if setting.pruning.style == "one_shot" else sweep.first_level
+    return sweep.model_copy(update={"k": (k,), "levels": max(levels), "first_level": first, "at": at})
+
+
+def _read(spec: Spec, claims: frozenset[str]) -> set[Run]:
+    """The first replicate's runs that the claims' cells read; the others' are alike."""
+    found: set[Run] = set()
+    for claim in spec.claims:
+        entry = claim.scales.get(spec.scale_name) if claim.id in claims else None
+        for part in expand_parts(entry) if entry else []:
+            for cell in cells(part):
+                found |= _matching(spec, cell, cell.measure or part.measure)
+    return found
+
+
+def cells(part: Part) -> Iterator[Cell]:
+    """Every cell that a part reads, with the values of its grid filled in."""
+    key, grid = ("density", part.over_density) if part.over is None else ("k", part.over)
+    for cell in part.cells:
+        yield from [cell] if grid is None else [cell.model_copy(update={key: value}) for value in grid]
+
+
+def _matching(spec: Spec, cell: Cell, measure: str) -> set[Run]:
+    """The runs behind the rows that a cell selects, and the dense runs, from which every run starts."""
+    rows = _rows(spec)[cell.experiment]
+    selected = np.flatnonzero(cell.rows(measure, rows.columns))
+    dense = {run for runs in rows.runs for run in runs if run.level == 0 and run.data_order == 0}
+    return dense.union(*(rows.runs[row] for row in selected))
+
+
+class _Rows(NamedTuple):
+    """Rows that an experiment's table will have: the columns by which cells select, and the runs behind each row."""
+
+    columns: dict[str, NDArray[Any]]
+    runs: list[tuple[Run, ...]]
+
+
+@lru_cache(maxsize=4)
+def _rows(spec: Spec) -> dict[str, _Rows]:
+    """The rows of each experiment's first replicate."""
+    rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in spec.scale.experiments}
+    for run in all_runs(spec):
+        if run.replicate == 0:
+            rows[run.experiment].append(("network", "", run.data_order, run, (run,)))
+    for stage in stages(spec):
+        if stage.kind == "stability" and 0 in stage.replicates:
+            rows[stage.experiment] += [
+                ("pair", group[0].comparison, group[0].run.data_order, group[0].run_b, (group[0].run, group[0].run_b))
+                for group in pairs(spec, stage)
+            ]
+    return {name: _columns(spec.scale.experiments[name], found) for name, found in rows.items()}
+
+
+def _columns(setting: Setting, rows: list[tuple[Any, ...]]) -> _Rows:
+    """Columns of rows (row, comparison, data order, the run that names branch, k and level, runs)."""
+    columns = {
+        "row": [row[0] for row in rows],
+        "comparison": [row[1] for row in rows],
+        "data_order": [row[2] for row in rows],
+        "branch": [row[3].branch for row in rows],
+        "k": [row[3].k for row in rows],
+        "level": [row[3].level for row in rows],
+        "density": [setting.pruning.density(row[3].level) for row in rows],
+    }
+    return _Rows({name: np.array(values) for name, values in columns.items()}, [row[4] for row in rows])

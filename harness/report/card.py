@@ -1,0 +1,146 @@
+"""The results card: what made a run and the checksum of every file that is shared of it, in one small file."""
+
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from harness.base.errors import HarnessError
+from harness.base.files import file_sha256, read_json, write_json
+from harness.base.untrusted import read_checked_json
+from harness.claims.document import VERDICTS, read_claims
+from harness.paper import Spec
+from harness.paper.load import describe
+from harness.report.summary import counts
+from harness.results.folders import PART, SHARED, Folders
+from harness.results.keys import JUDGED, distinct, identity, stage_digest
+from harness.results.selection import read_selection
+from harness.results.store import SNAPSHOTS
+
+# a file can't hold its own checksum, and the crate quotes the card's
+NOT_LISTED = ("card.json", "ro-crate-metadata.json")
+
+
+def _in_the_layout(name: str) -> str:
+    if not SHARED.fullmatch(name) or name in NOT_LISTED or ".." in PurePosixPath(name).parts:
+        raise ValueError(f"{name!r:.200} is no file that a run shares")
+    return name
+
+
+def _known_verdict(name: str) -> str:
+    if name not in VERDICTS:
+        raise ValueError(f"{name!r:.80} is no verdict; there are {', '.join(VERDICTS)}")
+    return name
+
+
+Verdict = Annotated[str, AfterValidator(_known_verdict)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, AfterValidator(_in_the_layout)]
+Size = Annotated[int, Field(ge=0)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Model(BaseModel):
+    """A closed record without conversions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Shared(Model):
+    """A file as it was when the card was written."""
+
+    sha256: Sha256
+    bytes: Size
+
+
+class Code(Model):
+    """The revision, whether its tree was clean (None where git can't tell), and digests of the code by part."""
+
+    revision: str
+    tree_clean: bool | None
+    digests: dict[str, Sha256]
+
+
+class Card(Model):
+    """card.json. `hardware` and `images` are those of all stages; "" among the images is a stage outside of any."""
+
+    card: Literal[1]
+    paper: str
+    scale: str
+    title: str
+    harness_version: str
+    code: Code
+    parts: dict[str, str]
+    spec: dict[str, Sha256]
+    data: dict[str, str | None]
+    packages: dict[str, str]
+    hardware: list[dict[str, Any]]
+    images: list[str]
+    started: str
+    finished: str
+    wall_clock_seconds: Amount
+    network_core_seconds: Amount
+    energy_joules: Amount | None
+    verdicts: dict[Verdict, Size]
+    networks: Size
+    files: dict[Name, Shared]
+
+
+def write_card(spec: Spec, folders: Folders) -> None:
+    """Write card.json of a finished run."""
+    selection = read_selection(folders)
+    if selection:  # as it is left once the run has ended, which is now
+        write_json(folders.selection, {**selection, "finished": True})
+    provenance, named = read_json(folders.provenance), identity(spec)
+    card = Card(
+        card=1,
+        paper=spec.paper.id,
+        scale=spec.scale_name,
+        title=spec.paper.title,
+        harness_version=provenance["harness_version"],
+        code=Code(revision=provenance["code_revision"], tree_clean=provenance["tree_clean"], digests=named["code"]),
+        parts={kind: stage_digest(spec, folders, kind) for kind in JUDGED},
+        spec=named["spec"],
+        data=dict(named["data"]),
+        packages=provenance["packages"],
+        hardware=distinct(provenance["stages"], "hardware", {}),
+        images=distinct(provenance["stages"], "image", ""),
+        started=provenance["started"],
+        finished=provenance["finished"],
+        wall_clock_seconds=provenance["wall_clock_seconds"],
+        network_core_seconds=provenance["network_core_seconds"],
+        energy_joules=provenance["energy_joules"],
+        verdicts=counts(read_claims(folders.claims)),
+        networks=sum(not name.endswith(SNAPSHOTS) for name in read_json(folders.networks)),
+        files=_checksums(folders.base),
+    )
+    write_json(folders.card, card.model_dump(mode="json"))
+
+
+def _checksums(base: Path) -> dict[str, Shared]:
+    files = {path.relative_to(base).as_posix(): path for path in shared_files(base)}
+    return {
+        name: Shared(sha256=file_sha256(path), bytes=path.stat().st_size)
+        for name, path in files.items()
+        if name not in NOT_LISTED
+    }
+
+
+def shared_files(base: Path) -> list[Path]:
+    """The files of a run that a reader pulls, in the order of their names: no weights but those of its tickets."""
+    places = [base.glob("*"), *((base / name).rglob("*") for name in ("report", "tickets", "stages", "prepare"))]
+    found = {path.relative_to(base).as_posix(): path for place in places for path in place if path.is_file()}
+    return [found[name] for name in sorted(found) if SHARED.fullmatch(name) and not PART.fullmatch(found[name].name)]
+
+
+def read_card(folders: Folders) -> dict[str, Any]:
+    """The card of a run, whoever made it. Raises HarnessError for a missing one, and for anything that no card says."""
+    return check_card(read_checked_json(folders.card), folders.card)
+
+
+def check_card(content: Any, path: Path) -> dict[str, Any]:
+    """The content of card.json, if it is a card's. Raises HarnessError, which names `path`, for anything else."""
+    try:
+        return Card.model_validate(content).model_dump(mode="json")
+    except ValidationError as error:
+        raise HarnessError(f"{path}: {describe(error, Card)}. Pull it again, or make it anew") from None

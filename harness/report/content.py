@@ -1,0 +1,186 @@
+"""What the page says besides its figures, as the templates read it: header, outcome, claims."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from harness.base import words
+from harness.claims.document import ClaimVerdict, PartVerdict
+from harness.claims.judge import chance_flips
+from harness.paper.claims import Figure, Obtained, PublishedValue
+from harness.report import formats, run_details, summary
+from harness.report.figures import Data
+
+Content = dict[str, Any]
+#: what a claim's figure is called where the claim links to it
+SHOWN_IN: dict[Figure, str] = {
+    "accuracy": "accuracy at k = 0",
+    "accuracy_density": "accuracy against density",
+    "accuracy_k": "accuracy against k",
+    "instability_k": "instability against k",
+    "distance": "distance",
+    "angle": "angle",
+    "none": "",
+}
+OBTAINED: dict[Obtained, str] = {
+    "printed": "number printed in the paper",
+    "digitised": "read off the paper's figure",
+    "derived": "derived from the paper's numbers",
+    "text": "stated in the paper's text",
+    "remembered": "from memory, not checked against the paper",
+}
+
+
+def page_content(
+    paper: Mapping[str, Any],
+    scale: Mapping[str, Any],
+    claims: Sequence[ClaimVerdict],
+    data: Data,
+    provenance: Mapping[str, Any],
+) -> Content:
+    """Everything the templates need except the figures. Text is cleaned here and escaped by the templates.
+
+    The claims stand in the given order.
+    """
+    return {
+        "paper": _paper(paper),
+        "scale": _scale(scale),
+        "date": words.clean(provenance.get("finished") or provenance.get("started"))[:10],
+        "outcome": outcome(claims, scale),
+        "one_line": summary.one_line(claims),
+        "claims": [_claim(claim) for claim in claims],
+        "judged": sum(claim.judged for claim in claims),
+        "chance": chance(claims),
+        "settings": [run_details.setting(data, name, scale) for name in run_details.experiment_names(data, scale)],
+        "lost_networks": run_details.lost_networks(data),
+        "published_and_measured": run_details.published_and_measured(data),
+        "stages": run_details.stage_totals(provenance),
+        "network_time": run_details.has_network_time(provenance),
+        "run": run_details.run_and_hardware(provenance),
+        "images": run_details.container_images(provenance),
+        "checksums": run_details.checksums(provenance),
+        "packages": sorted((words.clean(k), words.clean(v)) for k, v in (provenance.get("packages") or {}).items()),
+        "choices": [
+            {k: words.clean(c.get(k)) for k in ("choice", "value", "source")} for c in paper.get("choices") or []
+        ],
+    }
+
+
+def originals(paper: Mapping[str, Any], data: Data, drawn: Collection[str]) -> list[Content]:
+    """Every figure and table of the paper: where this page draws it, for which experiments, what was published."""
+    listing = []
+    for original in paper.get("figures") or []:
+        measured = [name for name in original.get("experiments") or [] if name in data.names()]
+        listing.append(
+            {
+                **{key: words.clean(original.get(key)) for key in ("figure", "shows", "note")},
+                "drawn": [name for name in original.get("drawn_in") or [] if name in drawn and measured],
+                "experiments": ", ".join(measured) or "none at this scale",
+                "published": _available(data, words.clean(original.get("published"))),
+            }
+        )
+    return listing
+
+
+def _available(data: Data, figure: str) -> str:
+    """What of a published figure the tables hold: values that can be compared, or less, in words."""
+    rows = data.published
+    rows = rows[(rows["figure"] == figure) | rows["figure"].str.startswith(f"{figure}-")]
+    values = rows[rows["obtained"].isin(("printed", "digitised"))]
+    if len(values):
+        kinds = values["obtained"].value_counts().sort_index()
+        return ", ".join(f"{n} values {words.clean(kind)}" for kind, n in kinds.items())
+    if len(rows):
+        return f"not digitised; {len(rows)} numbers stand in the text"
+    return "not digitised: its values were not available"
+
+
+def link(url: Any) -> str:
+    """The address if it is a web address, else nothing: a `javascript:` address never becomes a link."""
+    text = words.clean(url)
+    return text if urlsplit(text).scheme in ("http", "https") else ""
+
+
+def _paper(paper: Mapping[str, Any]) -> Content:
+    authors = paper.get("authors") or ""
+    names = authors if isinstance(authors, str) else ", ".join(str(a) for a in authors)
+    texts = {key: words.clean(paper.get(key)) for key in ("id", "title", "arxiv", "year", "version")}
+    return {
+        **texts,
+        "title": texts["title"] or texts["id"] or "paper",
+        "authors": words.clean(names),
+        "url": link(paper.get("url")),
+    }
+
+
+def _scale(scale: Mapping[str, Any]) -> Content:
+    return {
+        "name": words.clean(scale.get("name")),
+        "description": words.clean(scale.get("description")),
+        "judges": bool(scale.get("judges_claims", True)),
+    }
+
+
+def outcome(claims: Sequence[ClaimVerdict], scale: Mapping[str, Any]) -> str:
+    """One sentence: how many claims the run could judge, and how they came out."""
+    name = words.clean(scale.get("name")) or "this"
+    if not scale.get("judges_claims", True):
+        return f"The {name} scale only shows that the pipeline works; no claim is judged."
+    count = summary.counts(claims)
+    judged = len(claims) - count["not tested"]
+    if not judged:
+        return f"None of {len(claims)} claims could be judged at the {name} scale."
+    verdicts = ", ".join(f"{n} {verdict}" for verdict, n in count.items() if verdict != "not tested")
+    return f"Of {len(claims)} claims, {judged} could be judged at the {name} scale: {verdicts}."
+
+
+def chance(claims: Sequence[ClaimVerdict]) -> str:
+    """About how many claims chance alone would support; empty where none was judged."""
+    expected = chance_flips(claims)
+    return words.number(expected) if expected else ""
+
+
+def _claim(claim: ClaimVerdict) -> Content:
+    texts = ("title", "statement", "reason", "note", "prediction")
+    return {
+        **{name: words.clean(getattr(claim, name)) for name in texts},
+        "id": claim.id,
+        "verdict": claim.verdict,
+        "kind": formats.css_class(claim.verdict),
+        "where": words.clean(claim.source.where),
+        "obtained": OBTAINED[claim.source.obtained],
+        "estimate": formats.headline(claim),
+        "region": formats.region(claim.region),
+        "replicates": words.number(claim.replicates),
+        "figure": claim.figure,
+        "figure_name": SHOWN_IN[claim.figure],
+        "runs": [words.clean(run) for run in claim.runs],
+        "published": [_published(value) for value in claim.published],
+        "parts": [_part(part) for part in claim.parts],
+    }
+
+
+def _published(value: PublishedValue) -> Content:
+    shown = words.number(value.value)
+    if value.error is not None:
+        shown += f" ± {words.number(value.error)}"
+    unit = words.clean(value.unit)
+    return {
+        "quantity": words.clean(value.quantity),
+        "value": f"{shown}{'' if unit in ('%', '°', '×') else ' '}{unit}".strip(),
+        "obtained": value.obtained,
+    }
+
+
+def _part(part: PartVerdict) -> Content:
+    return {
+        "name": words.clean(part.name),
+        "what": " of ".join(words.clean(text).replace("_", " ") for text in (part.statistic, part.measure)),
+        "verdict": part.verdict,
+        "kind": formats.css_class(part.verdict),
+        "reason": words.clean(part.reason),
+        "estimate": formats.estimate(part.estimate, part.interval, formats.unit_of(part)),
+        "region": formats.region(part.region),
+        "replicates": words.number(part.replicates),
+        "per_replicate": ", ".join("never" if value is None else words.number(value, False) for value in part.values),
+    }

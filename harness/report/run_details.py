@@ -1,0 +1,235 @@
+"""What was run, as the templates read it: settings, lost networks, published values, stages, machine, checksums."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.base import words
+from harness.report import estimates, formats
+from harness.report.figures import Data
+
+Content = dict[str, Any]
+KINDS = ("prepare", "dense", "orders", "levels", "branches", "stability", "tickets")
+SHOWN = 12  # digits of a checksum; card.json has all of them
+MEASURES = {
+    "test_accuracy": "test accuracy, %",
+    "train_accuracy": "training accuracy, %",
+    "distance": "distance, L2",
+    "angle": "angle, °",
+    "instability_test": "instability, points",
+}
+
+
+def experiment_names(data: Data, scale: Mapping[str, Any]) -> list[str]:
+    """The scale's experiments, then those that only the table has."""
+    asked = list(scale.get("experiments") or {})
+    return asked + [name for name in data.names() if name not in asked]
+
+
+def setting(data: Data, name: str, scale: Mapping[str, Any]) -> Content:
+    """One experiment: what the scale asks for and what the table holds."""
+    asked = (scale.get("experiments") or {}).get(name) or {}
+    table = data.table[data.table["experiment"] == name]
+    networks, pairs = table[table["row"] == "network"], table[table["row"] == "pair"]
+    band = asked.get("calibration")
+    # as the judge holds it against the band: every dense network, copies trained from a snapshot included
+    dense = estimates.select(table, row="network", level=0)
+    mean, low, high, _ = estimates.overall(dense, "test_accuracy", data.grid_of(name, "test_accuracy"))
+    counts = [(formats.branch_label(str(b)), int(n)) for b, n in networks["branch"].value_counts().sort_index().items()]
+    return {
+        "name": words.clean(name),
+        "title": data.title(name, 200),
+        "data": words.clean(asked.get("data")),
+        "network": words.clean(asked.get("network")),
+        "recipe": ", ".join(
+            f"{words.clean(k).replace('_', ' ')} {words.clean(v)}"
+            for k, v in (asked.get("recipe") or {}).items()
+            if v is not None
+        ),
+        "rewind": ", ".join(f"{k:,}" for k in (asked.get("rewind") or sorted(set(networks["k"])))),
+        "densities": ", ".join(words.percent(d) for d in asked.get("densities") or []),
+        "replicates": int(networks["replicate"].nunique()),
+        "asked_replicates": asked.get("replicates"),
+        "networks": len(networks),
+        "branches": ", ".join(f"{n} {b}" for b, n in counts),
+        "pairs": len(pairs),
+        "steps": float(networks["steps"].sum()),
+        "dense": words.number(mean)
+        + ("%" if np.isfinite(mean) else "")
+        + (f" {formats.interval((low, high))}" if np.isfinite(low) else ""),
+        "band": f"{words.number(band[0])} to {words.number(band[1])}%"
+        if isinstance(band, Sequence) and len(band) == 2
+        else "",
+        "calibrated": None
+        if not (isinstance(band, Sequence) and len(band) == 2 and np.isfinite(mean))
+        else band[0] <= mean <= band[1],
+    }
+
+
+def lost_networks(data: Data) -> list[Content]:
+    """The networks that did not finish, each with its status."""
+    rows = data.table[(data.table["row"] == "network") & ~data.table["status"].isin(["ok", ""])]
+    return [
+        {"run": words.clean(r), "status": words.clean(s).replace("_", " ")}
+        for r, s in zip(rows["run"], rows["status"], strict=True)
+    ]
+
+
+def published_and_measured(data: Data) -> list[Content]:
+    """Published values whose experiment, branch, k, comparison and density (within 8%) the run also has."""
+    cells = []
+    for record in data.published.to_dict("records"):
+        row = SimpleNamespace(**{str(key): value for key, value in record.items()})
+        if (
+            row.measure not in MEASURES
+            or not np.isfinite(row.value)
+            or (not np.isfinite(row.k) and row.branch != "dense")
+        ):
+            continue
+        cell: dict[str, Any] = {
+            "experiment": row.experiment,
+            "branch": row.branch,
+            "row": "pair" if row.comparison else "network",
+        }
+        if row.comparison:
+            cell["comparison"] = row.comparison
+        if row.comparison or row.branch != "dense":
+            cell["k"] = int(row.k)
+        rows = estimates.select(data.table, **cell)
+        levels = rows.groupby("level")["density"].mean()
+        near = (levels / row.density - 1).abs() if np.isfinite(row.density) else levels * np.nan
+        if near.empty or not near.min() <= 0.08:
+            continue
+        rows, grid = rows[rows["level"] == near.idxmin()], data.grid_of(row.experiment, row.measure)
+        mean, low, high, replicates = estimates.overall(rows, row.measure, grid)
+        if not np.isfinite(mean):
+            continue
+        span = formats.interval((low, high)) if np.isfinite(low) else ""
+        error = f" ± {words.number(row.error)}" if np.isfinite(row.error) else ""
+        what = MEASURES[row.measure] + (f" ({row.comparison.replace('_', ' ')})" if row.comparison else "")
+        cells.append(
+            {
+                "experiment": data.title(row.experiment, 200),
+                "branch": formats.branch_label(row.branch),
+                "k": words.number(row.k),
+                "density": words.percent(row.density),
+                "measure": what,
+                "figure": words.clean(row.figure),
+                "measured": f"{words.number(mean, False)} {span}".strip(),
+                "replicates": replicates,
+                "published": f"{words.number(row.value)}{error}",
+                "obtained": words.clean(row.obtained),
+            }
+        )
+    return cells
+
+
+def _records(provenance: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [record for record in provenance.get("stages") or [] if isinstance(record, Mapping)]
+
+
+def has_network_time(provenance: Mapping[str, Any]) -> bool:
+    """Whether the records tell the time in which the networks were trained from the stage's own training time."""
+    return any(words.finite(record.get("network_seconds")) is not None for record in _records(provenance))
+
+
+def stage_totals(provenance: Mapping[str, Any]) -> list[Content]:
+    """Stage records summed by experiment and kind; memory is the highest of them."""
+    records = pd.DataFrame(_records(provenance))
+    if records.empty:
+        return []
+    for name in ("seconds", "training_seconds", "network_seconds", "steps", "peak_memory_mib"):
+        records[name] = pd.to_numeric(records.get(name, pd.Series(dtype=float)), errors="coerce")
+    for name in ("kind", "experiment"):
+        records[name] = [words.clean(v) for v in records.get(name, pd.Series([""] * len(records))).fillna("")]
+    totals = records.groupby(["experiment", "kind"], sort=False, as_index=False).agg(
+        jobs=("kind", "size"),
+        seconds=("seconds", "sum"),
+        training=("training_seconds", "sum"),
+        networks=("network_seconds", "sum"),
+        steps=("steps", "sum"),
+        memory=("peak_memory_mib", "max"),
+    )
+    # what belongs to no experiment (prepare) first, then the experiments as they were recorded, kinds as they run
+    order = list(dict.fromkeys(["", *records["experiment"]]))
+    ordered = sorted(totals.to_dict("records"), key=lambda row: (order.index(row["experiment"]), _place(row["kind"])))
+    return [
+        {
+            "stage": row["kind"] or words.NOTHING,
+            "experiment": row["experiment"] or words.NOTHING,
+            "jobs": row["jobs"],
+            "steps": f"{row['steps']:,.0f}" if row["steps"] else words.NOTHING,
+            "memory": f"{row['memory']:,.0f} MiB" if np.isfinite(row["memory"]) else words.NOTHING,
+            **{key: words.duration(row[key] or None) for key in ("seconds", "training", "networks")},
+        }
+        for row in ordered
+    ]
+
+
+def container_images(provenance: Mapping[str, Any]) -> list[str]:
+    """The container images that stages ran in, each with how many did; empty where none is recorded."""
+    named = [words.clean(record["image"]) for record in _records(provenance) if "image" in record]
+    jobs = Counter(name or "none" for name in named)
+    if len(jobs) < 2:
+        return list(jobs)
+    return [f"{name} ({n} {'job' if n == 1 else 'jobs'})" for name, n in sorted(jobs.items())]
+
+
+def checksums(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(what, "name checksum, ...") of the code's parts, the specification's files and the data sets, shortened."""
+    identity = provenance.get("identity") or {}
+    groups = (("Code", "code"), ("Specification", "spec"), ("Data sets", "data"))
+    return [
+        (title, ", ".join(f"{words.clean(name)} {words.clean(value)[:SHOWN]}" for name, value in sums.items()))
+        for title, key in groups
+        if (sums := identity.get(key))
+    ]
+
+
+def _place(kind: str) -> int:
+    return KINDS.index(kind) if kind in KINDS else len(KINDS)
+
+
+def run_and_hardware(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Times, hardware and code of the run as (name, value), those that are known."""
+    hardware = provenance.get("hardware") or {}
+    revision = words.clean(provenance.get("code_revision"))
+    clean = provenance.get("tree_clean")
+    tree = "" if clean is None else " (clean tree)" if clean else " (with uncommitted changes)"
+    share = words.finite(provenance.get("training_share"))
+    memory = words.finite(hardware.get("memory_gib"))
+    details = [
+        (
+            "Wall clock of all passes of harness reproduce, stops excluded",
+            words.duration(provenance.get("wall_clock_seconds")),
+        ),
+        ("Share of the stages' core time spent in training", "" if share is None else f"{share * 100:.0f}%"),
+        (
+            "Core time in which the networks were trained",
+            words.duration(provenance.get("network_core_seconds")),
+        ),
+        (
+            "Processor",
+            " · ".join(
+                filter(
+                    None,
+                    (words.clean(hardware.get("cpu")), f"{hardware['cores']} cores" if hardware.get("cores") else ""),
+                )
+            ),
+        ),
+        ("Memory", "" if memory is None else f"{memory:g} GiB"),
+        ("GPU", words.clean(hardware.get("gpu")) or "none"),
+        ("Energy of the whole machine in that time", words.energy(provenance.get("energy_joules"))),
+        ("Container image", ", ".join(container_images(provenance))),
+        ("Training kernels", words.clean(hardware.get("kernels"))),
+        ("Platform", words.clean(hardware.get("platform"))),
+        ("Started", words.clean(provenance.get("started"))),
+        ("Finished", words.clean(provenance.get("finished"))),
+        ("Harness", words.clean(provenance.get("harness_version"))),
+        ("Code", f"{revision}{tree}" if revision else ""),
+    ]
+    return [(name, value) for name, value in details if value and value != words.NOTHING]

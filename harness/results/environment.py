@@ -1,0 +1,120 @@
+"""What can differ between machines and days: code revision, packages, hardware, container image."""
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from harness import kernels
+from harness.results.code import PACKAGE
+
+PACKAGES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "pandas",
+    "pyarrow",
+    "safetensors",
+    "snakemake",
+    "dvc",
+    "scikit-learn",
+    "mnist1d",
+    "matplotlib",
+    "rocrate",
+)
+
+
+COMPUTING = ("torch", "numpy")  # another version of these may change results, at least their last bits
+
+
+def environment() -> dict[str, Any]:
+    """Code revision, packages, hardware and container image ("" outside a container) of this process."""
+    versions = {}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    revision, clean = code_revision(Path(__file__).parent)
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    return {
+        "harness_version": importlib.metadata.version("lth-harness"),
+        "code_revision": revision,
+        "tree_clean": clean,
+        "image": around(),
+        "packages": {"python": platform.python_version(), **versions},
+        "hardware": {
+            "cpu": cpu_model(),
+            "cores": os.cpu_count(),
+            "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+            "gpu": gpu,
+            "kernels": kernels.available() or "torch",
+            "platform": platform.platform(terse=True),
+        },
+    }
+
+
+def computed_with() -> dict[str, str]:
+    """Versions of the packages that compute a network's numbers."""
+    return {name: importlib.metadata.version(name) for name in COMPUTING}
+
+
+def cpu_model() -> str:
+    """The processor's name, as the system reports it."""
+    with contextlib.suppress(OSError):
+        for text in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if text.startswith("model name"):
+                return text.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def code_revision(folder: Path) -> tuple[str, bool | None]:
+    """The git commit of a folder and whether its tree is clean, or HARNESS_REVISION if git is not available.
+
+    An image has no git: its build sets the variable, with the suffix "-changed" for a tree that was not clean.
+    ("", None) without both.
+    """
+
+    def git(*arguments: str) -> str:
+        result = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True
+        )
+        return result.stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD"), not git("status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        revision = os.environ.get("HARNESS_REVISION", "")
+        return revision.removesuffix("-changed"), not revision.endswith("-changed") if revision else None
+
+
+IMAGE = "HARNESS_IMAGE"  # environment: digest of the image that this process runs in; an image can't contain its own
+
+
+MARKER = PACKAGE.parent / ".image"  # created when an image is built
+
+
+def around() -> str:
+    """The digest of the image that this process runs in, from HARNESS_IMAGE; "" outside the project's images."""
+    return os.environ.get(IMAGE, "") if MARKER.exists() else ""
+
+
+def place() -> str:
+    """The scope in which a process id is unique: the host's name and, on Linux, the PID namespace."""
+    try:
+        return f"{socket.gethostname()}/{os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115  no file of that name
+    except OSError:
+        return socket.gethostname()
+
+
+def made_with() -> dict[str, Any]:
+    """What can differ between machines and days: code revision, packages, processor, container image."""
+    from harness.results.environment import environment
+
+    values = environment()
+    return {key: values[key] for key in ("code_revision", "tree_clean", "packages", "hardware", "image")}

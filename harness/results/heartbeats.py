@@ -1,0 +1,64 @@
+"""Heartbeats: each training stage writes its progress to a small file, for the live view."""
+
+import contextlib
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.base.files import write_json
+
+EVERY_SECONDS = 1.0
+
+
+@dataclass
+class Heartbeat:
+    """The progress of one stage: networks in all and done, network steps of this process, and what it trains now."""
+
+    path: Path
+    stage: str
+    networks: int
+    done: int = 0
+    steps: int = 0
+    found_steps: int = 0  # steps that an earlier process trained, of whole networks or parts of them
+    running: str = ""
+    accuracy: float | None = None
+    started: float = field(default_factory=time.time)
+    _written: float = 0.0
+
+    def beat(self, now: bool = False) -> None:
+        """Write the file, at most once in EVERY_SECONDS unless `now`."""
+        if not now and time.time() - self._written < EVERY_SECONDS:
+            return
+        self._written = time.time()
+        write_json(
+            self.path,
+            {
+                "stage": self.stage,
+                "networks": self.networks,
+                "done": self.done,
+                "steps": self.steps,
+                "found_steps": self.found_steps,
+                "running": self.running,
+                "accuracy": self.accuracy,
+                "started": self.started,
+                "time": self._written,
+            },
+        )
+
+
+def heartbeat_path(folder: Path, stage: str) -> Path:
+    """The heartbeat file of a stage."""
+    return folder / f"{stage.replace('/', '.')}.json"
+
+
+def read_heartbeats(folder: Path) -> list[dict[str, Any]]:
+    """All readable heartbeats; skips a file that is broken or being replaced."""
+    beats = []
+    for path in sorted(folder.glob("*.json")):
+        with contextlib.suppress(OSError, ValueError):
+            beat = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(beat, dict):
+                beats.append(beat)
+    return beats

@@ -1,5 +1,0 @@
-"""Typed, validated view of papers/: the only reader of that YAML."""
-
-from harness.spec.load import Spec, load_spec
-
-__all__ = ["Spec", "load_spec"]

@@ -1,0 +1,80 @@
+"""The stages that judge: the claims' verdicts, the report page, and the results card."""
+
+from typing import Any
+
+import pandas as pd
+
+from harness.base.files import read_json, write_json
+from harness.claims.document import read_claims, write_claims
+from harness.claims.judge import judge
+from harness.claims.metrics import metrics
+from harness.paper import Spec
+from harness.paper.load import dump
+from harness.report.card import read_card, write_card
+from harness.report.crate import copy_workflow, write_crate
+from harness.results.context import Work
+from harness.results.keys import identity
+from harness.results.tables import read_curves, read_table
+
+
+def claims_stage(work: Work) -> None:
+    """Judge the claims on the table. Write claims.json, and metrics.json for tools that compare numbers."""
+    spec, folders = work.spec, work.folders
+    bands = {name: setting.calibration for name, setting in spec.scale.experiments.items() if setting.calibration}
+    claims = judge(spec.claims, spec.scale_name, read_table(folders.table), bands)
+    write_json(folders.metrics, metrics(claims))
+    write_claims(folders.claims, claims)
+
+
+def report_stage(work: Work) -> None:
+    """Build the page."""
+    spec, folders = work.spec, work.folders
+    from harness.report import build_report
+
+    build_report(
+        dump(spec.paper),
+        scale_content(spec),
+        read_claims(folders.claims),
+        read_table(folders.table),
+        read_curves(folders.all_curves),
+        published(spec),
+        {**read_json(folders.provenance), "identity": identity(spec)},
+        folders.report,
+    )
+
+
+def card_stage(work: Work) -> None:
+    """The last stage: write the card, and its content as a Workflow Run RO-Crate."""
+    copy_workflow(work.spec, work.folders)
+    write_card(work.spec, work.folders)
+    write_crate(read_card(work.folders), work.folders)
+
+
+def published(spec: Spec) -> pd.DataFrame:
+    """The paper's published curves, of all figures; an empty table if the paper has none."""
+    files = sorted((spec.folder / "published").glob("*.csv"))
+    return pd.concat([pd.read_csv(file) for file in files], ignore_index=True) if files else pd.DataFrame()
+
+
+def scale_content(spec: Spec) -> dict[str, Any]:
+    """The scale as the page shows it."""
+    experiments = {}
+    for name, setting in spec.scale.experiments.items():
+        levels = max((sweep.levels for sweep in setting.sweeps), default=0)
+        experiments[name] = {
+            "title": spec.experiments[name].title,
+            "question": spec.experiments[name].question,
+            "data": setting.data,
+            "network": setting.network,
+            "recipe": dump(spec.recipe(name)),
+            "rewind": sorted(setting.rewind_grid()),
+            "densities": [setting.pruning.density(level) for level in range(levels + 1)],
+            "replicates": setting.replicates,
+            "calibration": list(setting.calibration) if setting.calibration else None,
+        }
+    return {
+        "name": spec.scale_name,
+        "description": spec.scale.description,
+        "judges_claims": spec.scale.judges_claims,
+        "experiments": experiments,
+    }

@@ -1,0 +1,316 @@
+"""The training stages: what each run starts from, and how a stack is trained, stored and reused."""
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.base.files import digest
+from harness.base.seeds import DATA_ORDER, INITIALISATION
+from harness.data.feed import Feed
+from harness.data.images import Images
+from harness.lottery.branch import Origin
+from harness.lottery.branches import BRANCHES
+from harness.lottery.criteria import CRITERIA
+from harness.lottery.masks import Masks, dense_masks, remaining
+from harness.networks import build, initialise, prunable_names
+from harness.plan.runs import Run, Stage, dense_run, is_dense, makes_mask, stacks, steps_of
+from harness.results.context import DATA, Context, Work
+from harness.results.environment import computed_with
+from harness.results.heartbeats import Heartbeat, heartbeat_path
+from harness.results.store import SNAPSHOTS, final_tensors, part_of, snapshot_tensors, state_of
+from harness.training.batches import Batches
+from harness.training.loop import Stopped, Trained, evaluate, train, use_threads
+from harness.training.partial import read_partial, write_partial
+from harness.training.state import State, read_network, stacked
+
+TRAIN_SAMPLES = 5000  # of the training split, on which the training accuracy is measured
+_terminated = threading.Event()  # set by SIGTERM, which a cluster sends before it reclaims a machine
+KEEP_STATE_SECONDS = float(os.environ.get("HARNESS_KEEP_STATE_SECONDS", "120"))
+
+
+def train_stage(work: Work) -> dict[str, Any]:
+    """Train the missing runs of the stage's stacks. Returns fields of the stage's record.
+
+    On SIGTERM it keeps a checkpoint and exits with 128 + SIGTERM; the next run resumes from there.
+    """
+    stage, context = work.stage, work.context
+    use_threads(work.threads)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: _terminated.set())
+    networks = sum(len(stack) for stack in stacks(work.spec, stage))
+    heartbeat = Heartbeat(heartbeat_path(work.folders.progress, stage.name), stage.name, networks)
+    try:
+        totals = train_stacks(context, stage, heartbeat)
+    except Stopped as stopped:
+        print(f"stopped by SIGTERM after step {stopped}; the next run resumes from its checkpoint", file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)
+    names = [run.id for stack in stacks(work.spec, stage) for run in stack]
+    if stage.kind == "dense":
+        names += [f"{run}{SNAPSHOTS}" for run in names if context.store.read(run)["status"] == "ok"]
+    return {**totals, "outputs": {name: context.store.read(name)["sha256"] for name in names}}
+
+
+def train_stacks(context: Context, stage: Stage, heartbeat: Heartbeat) -> dict[str, Any]:
+    """Train the missing runs of the stage's stacks.
+
+    Returns the steps and seconds of this training, and the seconds of all its networks, whenever they were trained.
+    """
+    totals: dict[str, Any] = {"training_seconds": 0.0, "network_seconds": 0.0, "steps": 0}
+    for stack in stacks(context.spec, stage):
+        stored = {run: finished(context, run) for run in stack}
+        records = [record for record in stored.values() if record is not None]
+        heartbeat.found_steps += sum(record["steps"] for record in records)
+        missing = [run for run, record in stored.items() if record is None]
+        if missing:
+            trained = train_stack(context, missing, heartbeat)
+            totals["training_seconds"] += max((record["stack_seconds"] for record in trained), default=0.0)
+            totals["steps"] += sum(record["steps"] for record in trained)
+            records += trained
+        totals["network_seconds"] += max((record["stack_seconds"] for record in records), default=0.0)
+        heartbeat.done += len(stack)
+        accuracies = [record["test_accuracy"] for record in records if record["test_accuracy"] is not None]
+        heartbeat.accuracy = sum(accuracies) / len(accuracies) if accuracies else heartbeat.accuracy
+        heartbeat.beat(now=True)
+    return totals
+
+
+def finished(context: Context, run: Run) -> dict[str, Any] | None:
+    """The record of a finished run with these settings and exactly these inputs, here or in another store, or None."""
+    inputs, snapshots = _inputs(context, run), set(context.setting.snapshot_steps() if is_dense(run) else ())
+    return context.store.find(
+        run.id,
+        context.key(run),
+        lambda record: record.get("inputs") == inputs and snapshots <= set(record.get("snapshots", ())),
+    )
+
+
+def _inputs(context: Context, run: Run) -> dict[str, str]:
+    """Digests of what a run reads: its data set as training sees it, and the stored network and the snapshot that it
+    starts from, by their names in the experiment.
+
+    All snapshots share one file; only the digest of the snapshot at the run's k counts.
+    """
+    inputs = {DATA: context.data_content}
+    if is_dense(run):
+        return inputs
+    parent = context.parent(run)
+    record = context.store.read(parent.id)
+    inputs[place_of(parent.id)] = record["sha256"]
+    if record["status"] == "ok" and BRANCHES[run.branch].rewinds:
+        snapshots = f"{dense_run(run.experiment, run.replicate).id}{SNAPSHOTS}"
+        inputs[f"{place_of(snapshots)}/k{run.k}"] = context.store.read(snapshots)["parts"][f"k{run.k}"]
+    return inputs
+
+
+def place_of(run: str) -> str:
+    """A run's id without its experiment: the same run may be stored under another experiment's name."""
+    return run.partition("/")[2]
+
+
+def train_stack(
+    context: Context, stack: list[Run], heartbeat: Heartbeat, known: Masks | None = None
+) -> list[dict[str, Any]]:
+    """Train one run per replicate, all together, and store them. Replicates whose ancestors diverged are skipped.
+
+    `known`: IMP's masks of the stack's level, for a stack whose parents' weights are not on this machine.
+    """
+    healthy = [run for run in stack if not _ancestor_diverged(context, run)]
+    records = [_record_skipped(context, run) for run in stack if run not in healthy]
+    if not healthy:
+        return records
+    first, data, setting = healthy[0], context.data, context.setting
+    network = build(setting.network, len(healthy), data.input_shape, data.classes).to(context.device)
+    start, masks = starting_point(context, healthy, network, known)
+    if setting.restart and not is_dense(first):
+        start = State(0, start.weights, start.buffers)
+    snapshot_steps = setting.snapshot_steps() if is_dense(first) else []
+    settled = digest([[_record(context, run) for run in healthy], snapshot_steps])
+    partial = context.folders.state / f"{settled[:32]}.safetensors"
+    trained = _trained(context, healthy, network, start, masks, snapshot_steps, partial, heartbeat)
+    records += _store(context, healthy, network, masks, trained)
+    partial.unlink(missing_ok=True)
+    return records
+
+
+def _trained(
+    context: Context,
+    stack: list[Run],
+    network: nn.Module,
+    start: State,
+    masks: Masks,
+    snapshot_steps: list[int],
+    partial: Path,
+    heartbeat: Heartbeat,
+) -> Trained:
+    """Train a stack from its starting point, or from the checkpoint of an earlier process in `partial`."""
+    orders = [(*name, run.data_order) for name, run in zip(_names(context, stack, DATA_ORDER), stack, strict=True)]
+    kept, earlier = read_partial(partial), None
+    if kept:
+        heartbeat.found_steps += (kept[0].step - start.step) * len(stack)
+        start, earlier = kept
+    heartbeat.running = f"{stack[0].id} and {len(stack) - 1} more" if len(stack) > 1 else stack[0].id
+    before, begin = heartbeat.steps, start.step
+
+    def each_check(step: int, losses: Tensor) -> None:
+        heartbeat.steps = before + (step - begin) * len(stack)
+        heartbeat.beat()
+
+    return train(
+        network,
+        context.recipe,
+        _batches(context, orders),
+        start,
+        masks,
+        snapshot_steps=snapshot_steps,
+        each_check=each_check,
+        keep_state=lambda state, trained: write_partial(partial, state, trained),
+        keep_every_seconds=KEEP_STATE_SECONDS,
+        stopping=_terminated.is_set,
+        earlier=earlier,
+    )
+
+
+def _batches(context: Context, orders: list[tuple[str | int, ...]]) -> Batches | Feed:
+    """Training batches in named data orders, one per replicate: of arrays in memory, or of images on disk."""
+    x, y, recipe = context.data.x["train"], context.data.y["train"], context.recipe
+    if isinstance(x, Images):
+        return Feed(x, y, recipe.batch_size, orders, device=context.device)
+    return Batches(x, y, recipe.batch_size, orders, recipe.augmentation)
+
+
+def starting_point(
+    context: Context, stack: list[Run], network: nn.Module, known: Masks | None = None
+) -> tuple[State, Masks]:
+    """The state and masks that a stack trains from: new random weights for dense runs, else as its branch defines."""
+    first = stack[0]
+    if is_dense(first):
+        initialise(network, _names(context, stack, INITIALISATION))
+        return read_network(network, 0), {}
+    pruning, prunable = context.setting.pruning, prunable_names(network)
+    origin = Origin(
+        network,
+        prunable,
+        first.k,
+        first.level,
+        pruning.density(first.level),
+        makes_mask(first) and known is None,
+        CRITERIA[pruning.criterion],
+        snapshots=lambda: stacked([_snapshot(context, run) for run in stack]),
+        parent=lambda: _parents_finals(context, stack, prunable),
+        stored_masks=lambda: known or _stored_masks(context, stack),
+        minibatches=lambda order: _minibatches(context, stack, order, pruning.snip_batches),
+        names=lambda purpose: _names(context, stack, purpose),
+    )
+    return BRANCHES[first.branch].start(origin)
+
+
+def _names(context: Context, stack: list[Run], purpose: str) -> list[tuple[str | int, ...]]:
+    """The name of each replicate's random draw for a purpose."""
+    return [(context.draws, run.replicate, purpose) for run in stack]
+
+
+def _minibatches(context: Context, stack: list[Run], order: str, count: int) -> list[tuple[Tensor, Tensor]]:
+    """Minibatches drawn as in training, but in a separate order that all levels and data orders share."""
+    batches = _batches(context, _names(context, stack, order))
+    return [batches.batch(step) for step in range(count)]
+
+
+def _parents_finals(context: Context, stack: list[Run], prunable: list[str]) -> tuple[State, Masks]:
+    """The parents' final states and their masks."""
+    finals = [context.store.load(context.parent(run).id) for run in stack]
+    state = stacked([state_of(part_of(tensors, "final/"), context.recipe.steps) for tensors in finals])
+    masks = [part_of(tensors, "mask/") for tensors in finals]
+    if not all(masks):
+        return state, dense_masks(state.weights, prunable)
+    return state, {name: torch.stack([mask[name].float() for mask in masks]) for name in prunable}
+
+
+def _stored_masks(context: Context, stack: list[Run]) -> Masks:
+    """The masks of the level's IMP runs."""
+    parts = [context.store.load_part(context.parent(run).id, "mask/") for run in stack]
+    return {name: torch.stack([part[name].float() for part in parts]) for name in parts[0]}
+
+
+def _snapshot(context: Context, run: Run) -> State:
+    dense = dense_run(run.experiment, run.replicate).id
+    tensors = context.store.load_part(f"{dense}{SNAPSHOTS}", f"k{run.k}/")
+    return state_of(tensors, run.k, optimizer_steps=run.k)
+
+
+def _ancestor_diverged(context: Context, run: Run) -> bool:
+    if is_dense(run):
+        return False
+    return bool(context.store.read(context.parent(run).id)["status"] != "ok")
+
+
+def _store(
+    context: Context, stack: list[Run], network: nn.Module, masks: Masks, trained: Trained
+) -> list[dict[str, Any]]:
+    """Evaluate and store each replicate of a trained stack."""
+    data = context.data
+    scores = {
+        split: evaluate(network, data.x[split][:most], data.y[split][:most])
+        for split, most in (("train", TRAIN_SAMPLES), ("validation", None), ("test", None))
+        if len(data.y[split])  # the paper has no validation split of ImageNet
+    }
+    records = []
+    for position, run in enumerate(stack):
+        record = _record(context, run) | _outcome(scores, trained, position)
+        if masks:
+            kept, total = remaining(masks)[position], sum(mask[position].numel() for mask in masks.values())
+            record |= {"remaining": kept, "prunable": total, "density": kept / total}
+        record |= {"seconds": trained.seconds / len(stack), "stack_seconds": trained.seconds}
+        if is_dense(run):
+            record["snapshots"] = sorted(trained.snapshots)
+            snapshots = f"{run.id}{SNAPSHOTS}"
+            context.store.write(
+                snapshots, {"id": snapshots, "key": record["key"]}, snapshot_tensors(trained.snapshots, position)
+            )
+        context.store.write(run.id, record, final_tensors(trained.final, masks, position))
+        records.append(record)
+    return records
+
+
+def _outcome(scores: dict[str, tuple[Tensor, Tensor]], trained: Trained, position: int) -> dict[str, Any]:
+    """A replicate's outcome: status, accuracies in percent and losses (None if it diverged)."""
+    diverged_at = trained.diverged.get(position)
+    outcome: dict[str, Any] = {"status": "ok" if diverged_at is None else "diverged", "diverged_at": diverged_at}
+    outcome |= {f"validation_{measure}": None for measure in ("accuracy", "loss")}
+    for split, (accuracy, loss) in scores.items():
+        outcome[f"{split}_accuracy"] = float(accuracy[position]) if diverged_at is None else None
+        outcome[f"{split}_loss"] = float(loss[position]) if diverged_at is None else None
+    return outcome
+
+
+def _record(context: Context, run: Run) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "key": context.key(run),
+        "inputs": _inputs(context, run),
+        "experiment": run.experiment,
+        "replicate": run.replicate,
+        "k": run.k,
+        "level": run.level,
+        "branch": run.branch,
+        "data_order": run.data_order,
+        "density": 1.0,
+        "steps": steps_of(run, context.recipe.steps, context.setting.restart),
+        "computed_with": computed_with(),
+    }
+
+
+def _record_skipped(context: Context, run: Run) -> dict[str, Any]:
+    """Store and return the record of a run that can't be trained because its ancestor diverged."""
+    record = {**_record(context, run), "status": "ancestor_diverged", "diverged_at": None, "density": None}
+    record |= {
+        f"{split}_{measure}": None for split in ("train", "validation", "test") for measure in ("accuracy", "loss")
+    }
+    record |= {"seconds": 0.0, "stack_seconds": 0.0}
+    context.store.write(run.id, record, {})
+    return record

@@ -1,0 +1,93 @@
+"""Adopts finished results from elsewhere: marks the stages that still fit as done, so that the engine keeps them.
+
+The workflow engine compares file times and its own metadata, neither of which is shared. This module compares content:
+digests of code and settings, and checksums of files. The engine runs the stages that do not fit again.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from harness.base.errors import HarnessError
+from harness.base.files import file_sha256, write_json
+from harness.paper import Spec
+from harness.plan.kinds import WHOLE
+from harness.report.card import read_card
+from harness.results.context import Work
+from harness.results.fit import fitting, graph, paths_of, read_record, restore_records
+from harness.results.folders import Folders
+from harness.results.open import open_run
+from harness.stages.judging import card_stage, claims_stage, report_stage
+from harness.workflow.rules import Rules
+
+NO_NOTES = "the metadata was not present"  # snakemake's message for files without metadata, which is the desired state
+MARKER = "harness-adopted.json"  # in .snakemake: checksum of each run's card when this checkout last made or adopted it
+
+
+def adopt(root: Path, spec: Spec, folders: Folders, rules: Rules) -> tuple[int, int]:
+    """Make the engine treat the stages of a run's folder that fit as finished, and all others as due.
+
+    Returns the number of stages that fit and of all stages. Raises HarnessError for a broken card, and if the engine
+    fails.
+    """
+    card = read_card(folders) if folders.card.exists() else {}
+    fit = fitting(spec, folders, card)
+    files = {name: paths_of(folders, name) for name in [*graph(spec, folders), *WHOLE]}
+    stale = [path for name in files if name not in fit for path in files[name] if path.exists()]
+    if stale and any((root / ".snakemake" / "metadata").glob("*")):
+        _engine(root, rules, "--cleanup-metadata", *map(str, stale), tolerates=NO_NOTES)
+    if fit:
+        whole = len(fit) == len(files)
+        targets = [] if whole else [str(files[name][0]) for name in files if name in fit]
+        _engine(root, rules, *targets, "--touch", "--forceall", "--rerun-incomplete")
+    restore_records(spec, folders)  # so that `harness plan` counts networks that were trained elsewhere
+    remember(root, folders)
+    return len(fit), len(files)
+
+
+def adopt_run(root: Path, results: Path, paper: str, scale: str) -> str:
+    """Adopt a run's results from elsewhere. Returns a line that says how many stages fit. Raises HarnessError."""
+    spec, folders = open_run(root, results, paper, scale)
+    if not folders.card.exists():
+        raise HarnessError(f"{folders.base}: no finished run here. Get one with `harness pull` or `dvc checkout`")
+    fit, total = adopt(root, spec, folders, Rules(paper, scale, str(results)))
+    rest = "" if fit == total else "; `harness reproduce` runs the others again"
+    return f"{folders.base}: {fit} of {total} stages fit this code and these settings{rest}"
+
+
+def is_new(root: Path, folders: Folders) -> bool:
+    """Whether a run's folder has finished results that this checkout neither made nor adopted."""
+    return folders.card.exists() and _marks(root).get(folders.base.as_posix()) != file_sha256(folders.card)
+
+
+def remember(root: Path, folders: Folders) -> None:
+    """Record that this checkout made or adopted the results."""
+    if folders.card.exists():
+        marks = {**_marks(root), folders.base.as_posix(): file_sha256(folders.card)}
+        write_json(root / ".snakemake" / MARKER, marks)
+
+
+def report_again(root: Path, spec: Spec, folders: Folders) -> None:
+    """From a run's tables, judge the claims, build the page and write the card again. Raises HarnessError."""
+    for stage in (claims_stage, report_stage, card_stage):
+        stage(Work(spec, folders, stage.__name__.removesuffix("_stage")))
+    remember(root, folders)
+
+
+def _marks(root: Path) -> dict[str, Any]:
+    return read_record(root / ".snakemake" / MARKER)
+
+
+def _engine(root: Path, rules: Rules, *arguments: str, tolerates: str = "") -> None:
+    """Run snakemake on this run. Raises HarnessError if it fails, unless its output contains `tolerates`."""
+    command = [sys.executable, "-m", "snakemake", *arguments, "--snakefile", str(root / "Snakefile"), "--cores", "1"]
+    command += ["--nocolor", "--config", f"paper={rules.paper}", f"scale={rules.scale}", f"results={rules.results}"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    output = done.stdout + done.stderr
+    if done.returncode and not (tolerates and tolerates in output):
+        last = [line for line in output.splitlines() if line.strip()][-1:] or ["no message"]
+        raise HarnessError(
+            f"{rules.base}: the workflow engine can't adopt these results ({last[0].strip():.200}). "
+            "Move the folder away and copy or pull the results again"
+        )

@@ -1,0 +1,93 @@
+"""Runs one stage by name, timed and recorded: `harness stage`, the only command that the workflow's rules call."""
+
+import contextlib
+import os
+import resource
+import threading
+import time
+from importlib import import_module
+
+import psutil
+
+from harness.base.errors import HarnessError
+from harness.base.files import file_sha256, write_json
+from harness.base.paths import checkout
+from harness.paper import Spec
+from harness.plan.kinds import kind_of
+from harness.plan.runs import parents
+from harness.results.code import PACKAGE
+from harness.results.context import Work
+from harness.results.environment import made_with, place
+from harness.results.folders import Folders
+from harness.results.keys import stage_digest
+from harness.workflow.devices import check_device, take_device
+
+
+def prepare_process(name: str) -> None:
+    """Make this process end with the workflow, and lock a GPU if its stage needs one. Call it before CUDA starts."""
+    end_with_parent()
+    if kind_of(name).on_device:
+        take_device()
+        check_device()
+
+
+def run_stage(spec: Spec, folders: Folders, name: str, threads: int, expected: str = "") -> None:
+    """Run one stage of the plan or of the whole run, and write its record if its kind has one.
+
+    `expected` is the stage's digest where the workflow was started, or its first digits. Raises HarnessError if the
+    digest of the code and settings here differs.
+    """
+    kind, work, digest = kind_of(name), Work(spec, folders, name, threads), stage_digest(spec, folders, name)
+    if not digest.startswith(expected):
+        raise HarnessError(
+            f"{name}: the code in {PACKAGE} or the settings in {checkout()} are not those of the checkout that started "
+            f"the workflow (digest {digest[: len(expected)]}, not {expected}). Build the image, or install the "
+            "package, from that checkout"
+        )
+    module, _, function = kind.compute.partition(":")
+    planned = not kind.whole and kind.name != "prepare"
+    before = parents(spec, work.stage) if planned else []
+    inputs = {parent.name: file_sha256(folders.stage(parent.name)) for parent in before}
+    started = time.time()
+    outcome = getattr(import_module(module), function)(
+        work
+    )  # imported here, so that each stage loads only its own packages
+    finished = time.time()
+    if kind.whole:
+        return
+    record = {
+        "stage": name,
+        "kind": kind.name,
+        "experiment": work.stage.experiment if planned else "",
+        "digest": digest,
+        "inputs": inputs,
+        **outcome,
+        **made_with(),
+        "started": started,
+        "finished": finished,
+        "seconds": finished - started,
+        "threads": threads,
+        "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
+    write_json(folders.stage(name), record)
+
+
+def end_with_parent() -> None:
+    """End this process when the workflow engine that started it ends (kill -9 leaves its jobs running)."""
+    pid, _, host = os.environ.get("HARNESS_PARENT", "").partition("@")
+    if not pid or host != place():
+        return
+    try:
+        parent = psutil.Process(int(pid))
+    except psutil.NoSuchProcess:
+        os._exit(70)
+
+    def watch() -> None:
+        while True:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE:
+                    time.sleep(0.5)
+                    continue
+            os._exit(70)
+
+    threading.Thread(target=watch, daemon=True).start()

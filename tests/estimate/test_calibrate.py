@@ -1,0 +1,231 @@
+"""The estimate of a scale's cost: its counts are the plan's, its times are measured. Threads are those asked for."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from harness.base.errors import HarnessError
+from harness.base.paths import checkout
+from harness.estimate import timing as calibrate
+from harness.estimate.timing import Timing, costs, line_samples, line_seconds, run_seconds, step_seconds
+from harness.lottery.interpolation import line
+from harness.networks import build, initialise
+from harness.paper import load_spec
+from harness.paper.models import Line
+from harness.plan.runs import all_runs, dense_run, pairs, stages
+from harness.plan.settings import check_settings
+from harness.training.loop import use_threads
+from harness.training.state import read_network
+from tests.tiny import tiny_spec
+
+# one replicate by hand, 30 steps each less k: dense; orders from k 0 and 5; for each k 2 + 1 + 2 + 1 trainings
+NETWORKS = 1 + 2 + 2 * 6
+STEPS = 30 + (30 + 25) + 6 * 30 + 6 * 25
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_job_gets_the_threads_that_it_asks_for(threads):
+    use_threads(threads)
+    assert torch.get_num_threads() == threads
+    assert torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.fixture
+def quarter(monkeypatch):
+    """A step takes a quarter of a second."""
+    monkeypatch.setattr(calibrate, "step_seconds", lambda *_: Timing(0.25, 60))
+
+
+@pytest.mark.usefixtures("quarter")
+def test_networks_steps_and_seconds_are_those_of_the_plan():
+    for replicates in (2, 5):
+        (cost,) = costs(tiny_spec(replicates=replicates))
+        assert cost.experiment == "lenet"
+        assert cost.networks == len(all_runs(tiny_spec(replicates=replicates))) == replicates * NETWORKS
+        assert cost.steps == replicates * STEPS
+        assert cost.seconds == replicates * STEPS * 0.25
+
+
+@pytest.mark.usefixtures("quarter")
+def test_a_part_of_the_runs_costs_its_part():
+    spec = tiny_spec()
+    runs = [run for run in all_runs(spec) if run.replicate == 1]
+    (cost,) = costs(spec, runs=runs)
+    assert (cost.networks, cost.steps) == (NETWORKS, STEPS)
+
+
+@pytest.mark.usefixtures("quarter")
+def test_the_seconds_of_runs_add_up_to_the_experiments():
+    spec = tiny_spec()
+    found = run_seconds(spec, costs(spec))
+    assert found[dense_run("lenet", 1)] == 30 * 0.25
+    assert set(found) == set(all_runs(spec))
+    assert sum(found.values()) == 2 * STEPS * 0.25
+    restarted = tiny_spec(restart=True, dense_copies=2)
+    assert set(run_seconds(restarted, costs(restarted)).values()) == {30 * 0.25}
+
+
+def test_what_was_measured_is_not_measured_again(monkeypatch):
+    monkeypatch.setattr(calibrate, "step_seconds", lambda *_: pytest.fail("measured again"))
+    measured = {"lenet": calibrate.Cost("lenet", 1, 1, 1.0, 1, 0.5, 4, 60)}
+    (cost,) = costs(tiny_spec(), measured=measured)
+    assert (cost.step_seconds, cost.samples) == (0.5, 4)
+
+
+def test_a_step_is_measured_in_time_on_one_thread():
+    torch.set_num_threads(2)
+    found = step_seconds(tiny_spec(), "lenet", at_most=0.05)
+    assert torch.get_num_threads() == 1
+    assert 0 < found.seconds < math.inf
+
+
+class Clock:
+    """Time passes in training alone: 1 ms for each sample of each replicate's step, and 100 ms for each training.
+
+    A forward pass takes a tenth of that for each sample. On the wall all takes `slower` times as long.
+    """
+
+    def __init__(self):
+        self.now, self.wall, self.slower, self.trained, self.evaluated, self.loading = 0.0, 0.0, 1.0, [], [], 0.0
+
+    def passes(self, seconds):
+        self.now += seconds
+        self.wall += self.slower * seconds
+
+    def evaluate(self, network, x, y):
+        replicates = next(network.parameters()).shape[0]
+        self.evaluated.append((len(y), replicates))
+        self.passes(0.0001 * len(y) * replicates)
+
+    def train(self, network, recipe, batches, start):
+        replicates = next(network.parameters()).shape[0]
+        self.trained.append((recipe.batch_size, replicates, recipe.steps))
+        assert batches.batch(0)[0].shape[:2] == (replicates, recipe.batch_size)
+        self.passes(0.1 + 0.001 * recipe.batch_size * replicates * recipe.steps + self.loading)
+        self.loading = 0.0
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    made = Clock()
+    monkeypatch.setattr(calibrate, "train", made.train)
+    monkeypatch.setattr(calibrate, "evaluate", made.evaluate)
+    clocks = SimpleNamespace(perf_counter=lambda: made.wall, process_time=lambda: made.now)
+    monkeypatch.setattr(calibrate, "time", clocks)
+    return made
+
+
+def test_a_cheap_network_is_measured_whole_and_in_its_stack(clock):
+    found = step_seconds(tiny_spec(replicates=3, replicates_per_job=3), "lenet", at_most=60)
+    assert found.samples == 60
+    assert clock.trained[-1] == (60, 3, 50)
+    assert found.seconds == pytest.approx((0.1 + 0.06 * 3 * 50) / 50 / 3)
+    assert found.forward == pytest.approx(0.0001)
+    assert clock.evaluated[-1] == (512, 3)
+    assert clock.now <= 0.104 + 60 + 15
+
+
+def test_an_expensive_network_is_measured_on_a_few_samples_of_one_replicate_and_scaled(clock):
+    found = step_seconds(tiny_spec(), "lenet", at_most=0.25)
+    assert found.samples == 4
+    assert [(samples, replicates) for samples, replicates, _ in clock.trained] == [(4, 1)] * 4  # the best of three
+    assert found.seconds == pytest.approx(0.104 * 60 / 4)
+
+
+def test_time_that_others_take_of_a_core_does_not_count(clock):
+    quiet = step_seconds(tiny_spec(), "lenet", at_most=60)
+    clock.slower = 20.0
+    assert step_seconds(tiny_spec(), "lenet", at_most=60).seconds == pytest.approx(quiet.seconds, rel=0.2)
+
+
+@pytest.mark.parametrize("slower", [1, 3, 10, 1000])
+def test_a_busy_machine_ends_the_timing_sooner(clock, slower):
+    clock.slower, one = slower, 0.104
+    for at_most in (0.1, 1.0, 4.0):
+        clock.wall = 0.0
+        step_seconds(tiny_spec(), "lenet", at_most=at_most)
+        # what is not counted; one step and one forward pass, whatever they take; three times the rest
+        assert clock.wall <= slower * (one + one + 0.01) + 3 * (at_most + at_most / 4)
+
+
+def test_on_a_gpu_it_is_the_wall_clock_that_counts(clock, monkeypatch):
+    monkeypatch.setattr(calibrate, "pick", lambda: torch.device("cuda"))
+    assert calibrate._clock() is calibrate.time.perf_counter
+    monkeypatch.setattr(calibrate, "pick", lambda: torch.device("cpu"))
+    assert calibrate._clock() is calibrate.time.process_time
+
+
+def test_what_a_first_step_loads_does_not_count(clock):
+    clock.loading = 30.0
+    found = step_seconds(tiny_spec(), "lenet", at_most=60)
+    assert (found.samples, clock.trained[-1][2]) == (60, 50)
+    assert found.seconds == pytest.approx((0.1 + 0.06 * 2 * 50) / 50 / 2)
+
+
+def test_time_is_kept_but_for_a_first_step(clock):
+    for at_most in (0.01, 0.3, 1.0, 4.0):
+        clock.now = 0.0
+        step_seconds(tiny_spec(), "lenet", at_most=at_most)
+        assert clock.now <= 0.104 + max(3 * 0.104, 2 * at_most) + at_most / 2
+
+
+def test_a_line_costs_a_forward_pass_of_each_sample_at_each_point(monkeypatch):
+    monkeypatch.setattr(calibrate, "step_seconds", lambda *_: Timing(0.25, 60, 0.001))
+    spec = tiny_spec()  # 5 points, 100 samples of each split
+    (cost,) = costs(spec)
+    compared = [group for stage in stages(spec) if stage.kind == "stability" for group in pairs(spec, stage)]
+    count = sum(pair.interpolated for group in compared for pair in group)
+    assert count == 2 * (2 + 2 * 2)  # by hand: two dense pairs; for each k one of IMP and one of random pruning
+    assert cost.pair_seconds == pytest.approx(5 * 200 * 0.001)
+    assert cost.comparing == pytest.approx(count * cost.pair_seconds)
+    assert sum(line_seconds(spec, [cost]).values()) == pytest.approx(cost.comparing)
+    (without,) = costs(tiny_spec(line={"points": 0}))
+    assert (without.pair_seconds, without.comparing) == (0.0, 0.0)
+
+
+def test_the_line_takes_as_many_samples_forward_as_are_counted(monkeypatch):
+    """Against the real comparison of a network with BatchNorm: its every forward pass, samples counted."""
+    network = build("resnet8-1d", 1, (1, 40), 10)
+    initialise(network, [("x", 0)])
+    seen = []
+    network.register_forward_hook(lambda _, given, __: seen.append(given[0].shape[1]))
+    x, y = torch.randn(32, 1, 40), torch.arange(32) % 10
+    state = read_network(network, 0)
+    line(network, state, state, {"train": (x, y), "test": (x[:16], y[:16])}, points=3)
+    assert sum(seen) == line_samples(Line(points=3, train_samples=32, test_samples=16), has_norm=True)
+
+
+def test_bytes_are_those_of_weights_masks_and_snapshots():
+    # LeNet-300-100 on 8 x 8: weights and biases; Adam keeps two values more a weight in each snapshot, of steps 0 and 5
+    prunable = 64 * 300 + 300 * 100 + 100 * 10
+    weights = 4 * (prunable + 300 + 100 + 10)
+    (cost,) = costs(tiny_spec(), at_most=0.05)
+    assert cost.bytes == 2 * (NETWORKS * weights + 12 * prunable + 2 * 3 * weights)
+
+
+def test_every_shipped_scale_can_be_counted(monkeypatch):
+    monkeypatch.setattr(calibrate, "step_seconds", lambda *_: Timing(1.0, 60))
+    for paper in ("stabilizing-lth", "linear-mode-connectivity"):
+        for scale in ("smoke", "mini", "paper"):
+            spec = load_spec(checkout(), paper, scale)
+            found = costs(spec)
+            assert [cost.experiment for cost in found] == list(spec.scale.experiments)
+            assert sum(cost.networks for cost in found) == len(all_runs(spec))
+            assert all(cost.steps > 0 and cost.bytes > 0 for cost in found)
+
+
+def test_an_unknown_data_set_is_refused_by_name_before_anything_is_timed():
+    with pytest.raises(
+        HarnessError, match=r"tiny\.yaml: experiments\.lenet\.data: 'nonsense' is unknown; choose one of cifar10, dig"
+    ):
+        check_settings(tiny_spec(data="nonsense"))
+    check_settings(tiny_spec())
