@@ -1,0 +1,76 @@
+"""The guide docs/extending.md: its files are written into a copy of the project as they stand, and run."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from harness.base.paths import checkout
+from tests.end_to_end.conftest import Checkout
+
+GUIDE = checkout() / "docs" / "extending.md"
+BLOCK = re.compile(r"^```(python|yaml)\n# (\S+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+NEW = 5  # a branch, a criterion, a network, a data set and a scale
+
+
+def files_of_guide() -> dict[str, str]:
+    return {path: text for _, path, text in BLOCK.findall(GUIDE.read_text(encoding="utf-8"))}
+
+
+def test_each_addition_is_one_short_file():
+    files = files_of_guide()
+    assert len(files) == NEW
+    for path, text in files.items():
+        assert not (checkout() / path).exists(), path
+        assert len(text.splitlines()) < 30, path
+
+
+@pytest.mark.slow
+def test_the_files_of_the_guide_run(tmp_path):
+    source = checkout()
+    shutil.copytree(source / "harness", tmp_path / "harness", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(source / "papers", tmp_path / "papers")
+    for name in ("Snakefile", "params.yaml"):
+        shutil.copy(source / name, tmp_path / name)
+    for path, text in files_of_guide().items():
+        (tmp_path / path).write_text(text, encoding="utf-8")
+
+    copy = Checkout(tmp_path)
+    status, out, err = copy.run("reproduce", "--scale", "extended", PYTHONPATH=str(tmp_path))
+    assert status == 0, out + err
+    results = tmp_path / "results" / "stabilizing-lth" / "extended"
+    table = pd.read_parquet(results / "table.parquet")
+    signs = table[table["branch"] == "signs"]
+    assert set(signs["replicate"].dropna()) == {0, 1}
+    accuracy = signs.loc[signs["row"] == "network", "test_accuracy"]
+    assert len(accuracy) == 4  # two replicates, two data orders
+    assert (accuracy > 50).all()  # chance is 10
+    counts = signs.loc[signs["row"] == "network", "density"]
+    assert (counts - 0.64**2).abs().max() < 1e-4
+    refusal = copy.run(
+        "ticket",
+        "export",
+        "--scale",
+        "extended",
+        "--experiment",
+        "lenet",
+        "--k",
+        "40",
+        "--level",
+        "2",
+        "--out",
+        str(tmp_path / "out"),
+        PYTHONPATH=str(tmp_path),
+    )
+    assert refusal[0] != 0
+    assert "has no definition in plain PyTorch" in refusal[2]
+    assert not (tmp_path / "out").exists()
+    assert "IMP mask, signs only" in (results / "report" / "index.html").read_text(encoding="utf-8")
+
+
+def test_the_guide_is_where_the_readme_says():
+    readme = (checkout() / "README.md").read_text(encoding="utf-8")
+    assert "docs/extending.md" in readme
+    assert Path(GUIDE).is_file()
