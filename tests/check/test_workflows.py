@@ -14,8 +14,8 @@ PROGRAMS = Path(sys.executable).parent
 
 def lint(program: str, *arguments: object) -> tuple[int, str]:
     command = [str(PROGRAMS / program), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout + done.stderr
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    return finished.returncode, finished.stdout + finished.stderr
 
 
 def schema(*files: Path) -> tuple[int, str]:
@@ -28,13 +28,13 @@ def security(*files: Path) -> tuple[int, str]:
 
 def test_the_workflows_fit_githubs_schema():
     assert len(FILES) == 3
-    status, said = schema(*FILES)
-    assert status == 0, said
+    status, output = schema(*FILES)
+    assert status == 0, output
 
 
 def test_the_workflows_have_no_known_weakness():
-    status, said = security(*FILES)
-    assert status == 0, said
+    status, output = security(*FILES)
+    assert status == 0, output
 
 
 def planted(folder: Path, old: str, new: str, name: str = "check.yml") -> Path:
@@ -56,15 +56,15 @@ def planted(folder: Path, old: str, new: str, name: str = "check.yml") -> Path:
     ],
 )
 def test_a_planted_weakness_is_found(tmp_path, old, new, finding):
-    status, said = security(planted(tmp_path, old, new))
+    status, output = security(planted(tmp_path, old, new))
     assert status != 0
-    assert finding in said
+    assert finding in output
 
 
 def test_a_planted_mistake_is_found(tmp_path):
-    status, said = schema(planted(tmp_path, "timeout-minutes: 90", "timeout-mintues: 90"))
+    status, output = schema(planted(tmp_path, "timeout-minutes: 90", "timeout-mintues: 90"))
     assert status != 0
-    assert "timeout-mintues" in said
+    assert "timeout-mintues" in output
 
 
 def test_every_job_has_a_time_limit_and_every_workflow_a_queue():
@@ -79,5 +79,5 @@ def test_code_of_a_pull_request_never_reaches_the_self_hosted_machine():
     for path in FILES:
         content = yaml.safe_load(path.read_text())
         triggers = content[True]  # YAML 1.1 reads the key `on` as true
-        own = any("self-hosted" in str(job["runs-on"]) for job in content["jobs"].values())
-        assert not (own and set(triggers) - {"schedule", "workflow_dispatch"}), path
+        self_hosted = any("self-hosted" in str(job["runs-on"]) for job in content["jobs"].values())
+        assert not (self_hosted and set(triggers) - {"schedule", "workflow_dispatch"}), path
