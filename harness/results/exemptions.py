@@ -32,9 +32,13 @@ EXEMPT: dict[str, tuple[tuple[str, ...], str]] = {
     "harness.results.selection": (COMPUTING, "chooses which runs there are; each has its own key"),
     "harness.paper.claims": (COMPUTING, "predictions; nothing that computes reads them"),
     "harness.paper.claim_checks": (COMPUTING, "predictions; nothing that computes reads them"),
-    "harness.paper.load": (COMPUTING, "reads the settings, which are in the keys as they were read"),
+    "harness.paper.load": (
+        ("prepare", "dense", "stability"),  # a pack of tickets holds the recipe as `dump` writes it
+        "reads the settings, which are in the keys as they were read",
+    ),
     "harness.data": (NETWORKS, "makes and loads data sets: their content as read is an input"),
-    "harness.training.loop:use_threads": (("prepare",), "how many threads convert a data set"),
+    "harness.training.loop": (("prepare",), "sets how many threads convert a data set"),
+    "harness.plan.runs": (("prepare",), "which networks there are; no data set depends on them"),
     **dict.fromkeys(
         ("harness.lottery.masks", "harness.lottery.criteria.snip", "harness.networks", "harness.training.state"),
         (READING, "what branches compute with; these stages read of a branch only what it is"),
