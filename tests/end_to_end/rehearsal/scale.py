@@ -53,7 +53,7 @@ def tiny_recipe(recipe: Recipe) -> dict[str, Any]:
 def tiny_sweeps(sweeps: tuple[Sweep, ...], levels: int) -> list[dict[str, Any]]:
     """One sweep at k = 1 with every branch that a sweep of the paper scale asks for."""
     asked = [at for sweep in sweeps for at in sweep.at.values()]
-    most = {branch: max((getattr(at, branch) for at in asked), default=0) for branch in BRANCHES}
+    most = {branch: max((at.of(branch) for at in asked), default=0) for branch in BRANCHES}
     pair = {"imp": 2, "random_prune": levels}  # data orders: a pair of IMP's, and of random pruning's where it is cheap
     orders = {branch: min(pair.get(branch, 1), count) for branch, count in most.items() if count}
     return [{"k": [1], "levels": levels, "at": {levels: orders} if orders else {}}] if sweeps else []
