@@ -1,7 +1,5 @@
 """The guide docs/extending.md: its files are written into a copy of the project as they stand, and run."""
 
-import re
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -9,14 +7,9 @@ import pytest
 
 from harness.base.paths import checkout
 from tests.end_to_end.conftest import Checkout
+from tests.guide import GUIDE, extended_copy, files_of_guide
 
-GUIDE = checkout() / "docs" / "extending.md"
-BLOCK = re.compile(r"^```(python|yaml)\n# (\S+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 NEW = 5  # a branch, a criterion, a network, a data set and a scale
-
-
-def files_of_guide() -> dict[str, str]:
-    return {path: text for _, path, text in BLOCK.findall(GUIDE.read_text(encoding="utf-8"))}
 
 
 def test_each_addition_is_one_short_file():
@@ -29,13 +22,7 @@ def test_each_addition_is_one_short_file():
 
 @pytest.mark.slow
 def test_the_files_of_the_guide_run(tmp_path):
-    source = checkout()
-    shutil.copytree(source / "harness", tmp_path / "harness", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(source / "papers", tmp_path / "papers")
-    for name in ("Snakefile", "params.yaml"):
-        shutil.copy(source / name, tmp_path / name)
-    for path, text in files_of_guide().items():
-        (tmp_path / path).write_text(text, encoding="utf-8")
+    extended_copy(tmp_path)
 
     copy = Checkout(tmp_path)
     status, out, err = copy.run("reproduce", "--scale", "extended", PYTHONPATH=str(tmp_path))
