@@ -17,9 +17,10 @@ from harness.claims import judge
 from harness.claims.table import Table
 from harness.paper import Spec
 from harness.paper.claims import Cell
-from harness.paper.columns import CURVE_KEYS, TABLE_COLUMNS
+from harness.paper.columns import CURVE_KEYS, ROW_ORDER, TABLE_COLUMNS
 from harness.paper.load import dump
 from harness.plan.runs import all_runs, stages
+from harness.results.environment import COMPUTING
 from harness.results.folders import Folders
 from harness.results.keys import part_code
 from harness.results.store import PULLED, Store
@@ -27,12 +28,8 @@ from harness.results.tables import read_curves, read_table
 from harness.stages import collect
 
 #: which rows there are, and how many weights remain in each network: the same on every machine
-ROW_COLUMNS = (
-    *("row", "experiment", "replicate", "k", "level", "branch", "data_order", "data_order_b", "comparison"),
-    *("run", "run_b", "status", "steps", "density"),
-)
+ROW_COLUMNS = (*ROW_ORDER, "run", "run_b", "status", "steps", "density")
 PARTS = ("data", "training", "stability", "collect", "claims")  # the code that numbers and verdicts depend on
-PACKAGES = ("torch", "numpy")  # they compute what the harness's own kernels do not
 
 
 def measure(spec: Spec, folders: Folders) -> Baseline:
@@ -68,7 +65,7 @@ def machines(records: Iterable[dict[str, Any]]) -> list[str]:
     for record in records:
         hardware, packages = record["hardware"], record["packages"]
         parts = [hardware["cpu"], *([hardware["gpu"]] if hardware["gpu"] else []), f"{hardware['kernels']} kernels"]
-        kinds.add(", ".join([*parts, *(f"{name} {packages[name]}" for name in PACKAGES)]))
+        kinds.add(", ".join([*parts, *(f"{name} {packages[name]}" for name in COMPUTING)]))
     return sorted(kinds)
 
 

@@ -1,1 +1,1 @@
-"""."""
+"""`harness compare`: what changed between two runs, beyond the noise of replicates."""

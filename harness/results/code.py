@@ -10,10 +10,8 @@ looked up by a computed name, and what an assignment or a class body that nothin
 """
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from itertools import groupby
 from pathlib import Path
 
 from harness.kernels.build import c_code

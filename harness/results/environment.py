@@ -29,9 +29,9 @@ PACKAGES = (
     "matplotlib",
     "rocrate",
 )
-
-
 COMPUTING = ("torch", "numpy")  # another version of these may change results, at least their last bits
+IMAGE = "HARNESS_IMAGE"  # environment: digest of the image that this process runs in; an image can't contain its own
+MARKER = PACKAGE.parent / ".image"  # created when an image is built
 
 
 def environment() -> dict[str, Any]:
@@ -93,12 +93,6 @@ def code_revision(folder: Path) -> tuple[str, bool | None]:
         return revision.removesuffix("-changed"), not revision.endswith("-changed") if revision else None
 
 
-IMAGE = "HARNESS_IMAGE"  # environment: digest of the image that this process runs in; an image can't contain its own
-
-
-MARKER = PACKAGE.parent / ".image"  # created when an image is built
-
-
 def around() -> str:
     """The digest of the image that this process runs in, from HARNESS_IMAGE; "" outside the project's images."""
     return os.environ.get(IMAGE, "") if MARKER.exists() else ""
@@ -114,7 +108,5 @@ def place() -> str:
 
 def made_with() -> dict[str, Any]:
     """What can differ between machines and days: code revision, packages, processor, container image."""
-    from harness.results.environment import environment
-
     values = environment()
     return {key: values[key] for key in ("code_revision", "tree_clean", "packages", "hardware", "image")}

@@ -12,11 +12,7 @@ from harness.base.untrusted import check_safetensors, entries, open_parquet, rea
 from harness.plan.kinds import KINDS, files_of
 
 SLACK = 2**20  # bytes; a file may exceed its size in the card by about this much and still be read
-
-
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
-
-
 # the files that a run shares, and those that it keeps private, below results/<paper>/<scale>/
 SHARED = re.compile(
     "|".join(re.escape(file) for kind in KINDS.values() if kind.whole for file in kind.files)
@@ -26,11 +22,7 @@ SHARED = re.compile(
     rf"|prepare/{NAME}\.json"
     rf"|stages/{NAME}/c\d+/{NAME}\.(?:json|parquet)"
 )
-
-
 PRIVATE = re.compile(r"(?:runs|data|state|progress|logs)/.*|clock\.json|\.harness\.lock", re.DOTALL)
-
-
 PART = re.compile(r"\..*\.part", re.DOTALL)  # half-written by a killed run; the next run removes it
 
 

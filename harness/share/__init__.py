@@ -1,1 +1,1 @@
-"""What is shared of a finished run: its tickets and card; what checks and compares it. No science imports it."""
+"""Shares a finished run: `harness push` and `pull` through DVC, and tickets for use elsewhere."""

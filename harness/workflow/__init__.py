@@ -1,1 +1,1 @@
-"""The thin layer between the science and the workflow engine: one function a stage, called by `harness stage`."""
+"""Snakemake alone: rules, jobs, the process that runs a stage, reproduce, adopt and the live view."""

@@ -49,9 +49,8 @@ def run_stage(spec: Spec, folders: Folders, name: str, threads: int, expected: s
     before = parents(spec, work.stage) if planned else []
     inputs = {parent.name: file_sha256(folders.stage(parent.name)) for parent in before}
     started = time.time()
-    outcome = getattr(import_module(module), function)(
-        work
-    )  # imported here, so that each stage loads only its own packages
+    compute = getattr(import_module(module), function)  # imported here: a stage loads only its own packages
+    outcome = compute(work)
     finished = time.time()
     if kind.whole:
         return

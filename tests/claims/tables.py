@@ -11,36 +11,9 @@ import pandas as pd
 
 from harness.claims import ClaimVerdict, judge
 from harness.paper.claims import Claim
+from harness.paper.columns import TABLE_COLUMNS, TEXT
 
-COLUMNS = [
-    "row",
-    "experiment",
-    "replicate",
-    "branch",
-    "k",
-    "level",
-    "density",
-    "data_order",
-    "data_order_b",
-    "comparison",
-    "run",
-    "run_b",
-    "status",
-    "train_accuracy",
-    "test_accuracy",
-    "validation_accuracy",
-    "train_loss",
-    "test_loss",
-    "steps",
-    "seconds",
-    "distance",
-    "angle",
-    "instability_test",
-    "instability_train",
-    "instability_test_reestimated",
-    "instability_train_reestimated",
-]
-TEXT = {"row", "experiment", "branch", "comparison", "run", "run_b", "status"}
+COLUMNS = list(TABLE_COLUMNS)
 
 
 def network(

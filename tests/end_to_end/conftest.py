@@ -13,6 +13,7 @@ import yaml
 
 from harness.base.files import read_json
 from harness.base.paths import checkout
+from tests.tiny import SETTING
 
 TINY = {
     "description": "one experiment, in seconds",
@@ -20,13 +21,8 @@ TINY = {
     "hardware": "any",
     "experiments": {
         "lenet": {
-            "network": "lenet-300-100",
-            "data": "digits",
+            **SETTING,
             "change": {"steps": 400},
-            "pruning": {"fraction": 0.36},
-            "replicates": 2,
-            "replicates_per_job": 2,
-            "levels_per_job": 2,
             "dense_orders": [0],
             "sweeps": [{"k": [40], "levels": 2, "at": {2: {"imp": 2, "random_prune": 2, "random_reinit": 1}}}],
             "line": {"points": 3, "train_samples": 100, "test_samples": 100},

@@ -17,6 +17,7 @@ from harness.plan.runs import all_runs, pairs, stacks, stages
 from harness.plan.settings import check_settings
 from harness.results.context import Context
 from harness.results.folders import Folders
+from tests.paper.test_load import recipe_rows
 
 PAPER = "linear-mode-connectivity"
 FIRST = "stabilizing-lth"
@@ -44,13 +45,8 @@ def test_ids_of_claims_are_unique_over_papers():
 
 def test_recipes_are_table_1():
     spec = load("paper")
-    rows = {
-        name: (recipe.optimizer, recipe.learning_rate, recipe.batch_size, recipe.steps, recipe.warmup, recipe.drops)
-        for name in spec.scale.experiments
-        for recipe in [spec.recipe(name)]
-    }
     cifar, epoch = (32000, 48000), 1251
-    assert rows == {
+    assert recipe_rows(spec) == {
         "lenet": ("adam", 0.0012, 60, 24000, 0, ()),
         "resnet20-standard": ("momentum", 0.1, 128, 63000, 0, cifar),
         "resnet20-restarted": ("momentum", 0.1, 128, 63000, 0, cifar),

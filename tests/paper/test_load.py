@@ -10,7 +10,7 @@ import yaml
 from harness.base.errors import HarnessError
 from harness.base.paths import checkout
 from harness.networks import NETWORKS
-from harness.paper import load_spec
+from harness.paper import Spec, load_spec
 from harness.plan.settings import check_settings
 
 PAPER = "stabilizing-lth"
@@ -61,17 +61,21 @@ def test_every_claim_says_where_it_is_from_and_how_its_numbers_were_had():
             assert value.obtained in ("printed", "digitised", "derived", "text", "remembered")
 
 
-def test_recipes_are_the_papers():
-    """STAB Fig. 2, with the learning-rate drops of LTH (the printed columns are swapped), and Fig. 6."""
-    spec = load_spec(checkout(), PAPER, "paper")
-    rows = {
+def recipe_rows(spec: Spec) -> dict[str, tuple[object, ...]]:
+    """What a paper's tables print of each experiment's recipe."""
+    return {
         name: (recipe.optimizer, recipe.learning_rate, recipe.batch_size, recipe.steps, recipe.warmup, recipe.drops)
         for name in spec.scale.experiments
         for recipe in [spec.recipe(name)]
     }
+
+
+def test_recipes_are_the_papers():
+    """STAB Fig. 2, with the learning-rate drops of LTH (the printed columns are swapped), and Fig. 6."""
+    spec = load_spec(checkout(), PAPER, "paper")
     resnet, vgg, epoch = (20000, 25000), (56000, 84000), 1251
     fifty = ("momentum", 0.4, 1024, 90 * epoch, 5 * epoch, (30 * epoch, 60 * epoch, 80 * epoch))
-    assert rows == {
+    assert recipe_rows(spec) == {
         "lenet": ("adam", 0.0012, 60, 50000, 0, ()),
         "resnet20-standard": ("momentum", 0.1, 128, 30000, 0, resnet),
         "resnet20-low": ("momentum", 0.01, 128, 30000, 0, resnet),
@@ -87,7 +91,7 @@ def test_recipes_are_the_papers():
         "inception-v3": ("momentum", 0.03, 1024, 171 * epoch, 0, ()),
         "squeezenet": ("rmsprop", 0.66, 1024, 150 * epoch, 0, ()),
     }
-    decays = {name: (spec.recipe(name).decay, spec.recipe(name).final_learning_rate) for name in rows}
+    decays = {name: (spec.recipe(name).decay, spec.recipe(name).final_learning_rate) for name in spec.scale.experiments}
     assert decays["inception-v3"] == ("linear", 0.005)
     assert decays["squeezenet"] == ("exponential", 6.6e-5)
 

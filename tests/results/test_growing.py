@@ -10,7 +10,6 @@ from harness.results.fit import forget_broken
 from harness.results.folders import Folders
 from harness.results.stored import stored
 from harness.workflow.run_stage import run_stage
-
 from tests.tiny import tiny_spec
 
 CELL = {"experiment": "lenet", "branch": "imp", "k": 0, "density": 0.64, "comparison": "data_order"}

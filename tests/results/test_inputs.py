@@ -76,7 +76,6 @@ def test_the_same_data_made_again_is_the_same_input(trained):
 
 def test_an_edited_record_reaches_no_table(tmp_path, trained):
 
-
     shutil.copytree(trained.folders.base, tmp_path / "copy")
     context = type(trained)(trained.spec, Folders(tmp_path / "copy"), "lenet")
     run = dense_run("lenet", 1).id
@@ -85,7 +84,6 @@ def test_an_edited_record_reaches_no_table(tmp_path, trained):
     with pytest.raises(HarnessError, match="checksum: the record was altered") as refused:
         context.store.read(run)
     assert "\n" not in str(refused.value)
-
 
     with pytest.raises(HarnessError, match="the record was altered"):
         collect_stage(Work(context.spec, context.folders, "collect"))
@@ -108,7 +106,9 @@ def test_a_record_that_is_written_again_keeps_its_checksum(tmp_path):
 def test_kernels_of_other_sources_are_refused(monkeypatch):
     kernels._load.cache_clear()
     monkeypatch.setattr(kernels, "source_digest", lambda: "0" * 64)
-    with pytest.raises(HarnessError, match="was not compiled from the sources beside it. Compile them with") as refused:
+    with pytest.raises(
+        HarnessError, match=r"was not compiled from the sources beside it\. Compile them with"
+    ) as refused:
         kernels.available()
     assert "\n" not in str(refused.value)
     monkeypatch.setenv(kernels.CHOICE, "torch")

@@ -14,13 +14,13 @@ import pytest
 
 from harness.networks.architectures import HOMES
 from harness.plan.kinds import KINDS
-from harness.plan.runs import all_runs, stacks, stages
+from harness.plan.runs import stacks, stages
 from harness.results.code import PACKAGE, _digest, code_digest, reached
 from harness.results.context import Context
 from harness.results.exemptions import ALL, EXEMPT, UNREACHED, exempt, unreached
 from harness.results.folders import Folders
 from harness.results.reach import Package
-from tests.results.execution import digested_as, executed, names_of
+from tests.results.execution import executed, names_of
 from tests.tiny import tiny_spec
 
 TRAINING = {"dense", "orders", "levels", "branches"}
@@ -80,7 +80,9 @@ class Edited(Package):
 def observed(tmp_path_factory):
     """The definitions that each kind of stage executes: of LeNet with every branch, and of a small ResNet."""
     small = executed(RESNET, Folders(tmp_path_factory.mktemp("resnet")), whole=False)
-    return {kind: names | small[kind] for kind, names in executed(LENET, Folders(tmp_path_factory.mktemp("lenet"))).items()}
+    return {
+        kind: names | small[kind] for kind, names in executed(LENET, Folders(tmp_path_factory.mktemp("lenet"))).items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +162,7 @@ def plant(package, key, draw):
 
 
 def planted(package, before, observed, reachable, count, seed):
-    """Plant changes, at least one in each module that has a constant or an operator: of what ran, else of what is reached.
+    """Plant changes, at least one in each module with a constant or an operator: in what ran, else in what is reached.
 
     Each stage that executes what was changed notices, and none that can't reach it. Returns the changed modules.
     """
@@ -195,8 +197,13 @@ def test_planted_changes_are_noticed_by_the_stages_that_execute_them_and_by_no_o
 MODELS, BASE, RUNS = "paper/models.py", "data/base.py", "plan/runs.py"
 ONCE_MISSED = [
     (MODELS, "(1.0 - self.fraction) ** level", "(1.0 - self.fraction) ** (1.004 * level)", COMPUTING | {"collect"}),
-    (BASE, "torch.from_numpy(arrays[f\"{split}_x\"])", "-torch.from_numpy(arrays[f\"{split}_x\"])", {"prepare"}),
-    (BASE, "for split in SPLITS}\n    if \"mean\"", "for split in SPLITS}\n    x[\"test\"] = x[\"validation\"]\n    if \"mean\"", {"prepare"}),
+    (BASE, 'torch.from_numpy(arrays[f"{split}_x"])', '-torch.from_numpy(arrays[f"{split}_x"])', {"prepare"}),
+    (
+        BASE,
+        'for split in SPLITS}\n    if "mean"',
+        'for split in SPLITS}\n    x["test"] = x["validation"]\n    if "mean"',
+        {"prepare"},
+    ),
     (RUNS, "return steps if restart else steps - run.k", "return steps if restart else steps", TRAINING),
     ("kernels/dense.c", "+= a[i * ai] * bj;", "+= a[i * ai] * bj * 2;", COMPUTING),
     ("kernels/build.py", '"-O3"', '"-O2"', COMPUTING),
@@ -212,7 +219,9 @@ ONCE_MISSED = [
 ]
 
 
-@pytest.mark.parametrize(("file", "old", "new", "kinds"), ONCE_MISSED, ids=[f"{c[0]}-{i}" for i, c in enumerate(ONCE_MISSED)])
+@pytest.mark.parametrize(
+    ("file", "old", "new", "kinds"), ONCE_MISSED, ids=[f"{c[0]}-{i}" for i, c in enumerate(ONCE_MISSED)]
+)
 def test_a_change_that_a_list_of_files_missed_is_noticed(package, before, file, old, new, kinds):
     path = package.root / file
     text = path.read_text()
@@ -254,7 +263,10 @@ def test_harmless_edits_are_noticed_by_no_stage(before, reachable, tmp_path):
         path.write_text((f"# a remark\n\n\n{text}\n# another\n", f"{text}\n\n{unused}", ast.unparse(tree))[number % 3])
         assert digests(Package(root)) == before, module
     (root / "cli" / "hello.py").write_text('"""A new command."""\n\n\ndef hello() -> None:\n    print("hello")\n')
-    for module, new in (("harness.base.seeds", "harness.base.draws"), ("harness.training.recipe", "harness.data.rates")):
+    for module, new in (
+        ("harness.base.seeds", "harness.base.draws"),
+        ("harness.training.recipe", "harness.data.rates"),
+    ):
         renamed(root, module, new)
         assert digests(Package(root)) == before, module
 
@@ -279,7 +291,11 @@ def unaccounted(package: Package, reachable) -> set[str]:
     """The modules with code that no stage reaches and no exemption names."""
     reached_modules = {key.partition(":")[0] for keys in reachable.values() for key in keys} | {*HOMES.values()}
     named = {name.partition(":")[0] for name in EXEMPT} | set(unreached(package.files))
-    with_code = {name for name in package.files if {*package.module(name).definitions} - {"__all__"} or package.module(name).effects}
+    with_code = {
+        name
+        for name in package.files
+        if {*package.module(name).definitions} - {"__all__"} or package.module(name).effects
+    }
     return with_code - reached_modules - named
 
 

@@ -12,7 +12,6 @@ from harness.results import heartbeats as progress
 from harness.results.context import Context
 from harness.results.heartbeats import Heartbeat, heartbeat_path, read_heartbeats
 from harness.workflow.run_stage import run_stage
-
 from tests.tiny import tiny_context
 
 ONE_SHOT = {"fraction": 0.36, "style": "one_shot"}

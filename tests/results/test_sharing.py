@@ -23,7 +23,6 @@ from harness.results.stored import remaining, stored, trained_as, waits
 from harness.stages import train as train_module
 from harness.workflow.rules import Rules
 from harness.workflow.run_stage import run_stage
-
 from tests.tiny import SETTING, tiny_spec
 
 RUNS = 2 * (1 + 2 + 2 * 6)  # of tiny_spec, see test_plan

@@ -223,7 +223,9 @@ def test_tables_with_other_columns_are_refused(tiny_run, tmp_path, change, words
 
 
 def test_a_table_is_read_as_it_was_written(tiny_run):
-    pd.testing.assert_frame_equal(read_columns(tiny_run.folders.table, TABLE_COLUMNS), table_of(tiny_run)[list(TABLE_COLUMNS)])
+    pd.testing.assert_frame_equal(
+        read_columns(tiny_run.folders.table, TABLE_COLUMNS), table_of(tiny_run)[list(TABLE_COLUMNS)]
+    )
 
 
 def test_a_tables_own_metadata_change_nothing(tiny_run, tmp_path):
