@@ -27,11 +27,12 @@ BRANCHES = ("imp", "random_prune", "random_reinit", "snip")  # the shipped ones
 
 
 def shipped_digests(root: Path) -> dict[str, str]:
-    """The keys of the smoke scale's networks and of one of each branch, and the digests of its stages but `prepare`."""
+    """The keys of the smoke scale's networks and of one of each branch, and the digests of its stages."""
     spec, folders = load_spec(root, PAPER, "smoke"), Folders(root / "results")
     runs = [*all_runs(spec), *(Run("lenet", 0, 20, 2, branch, 0) for branch in BRANCHES)]
     keys = {run.id: Context(spec, folders, run.experiment).key(run) for run in runs}
-    return keys | {stage.name: stage_digest(spec, folders, stage.name) for stage in stages(spec)}
+    names = [*map(prepares, data_sets(spec)), *(stage.name for stage in stages(spec))]
+    return keys | {name: stage_digest(spec, folders, name) for name in names}
 
 
 def train(root: Path, scale: str) -> None:

@@ -48,6 +48,7 @@ def check(
         print(f"error: {printable(str(error))}", file=sys.stderr)
         status = _failed(str(error), paper_name, scale_name, files)
     except KeyboardInterrupt:
+        _failed("stopped", paper_name, scale_name, files)
         status = 130
     except Exception as error:  # a bug must not look like a regression, whose exit status is 1
         traceback.print_exc()

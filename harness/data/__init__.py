@@ -6,12 +6,10 @@ from harness.base.errors import HarnessError
 from harness.base.files import read_json, write_json
 from harness.data.base import DataSet, check_content, content_as_read, fix, in_memory, load_arrays, store
 from harness.data.images import open_images
-from harness.data.sets import FILES
+from harness.data.sets import SOURCES
 from harness.data.source import Source
 
 __all__ = ["SOURCES", "DataSet", "Source", "checksum", "content", "load", "prepare", "require", "source_of"]
-
-SOURCES: dict[str, Source] = {name: source for sources in FILES.values() for name, source in sources.items()}
 
 
 def source_of(name: str) -> Source:

@@ -21,7 +21,7 @@ TARGETS: dict[str, dict[str, list[str]]] = {
     "aarch64": {"neon": []},
     "arm64": {"neon": []},
 }
-FLAGS = ["-O3", "-std=c11", "-Wall", "-Wextra", "-shared", "-fPIC", "-fno-math-errno", "-fvisibility=hidden"]
+FLAGS = ["-O3", "-std=c11", "-Wall", "-Wextra", "-shared", "-fPIC", "-fno-math-errno", "-fvisibility=hidden", "-lm"]
 
 
 def library(name: str) -> str:
@@ -44,32 +44,26 @@ def c_code(text: str) -> str:
 
 
 def source_digest() -> str:
-    """SHA-256 (64 hex digits) of what the libraries are compiled from: the code of the sources, and the flags."""
+    """SHA-256 (64 hex digits) of what the libraries are compiled from: the code of the sources, and the commands."""
     code = sorted(c_code(path.read_text(encoding="utf-8")) for path in FOLDER.glob("*.[ch]"))
-    return hashlib.sha256(repr([code, FLAGS, TARGETS]).encode()).hexdigest()
+    commands = {machine: {name: _command(flags) for name, flags in kinds.items()} for machine, kinds in TARGETS.items()}
+    return hashlib.sha256(repr([code, commands]).encode()).hexdigest()
+
+
+def _command(target: list[str]) -> list[str]:
+    """How the sources are compiled for a kind of CPU, without the names of files."""
+    return ["cc", *FLAGS, *target]
 
 
 def compile_all(folder: Path) -> list[Path]:
     """Compile for this machine's architecture into `folder`; raises CalledProcessError when the compiler fails."""
     folder.mkdir(parents=True, exist_ok=True)
-    made = []
+    libraries = []
     for name, target in TARGETS.get(platform.machine().lower(), {}).items():
-        made.append(folder / library(name))
-        command = [
-            sys.executable,
-            "-m",
-            "ziglang",
-            "cc",
-            *FLAGS,
-            f'-DSOURCE_DIGEST="{source_digest()}"',
-            *target,
-            *map(str, SOURCES),
-            "-lm",
-            "-o",
-            str(made[-1]),
-        ]
-        subprocess.run(command, check=True)
-    return made
+        libraries.append(folder / library(name))
+        files = [f'-DSOURCE_DIGEST="{source_digest()}"', *map(str, SOURCES), "-o", str(libraries[-1])]
+        subprocess.run([sys.executable, "-m", "ziglang", *_command(target), *files], check=True)
+    return libraries
 
 
 if __name__ == "__main__":

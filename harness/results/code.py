@@ -74,11 +74,14 @@ def _filled(package: Package, key: str, hashes: Mapping[str, str]) -> str:
 
 
 def _beside(folder: Path) -> Iterator[str]:
-    """What counts of the files beside a module that are not Python: C without comments and layout, others verbatim."""
+    """What counts of the files beside a module that are not Python: C without comments and layout.
+
+    Of the others also the name, by which code and templates load them.
+    """
     for path in (*folder.glob("*.*"), *folder.glob("templates/*.*")):
         if path.suffix in SOURCES:
             text = path.read_text(encoding="utf-8")
-            yield c_code(text) if path.suffix in (".c", ".h") else text
+            yield c_code(text) if path.suffix in (".c", ".h") else f"{path.name}\n{text}"
 
 
 def _sha256(text: str) -> str:

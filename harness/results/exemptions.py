@@ -10,8 +10,10 @@ COMPUTING = ("prepare", "dense", "stability", "tickets")
 NETWORKS = ("dense", "stability", "tickets")
 #: read files alone, and of a branch what it is: its label, and what it is made from
 READING = ("prepare", "collect", "claims", "report", "card")
-#: tables of which each run's key names its own entry, so that a new entry changes no other run's key
-REGISTRIES = ("harness.lottery.branches", "harness.lottery.criteria", "harness.networks.architectures")
+#: tables: the digest of a run or a data set names its own entry, so that a new entry changes no other's digest
+REGISTRIES = (
+    *("harness.lottery.branches", "harness.lottery.criteria", "harness.networks.architectures", "harness.data.sets"),
+)
 #: "module" or "module:definition" -> the kinds of stage whose digest leaves it out, and why it can change none of
 #: their numbers, verdicts or pages. What trains is the kind "dense".
 EXEMPT: dict[str, tuple[tuple[str, ...], str]] = {
@@ -43,7 +45,7 @@ EXEMPT: dict[str, tuple[tuple[str, ...], str]] = {
         ("harness.lottery.masks", "harness.lottery.criteria.snip", "harness.networks", "harness.training.state"),
         (READING, "what branches compute with; these stages read of a branch only what it is"),
     ),
-    **dict.fromkeys(REGISTRIES, (NETWORKS, "a table; what a run takes of it is an entry of its key")),
+    **dict.fromkeys(REGISTRIES, (COMPUTING, "a table; what a run or a data set takes of it is in its digest")),
 }
 #: package or module -> why no stage reaches it
 UNREACHED: dict[str, str] = {

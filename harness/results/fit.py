@@ -13,7 +13,7 @@ from harness.base.errors import HarnessError
 from harness.base.files import file_sha256, read_json
 from harness.paper import Spec
 from harness.plan.kinds import KINDS, data_set_of, files_of, prepares
-from harness.plan.runs import Stage, data_sets, parents, stacks, stages
+from harness.plan.runs import Stage, all_runs, data_sets, parents, stacks, stages
 from harness.results.environment import computed_with
 from harness.results.folders import Folders
 from harness.results.keys import stage_digest
@@ -78,11 +78,11 @@ def at_hand(folders: Folders, run: str) -> bool:
 
 
 def other_versions(spec: Spec, folders: Folders) -> list[str]:
-    """Versions of the computing packages, in the training stages' records, that differ from those installed."""
-    now, versions = computed_with(), set()
-    for stage in stages(spec):
-        packages = read_record(folders.stage(stage.name)).get("packages")
-        if KINDS[stage.kind].trains and isinstance(packages, dict):
+    """Versions of the computing packages, in the stored networks' records, that differ from those installed."""
+    now, versions, store = computed_with(), set(), Store(folders.runs)
+    for run in all_runs(spec):
+        packages = read_record(store.record_path(run.id)).get("computed_with")
+        if isinstance(packages, dict):
             versions |= {f"{name} {packages.get(name)}" for name in now if packages.get(name) != now[name]}
     return sorted(versions)
 

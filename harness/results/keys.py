@@ -11,7 +11,8 @@ from typing import Any
 
 from harness.base.files import canonical_json, digest, file_sha256
 from harness.base.paths import checkout
-from harness.data import checksum
+from harness.data import checksum, source_of
+from harness.data.sets import HOMES
 from harness.paper import Spec
 from harness.paper.load import dump
 from harness.plan.kinds import KINDS, data_set_of, kind_of
@@ -32,9 +33,12 @@ JUDGED = ("collect", "claims", "report")  # the stages of the whole run whose di
 
 
 def part_code(part: str, package: Path = PACKAGE) -> str:
-    """Digest of a part of a package's code, see CODE_PARTS; `training` includes all branches and networks."""
+    """Digest of a part of a package's code, see CODE_PARTS.
+
+    `data` includes all data sets, `training` all branches, criteria and networks.
+    """
     kind = CODE_PARTS[part]
-    left_out = [name for name in exempt(kind) if part != "training" or name not in REGISTRIES]
+    left_out = [name for name in exempt(kind) if part not in ("data", "training") or name not in REGISTRIES]
     return code_digest((KINDS[kind].compute,), package, tuple(left_out))
 
 
@@ -81,8 +85,14 @@ def stage_digest(spec: Spec, folders: Folders, name: str) -> str:
     if kind.whole:
         return _whole_digest(spec, kind.name, read_selection_of(folders) if kind.name == "card" else None)
     if kind.name == "prepare":
-        return digest([kind_code("prepare"), name, checksum(data_set_of(name))])
+        code = code_digest(prepare_entries(data_set_of(name)), exempt=tuple(exempt("prepare")))
+        return digest([code, name, checksum(data_set_of(name))])
     return _planned_digest(spec, folders, find_stage(spec, name))
+
+
+def prepare_entries(data_set: str) -> tuple[str, ...]:
+    """Entry points of the code that prepares a data set: the stage, and the set's own file."""
+    return KINDS["prepare"].compute, f"{HOMES[data_set]}:SOURCES"
 
 
 def read_selection_of(folders: Folders) -> str | None:
@@ -99,8 +109,10 @@ def _whole_digest(spec: Spec, kind: str, selection: str | None = None) -> str:
         bands = {name: setting.calibration for name, setting in spec.scale.experiments.items()}
         settings = [[dump(claim) for claim in spec.claims], bands]
     if kind in ("report", "card"):
-        # the scale and claims after the selection, and the checksums of the YAML files and the code
-        settings = [dump(spec.scale), [dump(claim) for claim in spec.claims], identity(spec)]
+        # all that was read, with the scale and claims after the selection, and the checksums of the files and the code
+        experiments = {name: dump(experiment) for name, experiment in spec.experiments.items()}
+        claims = [dump(claim) for claim in spec.claims]
+        settings = [dump(spec.paper), experiments, dump(spec.scale), claims, identity(spec)]
     if kind == "card":
         files = {name: file_sha256(path) for name, path in workflow_files(checkout()).items()}
         settings = [settings, files, selection, *(_whole_digest(spec, name) for name in JUDGED)]
@@ -113,7 +125,9 @@ def _planned_digest(spec: Spec, folders: Folders, stage: Stage) -> str:
     if stage.kind == "tickets":
         packed = [context.key(run) for run in tickets(spec, stage)]
         dense = [context.key(dense_run(stage.experiment, replicate)) for replicate in stage.replicates]
-        return digest([kind_code("tickets"), context.setting.rewind_grid(), dense, packed])
+        setting, source = context.setting, source_of(context.setting.data)
+        described = [setting.rewind_grid(), setting.restart, source.shape, source.classes]
+        return digest([kind_code("tickets"), described, dense, packed])
     if stage.kind == "stability":
         compared = [
             [context.key(pair.run), context.key(pair.run_b), pair.comparison, pair.interpolated]

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from harness.base.errors import HarnessError
 from harness.base.files import digest, file_sha256, read_json, write_atomically, write_json
+from harness.results.environment import computed_with
 from harness.training.state import State, from_tensors
 
 RECORD = ".json"
@@ -59,7 +60,10 @@ class Store:
         return None
 
     def candidates(self, run: str, key: str) -> Iterator[tuple["Store", str, dict[str, Any]]]:
-        """Every stored copy of a run with this `key`: the store, its id there and its record."""
+        """Every stored copy of a run with this `key`: the store, its id there and its record.
+
+        A copy elsewhere counts only if the package versions of this environment computed it.
+        """
         suffix = run.partition("/")[2]
         for store, name in ((self, run), *((Store(other.parent), f"{other.name}/{suffix}") for other in self.others)):
             path = store.record_path(name)
@@ -71,7 +75,7 @@ class Store:
                 if store is self:
                     raise
                 continue  # another scale's run: that scale repairs it
-            if record.get("key") == key:
+            if record.get("key") == key and (store is self or record.get("computed_with") == computed_with()):
                 yield store, name, record
 
     def _take(self, run: str, store: "Store", name: str) -> bool:

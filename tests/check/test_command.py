@@ -95,6 +95,16 @@ def test_a_run_that_fails_is_2_and_leaves_no_earlier_result(root, monkeypatch, e
     assert json.loads((root / "out/check.json").read_text())["message"] == "unknown"
 
 
+def test_ctrl_c_leaves_no_earlier_result(root, monkeypatch):
+    Run(monkeypatch)
+    assert check(*FILES)[0] == 0
+    Run(monkeypatch, error=KeyboardInterrupt())
+    assert check(*FILES)[0] == 130
+    for name in ("check.xml", "check.md"):
+        assert "stopped" in (root / "out" / name).read_text()
+    assert json.loads((root / "out/check.json").read_text())["message"] == "unknown"
+
+
 def test_a_baseline_that_was_altered_is_2_before_anything_runs(root, monkeypatch):
     run = Run(monkeypatch)
     path = baseline_path(root / "papers" / PAPER, "mini")

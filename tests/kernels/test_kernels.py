@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from harness import kernels
 from harness.base.errors import HarnessError
+from harness.kernels import build as compiling
 from harness.kernels import dense
 from harness.kernels.maps import (
     Shape,
@@ -316,6 +317,19 @@ def test_operands_that_are_not_contiguous_are_refused() -> None:
     program, shape = Program(1), Shape(4, 4, (4,), 3, 1, 16)
     with pytest.raises(ValueError, match="contiguous"):
         convolve(program, torch.zeros(1, 4, 16, 4).transpose(2, 3), torch.zeros(1, 4, 4, 3), shape)
+
+
+@pytest.mark.parametrize("change", ["flag", "target", "command"])
+def test_libraries_of_another_command_are_of_another_source(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = compiling.source_digest()
+    command = compiling._command
+    if change == "flag":
+        monkeypatch.setattr(compiling, "FLAGS", [*compiling.FLAGS, "-ffast-math"])
+    elif change == "target":
+        monkeypatch.setitem(compiling.TARGETS, "arm64", {"neon": ["-mcpu=apple_m1"]})
+    else:
+        monkeypatch.setattr(compiling, "_command", lambda target: ["c++", *command(target)[1:]])
+    assert compiling.source_digest() != before
 
 
 def test_an_unknown_build_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -386,7 +386,13 @@ def test_files_beside_a_module_count_by_content(make, file, old, new, noticed):
     assert differ(make, C, {**C, file: C[file].replace(old, new)}) == noticed
 
 
-def test_files_beside_a_module_may_be_renamed(make):
+def test_templates_that_are_exchanged_are_noticed(make):
+    page, card = "kernels/templates/page.j2", "kernels/templates/card.j2"
+    files = {**C, card: "<p>{{ y }}</p>\n"}
+    assert differ(make, files, {**files, page: files[card], card: files[page]})
+
+
+def test_c_sources_may_be_renamed(make):
     assert not differ(make, C, {name.replace("k.c", "renamed.c"): text for name, text in C.items()})
     apart = {**TWO, "kernels/__init__.py": "A = 1", "kernels/k.c": "int a;"}
     assert not differ(make, apart, {**apart, "kernels/k.c": "int b;"})

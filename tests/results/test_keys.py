@@ -1,10 +1,14 @@
 """A run's key: it changes with every setting that can change the run's numbers, and with nothing else."""
 
+from dataclasses import replace
+
 import pytest
 
+from harness.data import SOURCES
 from harness.plan.runs import Run, dense_run
 from harness.results.context import Context
 from harness.results.folders import Folders
+from harness.results.keys import stage_digest
 from tests.tiny import tiny_spec
 
 
@@ -52,3 +56,38 @@ def test_runs_have_their_own_keys():
         Run("lenet", 0, 5, 2, "imp", 1),
     ]
     assert len({key(run) for run in [LEVEL, *others]}) == 6
+
+
+def digest(name, spec):
+    return stage_digest(spec, Folders(None), name)
+
+
+def test_a_pack_of_tickets_describes_the_networks_in_it(monkeypatch):
+    """The restart, the pictures' shape and the number of classes too, which are in no network's key."""
+    sweeps, pack = [{"k": [0], "levels": 2}], "lenet/c0/tickets"
+    spec, restarted = (
+        tiny_spec(sweeps=sweeps, dense_orders=[0]),
+        tiny_spec(sweeps=sweeps, dense_orders=[], restart=True),
+    )
+    before, ticket = digest(pack, spec), Run("lenet", 0, 0, 2, "imp", 0)
+    assert key(ticket, sweeps=sweeps, restart=True, dense_orders=[]) == key(ticket, sweeps=sweeps, dense_orders=[0])
+    assert digest(pack, restarted) != before
+    source = SOURCES["digits"]
+    for other in (replace(source, shape=(1, 9, 9)), replace(source, classes=11)):
+        monkeypatch.setitem(SOURCES, "digits", other)
+        assert digest(pack, spec) != before
+    monkeypatch.setitem(SOURCES, "digits", source)
+    assert digest(pack, spec) == before
+
+
+@pytest.mark.parametrize("name", ["report", "card"])
+def test_the_page_and_the_card_depend_on_the_paper_and_its_experiments_as_read(name, tmp_path):
+    spec, folders = tiny_spec(), Folders(tmp_path)
+    before = stage_digest(spec, folders, name)
+    experiments = {key: value.model_copy(update={"title": "Another"}) for key, value in spec.experiments.items()}
+    for other in (
+        replace(spec, paper=spec.paper.model_copy(update={"title": "Another"})),
+        replace(spec, experiments=experiments),
+    ):
+        assert stage_digest(other, folders, name) != before
+        assert digest("collect", other) == digest("collect", spec)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.data.sets import HOMES as DATA_HOMES
 from harness.networks.architectures import HOMES
 from harness.plan.kinds import KINDS
 from harness.plan.runs import stacks, stages
@@ -19,6 +20,7 @@ from harness.results.code import PACKAGE, _digest, code_digest, reached
 from harness.results.context import Context
 from harness.results.exemptions import ALL, EXEMPT, UNREACHED, exempt, unreached
 from harness.results.folders import Folders
+from harness.results.keys import prepare_entries
 from harness.results.reach import Package
 from tests.results.execution import executed, names_of
 from tests.tiny import tiny_spec
@@ -26,6 +28,7 @@ from tests.tiny import tiny_spec
 TRAINING = {"dense", "orders", "levels", "branches"}
 COMPUTING = TRAINING | {"stability", "tickets"}  # the last two have the keys of their runs in their digests
 OWN = [kind for kind in KINDS if kind not in TRAINING]
+SETS = ("digits", "mnist1d")
 SMALL = {"replicates": 1, "replicates_per_job": 1, "dense_orders": [5]}
 LENET = tiny_spec(
     **SMALL,
@@ -43,7 +46,8 @@ def entries_by_kind() -> dict[str, set[Entries]]:
     """What the digests of each kind of stage are made of at the two scales: its own code, and its runs' keys."""
     found: dict[str, set[Entries]] = {kind: set() for kind in KINDS}
     for kind in OWN:
-        found[kind].add(((KINDS[kind].compute,), tuple(exempt(kind))))
+        for entries in [prepare_entries(name) for name in SETS] if kind == "prepare" else [(KINDS[kind].compute,)]:
+            found[kind].add((entries, tuple(exempt(kind))))
     for spec in (LENET, RESNET):
         context = Context(spec, Folders(None), "lenet")
         for stage in stages(spec):
@@ -275,7 +279,7 @@ ENTRIES_OF_REGISTRIES = {
     "lottery/branches/same_as_imp.py": (PACKAGE / "lottery/branches/imp.py").read_text(),
     "lottery/criteria/largest.py": (PACKAGE / "lottery/criteria/magnitude.py").read_text(),
     "networks/architectures/small.py": 'NETWORKS = {"small": (dict, {"units": 10})}\n',
-    "data/sets/none.py": "SOURCES = {}\n",
+    "data/sets/same_digits.py": (PACKAGE / "data/sets/digits.py").read_text().replace('"digits":', '"same-digits":'),
 }
 
 
@@ -284,12 +288,13 @@ def test_a_new_branch_criterion_network_or_data_set_trains_nothing_again(before,
     for file, text in ENTRIES_OF_REGISTRIES.items():
         (root / file).write_text(text)
     after = digests(Package(root))
-    assert {kind for kind in COMPUTING if after[kind] != before[kind]} == set()
+    assert {kind for kind in (*COMPUTING, "prepare") if after[kind] != before[kind]} == set()
 
 
 def unaccounted(package: Package, reachable) -> set[str]:
     """The modules with code that no stage reaches and no exemption names."""
-    reached_modules = {key.partition(":")[0] for keys in reachable.values() for key in keys} | {*HOMES.values()}
+    reached_modules = {key.partition(":")[0] for keys in reachable.values() for key in keys}
+    reached_modules |= {*HOMES.values(), *DATA_HOMES.values()}
     named = {name.partition(":")[0] for name in EXEMPT} | set(unreached(package.files))
     with_code = {
         name

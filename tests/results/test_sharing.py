@@ -15,10 +15,11 @@ from harness.plan.needs import selected
 from harness.plan.runs import Run, all_runs, dense_run, stages
 from harness.plan.twins import snapshots
 from harness.results.context import Context
-from harness.results.fit import forget_broken
+from harness.results.environment import computed_with
+from harness.results.fit import forget_broken, other_versions
 from harness.results.folders import Folders
 from harness.results.selection import as_recorded, read_selection, write_selection
-from harness.results.store import record_checksum
+from harness.results.store import Store, record_checksum
 from harness.results.stored import remaining, stored, trained_as, waits
 from harness.stages import train as train_module
 from harness.workflow.rules import Rules
@@ -99,6 +100,18 @@ def test_only_the_replicates_that_are_missing_are_trained(finished, tmp_path, tr
     run_all(wider, folders)
     assert sorted(trained) == sorted(run.id for run in all_runs(wider) if run.replicate == 2)
     assert len(stored(wider, folders)) == RUNS * 3 // 2
+
+
+def test_another_scales_runs_of_other_package_versions_are_not_taken(finished, tmp_path):
+    """They may differ in their last bits, and nothing here would say so."""
+    theirs = Folders(tmp_path / "theirs")
+    shutil.copytree(finished.folders.base, theirs.base)
+    store, older = Store(theirs.runs), {**computed_with(), "torch": "1.0"}
+    run, runs = Run("lenet", 1, 5, 2, "imp", 1), set(all_runs(tiny_spec()))
+    store.write_record(run.id, {**store.read(run.id), "computed_with": older})
+    assert set(stored(tiny_spec(), beside(tmp_path, theirs.base))) == runs - {run}
+    assert set(stored(tiny_spec(), theirs)) == runs  # a run keeps its own, and names the versions
+    assert other_versions(tiny_spec(), theirs) == ["torch 1.0"]
 
 
 @pytest.mark.parametrize("changes", [{"change": {"steps": 31}}, {"pruning": {"fraction": 0.3}}])
