@@ -43,8 +43,13 @@ fi
 "$engine" image inspect "$base" >/dev/null 2>&1 || "$engine" pull "$base"
 digest=$("$engine" image inspect --format '{{if .RepoDigests}}{{index .RepoDigests 0}}{{else}}{{.Id}}{{end}}' "$base")
 digest=${digest##*@}
-revision=$(git rev-parse HEAD 2>/dev/null || true)
-[ -z "$(git status --porcelain --untracked-files=no 2>/dev/null)" ] || revision="$revision-changed"
+revision=
+unset "${!GIT_@}"  # a hook's GIT_DIR names another repository
+if [ "$(git rev-parse --show-toplevel 2>/dev/null)" = "$(pwd -P)" ] && git ls-files --error-unmatch harness/__init__.py >/dev/null; then
+  revision=$(git rev-parse HEAD)
+  changes=$(git status --porcelain --untracked-files=no; git ls-files --others --exclude-standard Snakefile harness papers)
+  [ -z "$changes" ] || revision="$revision-changed"
+fi
 echo "base $base: $digest"
 "$engine" build "${options[@]}" --build-arg "BASE_DIGEST=$digest" --build-arg "REVISION=$revision" .
 echo "size $("$engine" image inspect --format '{{.Size}}' "$tag" | awk '{printf "%.0f MB", $1 / 1e6}')"

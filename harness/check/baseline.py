@@ -6,7 +6,6 @@ every number to the last bit, which another kind of machine does not reproduce.
 """
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from harness.base.errors import HarnessError
 from harness.base.files import canonical_json, digest, write_json
+from harness.base.git import git
 from harness.claims.document import Verdict
 from harness.paper.load import describe
 
@@ -107,7 +107,8 @@ def read_baseline(reference: str, folder: Path, paper: str, scale: str) -> tuple
     Raises HarnessError for a baseline that is missing, damaged, or of another paper or scale.
     """
     path = baseline_path(folder, scale)
-    name = path.relative_to(folder.parent.parent).as_posix()
+    root = folder.parent.parent
+    name = path.relative_to(root).as_posix()
     if reference.startswith("-") or not reference.strip() or not reference.isprintable():
         raise HarnessError(f"--baseline {reference!r}: give a file, a git revision or {COMMITTED}")
     if reference == COMMITTED:
@@ -117,7 +118,7 @@ def read_baseline(reference: str, folder: Path, paper: str, scale: str) -> tuple
     if Path(reference).is_file():
         return _checked(_read(Path(reference)), reference, paper, scale), reference
     where = f"{reference}:{name}"
-    return _checked(_of_revision(reference, path, name), where, paper, scale), where
+    return _checked(_of_revision(reference, root, name), where, paper, scale), where
 
 
 def _read(path: Path) -> bytes:
@@ -128,30 +129,18 @@ def _read(path: Path) -> bytes:
         raise HarnessError(f"{path}: can't be read ({error.strerror})") from None
 
 
-def _of_revision(revision: str, path: Path, name: str) -> bytes:
-    """The content that a file has in a git revision. Messages call the file `name`."""
-    commit = _git(path, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+def _of_revision(revision: str, root: Path, name: str) -> bytes:
+    """The content that the file `name` of a checkout has in a git revision."""
+    commit = git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     if commit is None:
-        raise HarnessError(f"--baseline {revision!r}: no such file or git revision")
-    blob = f"{commit.decode().strip()}:./{path.parent.name}/{path.name}"
-    size = _git(path, "cat-file", "-s", blob)
-    content = _git(path, "cat-file", "blob", blob) if size is not None and int(size) <= LARGEST else None
+        raise HarnessError(f"--baseline {revision!r}: no such file or git revision in {root}")
+    blob = f"{commit.decode().strip()}:{name}"
+    size = git(root, "cat-file", "-s", blob)
+    content = git(root, "cat-file", "blob", blob) if size is not None and int(size) <= LARGEST else None
     if content is None:
         problem = f"has no {name}" if size is None else f"has {int(size)} bytes in {name}, too many for a baseline"
         raise HarnessError(f"--baseline {revision!r}: this revision {problem}; give another revision, or a file")
     return content
-
-
-def _git(path: Path, *arguments: str) -> bytes | None:
-    """Output of git in the folder of a baseline's paper, to which ./ is relative. None where git fails."""
-    command = ["git", "-C", str(path.parent.parent), *arguments]
-    try:
-        finished = subprocess.run(command, capture_output=True, check=False, timeout=60)
-    except OSError as error:
-        raise HarnessError(f"git can't be run ({error.strerror}): give --baseline a file") from None
-    except subprocess.TimeoutExpired:
-        raise HarnessError("git did not answer within a minute: give --baseline a file") from None
-    return finished.stdout if finished.returncode == 0 else None
 
 
 def _checked(content: bytes, where: str, paper: str, scale: str) -> Baseline:

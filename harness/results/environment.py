@@ -5,7 +5,6 @@ import importlib.metadata
 import os
 import platform
 import socket
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import psutil
 import torch
 
 from harness import kernels
+from harness.base import git
 from harness.results.code import PACKAGE
 
 PACKAGES = (
@@ -40,7 +40,7 @@ def environment() -> dict[str, Any]:
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-    revision, clean = code_revision(Path(__file__).parent)
+    revision, clean = code_revision(PACKAGE.parent)
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     return {
         "harness_version": importlib.metadata.version("lth-harness"),
@@ -73,24 +73,17 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def code_revision(folder: Path) -> tuple[str, bool | None]:
-    """The git commit of a folder and whether its tree is clean, or HARNESS_REVISION if git is not available.
+def code_revision(root: Path) -> tuple[str, bool | None]:
+    """The git commit of a checkout and whether its tree is clean, or HARNESS_REVISION if there is none.
 
-    An image has no git: its build sets the variable, with the suffix "-changed" for a tree that was not clean.
-    ("", None) without both.
+    Untracked files among the code or the papers make a tree unclean too. An image has no git: its build sets the
+    variable, with the suffix "-changed" for a tree that was not clean. ("", None) without both.
     """
-
-    def git(*arguments: str) -> str:
-        result = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True
-        )
-        return result.stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD"), not git("status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.SubprocessError):
-        revision = os.environ.get("HARNESS_REVISION", "")
-        return revision.removesuffix("-changed"), not revision.endswith("-changed") if revision else None
+    commit = git.revision(root, "harness/__init__.py", ("Snakefile", "harness", "papers"))
+    if commit is not None:
+        return commit
+    built_from = os.environ.get("HARNESS_REVISION", "")
+    return built_from.removesuffix("-changed"), not built_from.endswith("-changed") if built_from else None
 
 
 def around() -> str:

@@ -19,6 +19,7 @@ REGISTRIES = (
 EXEMPT: dict[str, tuple[tuple[str, ...], str]] = {
     "harness.base.errors": (ALL, "an error ends a stage; it writes nothing"),
     "harness.base.registry": (ALL, "imports a registry's modules, all of which the registry's own package reaches"),
+    "harness.base.git": (ALL, "the revision of the code, recorded beside results"),
     "harness.base.paths": (ALL, "where files lie, not what is in them"),
     "harness.results.folders": (ALL, "where files lie, not what is in them"),
     "harness.plan.kinds": (ALL, "names of stages and files; what a stage computes is its own entry"),

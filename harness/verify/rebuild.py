@@ -21,6 +21,7 @@ from harness.lottery.interpolation import BATCH_NORM, barrier
 from harness.paper.columns import CURVE_COLUMNS, CURVE_KEYS, ROW_KEYS
 from harness.paper.load import dump
 from harness.report.card import write_card
+from harness.results.code import PACKAGE
 from harness.results.context import Work
 from harness.results.environment import code_revision
 from harness.results.folders import Folders
@@ -176,7 +177,7 @@ def agent(shared: SharedRun) -> str:
 
 def same_words(shared: SharedRun) -> bool:
     """Whether this code describes files as the run's did: another version of it or of the library may not."""
-    return shared.same_machine and code_revision(Path(__file__).parent)[0] == shared.card["code"]["revision"]
+    return shared.same_machine and code_revision(PACKAGE.parent)[0] == shared.card["code"]["revision"]
 
 
 def page(shared: SharedRun) -> Iterator[str]:

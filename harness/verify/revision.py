@@ -4,7 +4,6 @@ import atexit
 import io
 import re
 import shutil
-import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from harness.base.files import file_sha256
+from harness.base.git import git
 from harness.base.paths import checkout
 from harness.results.code import PACKAGE
 from harness.results.environment import code_revision, environment
@@ -34,10 +34,8 @@ def committed(shared: SharedRun) -> Path | None:
 
 @cache
 def _taken_out(revision: str) -> Path | None:
-    command = ["git", "-C", str(PACKAGE.parent), "archive", revision, "Snakefile", PACKAGE.name]
-    try:
-        archive = subprocess.run(command, capture_output=True, timeout=60, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
+    archive = git(PACKAGE.parent, "archive", revision, "Snakefile", PACKAGE.name)
+    if archive is None:
         return None
     folder = Path(tempfile.mkdtemp(prefix="harness-revision-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -82,6 +80,6 @@ def workflow(shared: SharedRun) -> dict[str, Path]:
     if folder is not None:
         rules = (folder / PACKAGE.name / "workflow").glob("*.smk")
         return {path.relative_to(folder).as_posix(): path for path in (folder / "Snakefile", *rules)}
-    same = shared.card["code"]["revision"] == code_revision(PACKAGE)[0]
+    same = shared.card["code"]["revision"] == code_revision(PACKAGE.parent)[0]
     files = workflow_files(checkout()) if same and shared.same_code(*CODE_PARTS) else {}
     return files if all(path.is_file() for path in files.values()) else {}

@@ -8,6 +8,7 @@ import pytest
 
 from harness.base.errors import HarnessError
 from harness.base.files import read_json, write_json
+from harness.base.paths import checkout
 from harness.report import run_details
 from harness.report.card import Card, read_card, shared_files
 from harness.results import keys
@@ -45,7 +46,7 @@ def test_the_card_has_every_shared_file_with_its_checksum_and_size(tiny_run):
 def test_the_card_says_what_the_records_say(tiny_run):
     card, records = read_card(tiny_run.folders), read_json(tiny_run.folders.provenance)["stages"]
     assert (card["paper"], card["scale"], card["card"]) == ("stabilizing-lth", "tiny", 1)
-    assert card["code"]["revision"] == code_revision(tiny_run.context.spec.folder)[0]
+    assert card["code"]["revision"] == code_revision(checkout())[0]
     assert set(card["code"]["digests"]) == set(keys.CODE_PARTS)
     assert card["parts"] == {
         part: stage_digest(tiny_run.context.spec, tiny_run.folders, part) for part in ("collect", "claims", "report")
