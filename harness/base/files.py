@@ -5,17 +5,22 @@ import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.base.errors import HarnessError
+from harness.base.errors import HarnessError, system_error
 
 # a full or read-only disk, a place that can't be made or written: the user's to mend
 PLACE_AT_FAULT = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.ENAMETOOLONG),
 )
+
+_UMASK = os.umask(0)  # it can only be read by setting it, which is safe before there are threads
+os.umask(_UMASK)
+MODE = 0o666 & ~_UMASK  # of every file that the harness writes
 
 
 def canonical_json(value: Any) -> str:
@@ -43,6 +48,8 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
+        if temporary.stat().st_nlink == 1:  # a hard link has the mode of the file that it shares
+            temporary.chmod(MODE)  # some libraries write files that only their owner can read
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -50,14 +57,11 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        # safetensors reports I/O trouble as its own error, with the system's text inside
-        if isinstance(error, OSError) and error.errno not in PLACE_AT_FAULT:
-            raise
-        if isinstance(error, OSError) or "os error" in str(error):
-            raise HarnessError(
-                f"{path}: can't be written ({error}). Free some space or give another folder, and run again: "
-                "finished work is kept."
-            ) from None
+        number = re.search(r"os error (\d+)", str(error))  # safetensors reports trouble of the system as its own error
+        if number and not isinstance(error, OSError):
+            error = OSError(int(number[1]), os.strerror(int(number[1])))
+        if isinstance(error, OSError) and error.errno in PLACE_AT_FAULT:
+            raise system_error(error, path, "can't be written") from None
         raise
 
 
@@ -72,10 +76,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON; a missing or broken file is a HarnessError that says what to do."""
+    """Read JSON; a missing, broken or unreadable file is a HarnessError that says what to do."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise HarnessError(f"{path}: missing. Run `harness reproduce` again: it makes what is missing.") from None
+    except OSError as error:
+        raise system_error(error, path) from None
     except (ValueError, RecursionError) as error:  # huge integers and deep nesting too
         raise HarnessError(f"{path}: not valid JSON ({error}). Delete it and run `harness reproduce` again.") from None

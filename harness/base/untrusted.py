@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from harness.base.errors import HarnessError
+from harness.base.errors import HarnessError, system_error
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,7 +74,9 @@ def read_checked_json(path: Path, largest: int = LARGEST_JSON) -> Any:
         return json.loads(text, parse_constant=_no_number, object_pairs_hook=_once)
     except FileNotFoundError:
         raise HarnessError(f"{path}: missing. Pull it again, or make it with `harness reproduce`") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise system_error(error, path) from None
+    except ValueError as error:
         raise HarnessError(f"{path}: not valid JSON ({error!s:.100}). Pull it again") from None
 
 
@@ -124,7 +126,9 @@ def check_safetensors(path: Path) -> tuple[dict[str, tuple[str, tuple[int, ...]]
             raise ValueError(f"its tensors take {place:,} bytes, the file has {size - 8 - length:,} for them")
     except FileNotFoundError:
         raise HarnessError(f"{path}: missing. Pull it again, or make it with `harness reproduce`") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise system_error(error, path) from None
+    except ValueError as error:
         raise HarnessError(f"{path}: not a safetensors file: {error!s:.200}. Pull it again") from None
     return {name: (one["dtype"], tuple(one["shape"])) for name, one in header.items()}, metadata
 
@@ -246,5 +250,7 @@ def _no_more(path: Path, rows: int, size: int) -> None:
 
 
 def _unreadable(path: Path, error: BaseException) -> HarnessError:
+    if isinstance(error, OSError) and error.errno:  # Arrow tells damage as an OSError without a number
+        return system_error(error, path)
     first = (str(error).splitlines() or [""])[0]
     return HarnessError(f"{path}: can't be read ({first:.200}). Delete it and run `harness reproduce` again.")

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from harness.base.errors import HarnessError
+from harness.base.errors import HarnessError, system_error
 from harness.base.files import canonical_json, digest, write_json
 from harness.base.git import git
 from harness.claims.document import Verdict
@@ -126,7 +126,7 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(LARGEST + 1)
     except OSError as error:
-        raise HarnessError(f"{path}: can't be read ({error.strerror})") from None
+        raise system_error(error, path) from None
 
 
 def _of_revision(revision: str, root: Path, name: str) -> bytes:

@@ -1,6 +1,7 @@
 """The `harness` command. Each group of its commands has a file."""
 
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from typing import Annotated
@@ -8,7 +9,7 @@ from typing import Annotated
 import typer
 
 from harness import __version__
-from harness.base.errors import HarnessError
+from harness.base.errors import HarnessError, reason
 from harness.base.words import printable
 from harness.cli import check, compare, remote, run, ticket, verify
 
@@ -55,8 +56,12 @@ def main() -> None:
     """Entry point. Bad input gives an error message on stderr and exit status 1. A traceback is a bug."""
     try:
         app()
-    except HarnessError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has stopped, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush on exit doesn't fail too
+        sys.exit(1)
+    except (HarnessError, OSError, MemoryError) as error:
+        print(f"error: {printable(reason(error))}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

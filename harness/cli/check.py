@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.base.errors import HarnessError
+from harness.base.errors import HarnessError, reason
 from harness.base.paths import checkout
 from harness.base.words import printable
 from harness.cli import options
@@ -44,9 +44,9 @@ def check(
     try:
         paper_name, scale_name = options.paper_and_scale(paper, scale)
         status = _check(baseline, paper_name, scale_name, claims, write_baseline, cores, results, files)
-    except HarnessError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
-        status = _failed(str(error), paper_name, scale_name, files)
+    except (HarnessError, OSError, MemoryError) as error:
+        print(f"error: {printable(reason(error))}", file=sys.stderr)
+        status = _failed(reason(error), paper_name, scale_name, files)
     except KeyboardInterrupt:
         _failed("stopped", paper_name, scale_name, files)
         status = 130
@@ -90,6 +90,6 @@ def _failed(error: str, paper: str, scale: str, files: dict[str, Path]) -> int:
 
     try:
         write(Check(paper, scale, error=error), files)
-    except HarnessError as second:
-        print(f"error: {second}", file=sys.stderr)
+    except (HarnessError, OSError) as second:
+        print(f"error: {printable(reason(second))}", file=sys.stderr)
     return 2

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.base.errors import HarnessError
 from harness.base.files import file_sha256, read_json, write_atomically, write_json
 from harness.base.paths import checkout
 from harness.paper import Spec
@@ -68,7 +69,13 @@ def copy_workflow(spec: Spec, folders: Folders) -> None:
 
 
 def write_crate(card: dict[str, Any], folders: Folders) -> None:
-    """Write ro-crate-metadata.json of a run whose card and copy of the workflow are there."""
+    """Write ro-crate-metadata.json of a run whose card and copy of the workflow are there.
+
+    Raises HarnessError if the card lacks an output of the run.
+    """
+    for name in OUTPUTS.values():
+        if not (folders.base / name).is_file():
+            raise HarnessError(f"{folders.base / name}: missing, or a directory. Run `harness reproduce` again.")
     agent = os.environ.get("HARNESS_AGENT", "")
     write_json(folders.crate, crate(card, folders, agent).metadata.generate())
 

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from harness.base.errors import HarnessError
+from harness.base.errors import HarnessError, system_error
 from harness.base.files import canonical_json, file_sha256, write_atomically
 from harness.base.untrusted import check_name, check_safetensors
 from harness.data import source_of
@@ -178,7 +178,9 @@ class Pack:
         try:
             with safe_open(self.path, framework="pt") as file:
                 return {name: file.get_tensor(name) for name in names}
-        except (SafetensorError, OSError) as error:
+        except OSError as error:
+            raise system_error(error, self.path) from None
+        except SafetensorError as error:
             raise HarnessError(f"{self.path}: can't be read ({error}). Pull it again") from None
 
     def _mask_names(self) -> str:

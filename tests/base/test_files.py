@@ -3,6 +3,9 @@
 import errno
 import json
 import os
+import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,8 @@ from harness.base.errors import HarnessError
 from harness.base.files import canonical_json, digest, file_sha256, read_json, write_atomically, write_json, write_text
 from harness.paper.load import dump
 from harness.paper.models import Pruning, Recipe
+
+ROOT = str(Path(files.__file__).parents[2])
 
 
 def names(folder: Path) -> list[str]:
@@ -26,6 +31,22 @@ def test_what_is_written_is_there_alone_and_folders_are_made(tmp_path):
     assert names(path.parent) == ["x.txt"]
     write_text(path, "second")
     assert path.read_text() == "second"
+
+
+def test_every_file_has_the_mode_of_the_umask(tmp_path):
+    """Whichever library writes it: safetensors alone would make files that only their owner can read."""
+    code = (
+        "import os; os.umask(0o027)\n"
+        "from pathlib import Path; import numpy as np; from safetensors.numpy import save_file\n"
+        "from harness.base.files import write_atomically, write_json\n"
+        "write_json(Path('x.json'), 1)\n"
+        "write_atomically(Path('x.safetensors'), lambda path: save_file({'a': np.zeros(2)}, path))\n"
+        "write_atomically(Path('linked'), lambda path: os.link('shared', path))\n"
+    )
+    (tmp_path / "shared").touch(0o600)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, env={**os.environ, "PYTHONPATH": ROOT})
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == {"x.json": 0o640, "x.safetensors": 0o640, "linked": 0o600, "shared": 0o600}
 
 
 def test_a_failing_writer_leaves_the_old_file_and_no_temporary(tmp_path):
@@ -70,9 +91,15 @@ def test_nan_and_infinity_are_refused_and_the_old_file_stays(tmp_path, value):
     assert names(tmp_path) == ["x.json"]
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS])
+@pytest.mark.parametrize(
+    ("number", "fix"),
+    [
+        *((number, "Free some space and run again") for number in (errno.ENOSPC, errno.EDQUOT)),
+        *((number, "Ask its owner for access, or give a folder of your own") for number in (errno.EACCES, errno.EROFS)),
+    ],
+)
 @pytest.mark.parametrize("where", ["writer", "fsync", "rename", "folder"])
-def test_a_full_or_closed_disk_is_one_line_with_the_fix(tmp_path, monkeypatch, number, where):
+def test_a_full_or_closed_disk_is_one_line_with_the_fix(tmp_path, monkeypatch, number, fix, where):
     path = tmp_path / "deep" / "x.json"
     write_json(path, 1)
 
@@ -87,7 +114,7 @@ def test_a_full_or_closed_disk_is_one_line_with_the_fix(tmp_path, monkeypatch, n
         monkeypatch.setattr(Path, "replace", fail)
     if where == "folder":
         monkeypatch.setattr(Path, "mkdir", fail)
-    with pytest.raises(HarnessError, match=r"deep/x\.json: can't be written .*Free some space.*run again") as caught:
+    with pytest.raises(HarnessError, match=r"deep/x\.json: can't be written .*" + fix) as caught:
         write_json(path, 2)
     assert os.strerror(number) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -127,6 +154,14 @@ def test_a_broken_file_is_named_with_the_fix(tmp_path, content):
     with pytest.raises(HarnessError, match=r"x\.json: not valid JSON .*Delete it and run") as caught:
         read_json(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_in_a_files_place_is_named_with_the_reason(tmp_path):
+    (tmp_path / "x.json").mkdir()
+    for attempt in (read_json, lambda path: write_json(path, 1)):
+        with pytest.raises(HarnessError, match=r"x\.json: .*[Ii]s a directory"):
+            attempt(tmp_path / "x.json")
+    assert names(tmp_path) == ["x.json"]
 
 
 def test_json_that_is_written_is_read_back(tmp_path):
