@@ -46,6 +46,10 @@ class PartVerdict(Strict):
     runs: Texts
 
 
+#: how the reason of a verdict ends that rests on fewer replicates than the whole scale has
+FEWER_REPLICATES = "--every-replicate runs all"
+
+
 class ClaimVerdict(Strict):
     """One claim with its verdict at a scale. The numbers are the deciding part's."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from scipy import stats
 
 from harness.base.words import finite
 from harness.claims import verdicts as rules
-from harness.claims.document import ClaimVerdict, PartVerdict, Verdict
+from harness.claims.document import FEWER_REPLICATES, ClaimVerdict, PartVerdict, Verdict
 from harness.claims.parts import PartData, interval_of, read_part
 from harness.claims.statistics import LEVEL, bonferroni, disjoint, inside, sign_rank
 from harness.claims.table import Table
@@ -20,7 +21,13 @@ from harness.paper.claims import Cell, Claim, Part, ScaleClaim, expand_parts
 Calibration = Mapping[str, tuple[float, float]]
 
 
-def judge(claims: Sequence[Claim], scale: str, table: pd.DataFrame, calibration: Calibration) -> list[ClaimVerdict]:
+def judge(
+    claims: Sequence[Claim],
+    scale: str,
+    table: pd.DataFrame,
+    calibration: Calibration,
+    whole_replicates: Mapping[str, int] = MappingProxyType({}),
+) -> list[ClaimVerdict]:
     """Judge every claim at one scale.
 
     Args:
@@ -29,6 +36,8 @@ def judge(claims: Sequence[Claim], scale: str, table: pd.DataFrame, calibration:
         table: the tidy table, a row per trained network and per compared pair.
         calibration: per experiment the band in percent for the mean dense test accuracy. Outside the band its runs do
             not represent the paper's, and no claim that uses the experiment is tested.
+        whole_replicates: replicates of the whole scale, of each experiment for which the run has fewer. A verdict can
+            depend on their number, so its reason names both.
 
     Returns:
         One verdict per claim. Missing rows give ``not tested``.
@@ -40,7 +49,18 @@ def judge(claims: Sequence[Claim], scale: str, table: pd.DataFrame, calibration:
     measures = {measure for _, entry in entries if entry for part in entry.parts for measure in part.measures}
     reader = Table(table, measures | ({"test_accuracy"} if calibration else set()))
     misfits = calibration_misfits(reader, calibration)
-    return [_judge_claim(claim, entry, scale, reader, misfits) for claim, entry in entries]
+    verdicts = [_judge_claim(claim, entry, scale, reader, misfits) for claim, entry in entries]
+    return [_of_fewer(verdict, entry, whole_replicates) for verdict, (_, entry) in zip(verdicts, entries, strict=True)]
+
+
+def _of_fewer(verdict: ClaimVerdict, entry: ScaleClaim | None, whole_replicates: Mapping[str, int]) -> ClaimVerdict:
+    """The verdict, whose reason says so where it rests on fewer replicates than the whole scale has."""
+    experiments = _experiments(expand_parts(entry)) if entry and verdict.judged else []
+    whole = max((whole_replicates.get(experiment, 0) for experiment in experiments), default=0)
+    if verdict.replicates >= whole:
+        return verdict
+    fewer = f"at {verdict.replicates} of {whole} replicates; {FEWER_REPLICATES}"
+    return verdict.model_copy(update={"reason": f"{verdict.reason}; {fewer}"})
 
 
 def calibration_misfits(reader: Table, calibration: Calibration) -> dict[str, str]:

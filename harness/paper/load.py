@@ -1,7 +1,7 @@
 """Reads papers/<paper>/ and checks every cross-reference: the only reader of that YAML."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ class Spec:
     claims: list[Claim]
     scale_name: str
     scale: Scale
+    #: experiment -> replicates of the whole scale, where a selection of claims has fewer
+    whole_replicates: dict[str, int] = field(default_factory=dict)
 
     def recipe(self, experiment: str) -> Recipe:
         """The recipe of an experiment at this scale: the paper's, with the setting's changes."""

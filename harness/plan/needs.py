@@ -85,9 +85,11 @@ def selected(spec: Spec, claims: Collection[str], every_replicate: bool = False)
         if name in wanted
     }
     here = set(judged(spec))
+    whole = {name: setting.replicates for name, setting in spec.scale.experiments.items() if name in kept}
     return replace(
         spec,
         scale=spec.scale.model_copy(update={"experiments": kept}),
+        whole_replicates={name: count for name, count in whole.items() if kept[name].replicates < count},
         claims=[
             claim.model_copy(update={"scales": {}, "not_tested": LEFT_OUT})
             if claim.id in here and claim.id not in claims

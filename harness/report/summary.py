@@ -10,7 +10,7 @@ from rich.text import Text
 
 from harness.base import words
 from harness.base.errors import HarnessError
-from harness.claims.document import VERDICTS, ClaimVerdict, Verdict, read_claims
+from harness.claims.document import FEWER_REPLICATES, VERDICTS, ClaimVerdict, Verdict, read_claims
 from harness.report import formats
 from harness.results.folders import Folders
 
@@ -39,7 +39,9 @@ def verdict_table(claims: Sequence[ClaimVerdict]) -> Table:
     Cells are `Text`, never markup, so a title with square brackets is shown as written.
     """
     claims = formats.by_id(claims)
-    table = Table(box=box.SIMPLE_HEAD, caption=one_line(claims), caption_justify="left", pad_edge=False)
+    fewer = any(claim.reason.endswith(FEWER_REPLICATES) for claim in claims)
+    caption = one_line(claims) + (f"\nWith fewer replicates than the scale has; {FEWER_REPLICATES}." if fewer else "")
+    table = Table(box=box.SIMPLE_HEAD, caption=caption, caption_justify="left", pad_edge=False)
     columns: tuple[tuple[str, dict[str, Any]], ...] = (
         ("claim", {"no_wrap": True}),
         ("", {"ratio": 1}),

@@ -107,12 +107,12 @@ def _whole_digest(spec: Spec, kind: str, selection: str | None = None) -> str:
     settings: object = [stage.name for stage in stages(spec)]
     if kind == "claims":
         bands = {name: setting.calibration for name, setting in spec.scale.experiments.items()}
-        settings = [[dump(claim) for claim in spec.claims], bands]
+        settings = [[dump(claim) for claim in spec.claims], bands, spec.whole_replicates]
     if kind in ("report", "card"):
         # all that was read, with the scale and claims after the selection, and the checksums of the files and the code
         experiments = {name: dump(experiment) for name, experiment in spec.experiments.items()}
         claims = [dump(claim) for claim in spec.claims]
-        settings = [dump(spec.paper), experiments, dump(spec.scale), claims, identity(spec)]
+        settings = [dump(spec.paper), experiments, dump(spec.scale), claims, spec.whole_replicates, identity(spec)]
     if kind == "card":
         files = {name: file_sha256(path) for name, path in workflow_files(checkout()).items()}
         settings = [settings, files, selection, *(_whole_digest(spec, name) for name in JUDGED)]

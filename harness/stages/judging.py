@@ -21,7 +21,7 @@ def claims_stage(work: Work) -> None:
     """Judge the claims on the table. Write claims.json, and metrics.json for tools that compare numbers."""
     spec, folders = work.spec, work.folders
     bands = {name: setting.calibration for name, setting in spec.scale.experiments.items() if setting.calibration}
-    claims = judge(spec.claims, spec.scale_name, read_table(folders.table), bands)
+    claims = judge(spec.claims, spec.scale_name, read_table(folders.table), bands, spec.whole_replicates)
     write_json(folders.metrics, metrics(claims))
     write_claims(folders.claims, claims)
 

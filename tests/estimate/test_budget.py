@@ -2,6 +2,8 @@
 
 import itertools
 import random
+from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,10 +13,13 @@ from harness.base.paths import checkout
 from harness.claims.judge import judge
 from harness.estimate.budget import together
 from harness.paper import Spec, load_spec
-from harness.paper.claims import Claim
+from harness.paper.claims import Claim, expand_parts
 from harness.paper.columns import TABLE_COLUMNS
 from harness.plan.needs import LEFT_OUT, judged, needs, parse_budget, parse_claims, selected
 from harness.plan.runs import Run, all_runs, pairs, stacks, stages
+from harness.report.summary import verdict_table
+from harness.results.folders import Folders
+from harness.results.keys import stage_digest
 from tests.tiny import tiny_spec
 
 PAPERS = ("stabilizing-lth", "linear-mode-connectivity")
@@ -130,6 +135,26 @@ def test_the_dense_run_keeps_the_snapshots_of_the_whole(spec):
     small = selected(spec, ["Dense"])
     assert small.scale.experiments["lenet"].rewind_grid() == []
     assert small.scale.experiments["lenet"].snapshot_steps() == [0, 5]
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_a_verdict_from_fewer_replicates_than_the_scale_has_says_so(every):
+    whole = load_spec(checkout(), "stabilizing-lth", "mini")
+    small = selected(whole, ["C1"], every_replicate=every)
+    claim = next(claim for claim in whole.claims if claim.id == "C1")
+    fewest = claim.scales["mini"].replicates
+    experiment = expand_parts(claim.scales["mini"])[0].cells[0].experiment
+    total = whole.scale.experiments[experiment].replicates
+    assert fewest < total
+    verdicts = judge(small.claims, "mini", fake_table(small), {}, small.whole_replicates)
+    sentence = f"; at {fewest} of {total} replicates; --every-replicate runs all"
+    assert [verdict.id for verdict in verdicts if sentence in verdict.reason] == ([] if every else ["C1"])
+    said = "With fewer replicates than the scale has; --every-replicate runs all."
+    assert (said in str(verdict_table(verdicts).caption)) != every
+    keys = {
+        stage_digest(spec, Folders(Path("no-run")), "claims") for spec in (small, replace(small, whole_replicates={}))
+    }
+    assert len(keys) == (1 if every else 2)
 
 
 def fake_table(spec: Spec) -> pd.DataFrame:
