@@ -21,6 +21,7 @@ from harness.data import SOURCES
 from harness.paper import Spec
 from harness.paper.load import dump
 from harness.plan.runs import Run, dense_run
+from harness.report.card import read_card
 from harness.results.folders import Folders
 from harness.share import plain_torch
 from harness.stages.tickets import FILE, Pack, open_pack, pack_path, save
@@ -81,6 +82,31 @@ def packs(folders: Folders) -> dict[str, dict[int, Path]]:
     return paths
 
 
+def checked_pack(folders: Folders, path: Path) -> Pack:
+    """Open a file of tickets whose content is the one that the run's card names, or before there is a card its stage.
+
+    Raises HarnessError for an altered file.
+    """
+    name = path.relative_to(folders.base).as_posix()
+    records = folders.base.glob("stages/*/*/tickets.json")
+    if folders.card.exists():
+        expected = read_card(folders)["files"].get(name, {}).get("sha256")
+    else:
+        expected = next((sums[name] for record in records if name in (sums := _outputs(record))), None)
+    if expected != file_sha256(path):
+        source = folders.card.name if folders.card.exists() else "the record of its stage"
+        raise HarnessError(
+            f"{path}: its checksum is not the one in {source}. Pull it again, or run `harness reproduce` again."
+        )
+    return open_pack(path)
+
+
+def _outputs(record: Path) -> dict[str, str]:
+    content = read_checked_json(record)
+    outputs = content.get("outputs") if isinstance(content, dict) else None
+    return outputs if isinstance(outputs, dict) else {}
+
+
 def find_pack(spec: Spec, folders: Folders, experiment: str, replicate: int) -> Pack:
     """The pack of a replicate. Raises HarnessError that lists the existing ones, or says how to get a missing one."""
     paths, planned = packs(folders), spec.scale.experiments
@@ -94,7 +120,7 @@ def find_pack(spec: Spec, folders: Folders, experiment: str, replicate: int) -> 
             raise HarnessError(f"{pack_path(folders, experiment, replicate)}: missing. {how_to_get(spec)}")
         names = ", ".join(map(str, sorted({*expected, *paths.get(experiment, {})})))
         raise HarnessError(f"--replicate {replicate}: {experiment} has replicates {names}")
-    pack = open_pack(pack_path(folders, experiment, replicate))
+    pack = checked_pack(folders, pack_path(folders, experiment, replicate))
     if (pack.metadata.experiment, pack.metadata.replicate) != (experiment, replicate):
         raise HarnessError(
             f"{pack.path}: is a pack of {pack.metadata.experiment}, replicate {pack.metadata.replicate}. Pull it again"

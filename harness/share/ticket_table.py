@@ -11,8 +11,8 @@ from harness.base.words import clean
 from harness.paper import Spec
 from harness.plan.runs import Run
 from harness.results.folders import Folders
-from harness.share.export import accuracy, density, how_to_get, packs
-from harness.stages.tickets import Pack, open_pack
+from harness.share.export import accuracy, checked_pack, density, how_to_get, packs
+from harness.stages.tickets import Pack
 
 
 def ticket_table(spec: Spec, folders: Folders) -> Table:
@@ -27,7 +27,7 @@ def ticket_table(spec: Spec, folders: Folders) -> Table:
     for column in ("k", "levels", "density", "test accuracy"):
         table.add_column(column, justify="right")
     for paths in files.values():
-        for row in _rows([open_pack(path) for path in paths.values()], networks):
+        for row in _rows([checked_pack(folders, path) for path in paths.values()], networks):
             table.add_row(*(Text(clean(cell)) for cell in row))  # text, never markup
     return table
 

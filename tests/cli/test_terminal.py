@@ -56,6 +56,7 @@ def test_ticket_list(copy, monkeypatch):
         path = pack_path(copy.folders, "lenet", replicate)
         metadata = {**check_safetensors(path)[1], "network": EVIL, "data": EVIL, "experiment": EVIL}
         save_file(load_file(path), path, metadata=metadata)
+        copy.forge_card(path)
     monkeypatch.setattr(options, "scale_of", lambda *_: copy.context.spec)
     monkeypatch.setattr(options, "folders_of", lambda *_: copy.folders)
     result = CliRunner().invoke(cli.app, ["ticket", "list"])

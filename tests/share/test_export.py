@@ -26,6 +26,7 @@ def test_a_network_that_its_data_set_cant_have_is_not_built(copy, tmp_path, monk
     path = pack_path(copy.folders, "lenet", 0)
     metadata = {**check_safetensors(path)[1], **change}
     save_file(load_file(path), path, metadata=metadata)
+    copy.forge_card(path)
     monkeypatch.setattr(plain_torch, "build", None)
     with pytest.raises(
         HarnessError, match=r"r0\.safetensors: input_shape, classes: .*: not those of data set"

@@ -28,6 +28,7 @@ from harness.results.fit import forget_broken
 from harness.results.keys import stage_digest
 from harness.share import plain_torch
 from harness.share.export import check_choice, export, find_pack, load_ticket
+from harness.share.ticket_table import ticket_table
 from harness.stages.collect import networks
 from harness.stages.tickets import open_pack, pack, pack_path, save
 from harness.training.recipe import learning_rate
@@ -250,8 +251,31 @@ def test_missing_packs_say_how_to_get_them(copy):
 def test_a_pack_in_anothers_place_is_refused(copy):
     first, second = (pack_path(copy.folders, "lenet", replicate) for replicate in range(2))
     second.write_bytes(first.read_bytes())
+    copy.forge_card(second)
     with pytest.raises(HarnessError, match=r"r1\.safetensors: is a pack of lenet, replicate 0\. Pull it again$"):
         find_pack(copy.context.spec, copy.folders, "lenet", 1)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("place", [-1, 4000])
+def test_a_pack_with_an_altered_bit_is_not_used(copy, tmp_path, monkeypatch, finished, place):
+    """The card has its checksum, and before there is a card the record of its stage."""
+    if not finished:
+        copy.folders.card.unlink()
+    monkeypatch.setattr(options, "scale_of", lambda *_: copy.context.spec)
+    monkeypatch.setattr(options, "folders_of", lambda *_: copy.folders)
+    assert CliRunner().invoke(cli.app, ["ticket", "list"]).exit_code == 0
+    path = pack_path(copy.folders, "lenet", 1)
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    source = r"card\.json" if finished else "the record of its stage"
+    message = rf"r1\.safetensors: its checksum is not the one in {source}\. Pull it again"
+    with pytest.raises(HarnessError, match=message):
+        export(copy.context.spec, copy.folders, "lenet", 1, 5, 2, "imp", tmp_path / "ticket")
+    assert not (tmp_path / "ticket").exists()
+    with pytest.raises(HarnessError, match=message):
+        ticket_table(copy.context.spec, copy.folders)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x08\0\0\0\0\0\0\0{}      ", None])
