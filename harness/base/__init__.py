@@ -1,1 +1,1 @@
-"""What every package may use: errors, files, seeds, paths, untrusted input, words and numbers for people."""
+"""Shared by every package: errors, files, seeds, paths, untrusted input, words and numbers for people."""

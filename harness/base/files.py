@@ -1,4 +1,4 @@
-"""Files and hashes: everything is written to a temporary name, then renamed, so a kill leaves no half file."""
+"""Files and hashes. Files are written under a temporary name and renamed, so a kill leaves no partial file."""
 
 import contextlib
 import errno
@@ -12,8 +12,8 @@ from typing import Any
 
 from harness.base.errors import HarnessError, system_error
 
-# a full or read-only disk, a place that can't be made or written: the user's to mend
-PLACE_AT_FAULT = (
+# a full or read-only disk, or a path that can't be created or written: the user can fix these
+PATH_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.ENAMETOOLONG),
 )
@@ -40,9 +40,9 @@ def file_sha256(path: Path) -> str:
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Call `write(temporary)` and rename the result to `path`; nothing stays behind if it fails.
+    """Call `write(temporary)` and rename the result to `path`; a failure leaves no temporary file.
 
-    Raises HarnessError when the disk is full or the place can't be written.
+    Raises HarnessError when the disk is full or the path can't be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -53,14 +53,14 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-        temporary.unlink(missing_ok=True)  # a second name of the very file at `path` is not replaced but left
+        temporary.unlink(missing_ok=True)  # renaming onto a hard link of the same file keeps the temporary name
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        number = re.search(r"os error (\d+)", str(error))  # safetensors reports trouble of the system as its own error
+        number = re.search(r"os error (\d+)", str(error))  # safetensors reports system errors as its own
         if number and not isinstance(error, OSError):
             error = OSError(int(number[1]), os.strerror(int(number[1])))
-        if isinstance(error, OSError) and error.errno in PLACE_AT_FAULT:
+        if isinstance(error, OSError) and error.errno in PATH_ERRORS:
             raise system_error(error, path, "can't be written") from None
         raise
 

@@ -1,19 +1,19 @@
-"""Named seeds: every random draw has a name, so adding one changes no other."""
+"""Named seeds. Every random draw has a name, so adding a draw changes no other draw."""
 
 import hashlib
 
 import numpy as np
 import torch
 
-# what is drawn, in the names of draws; of a training a name begins with its experiment and replicate
+# purposes in the names of draws; the name of a training's draw begins with its experiment and replicate
 INITIALISATION = "initialisation"
 DATA_ORDER = "data order"  # then the number of the order
 REINITIALISATION = "reinitialisation"  # then k and the level
 RANDOM_PRUNE = "random prune"  # then k, the level and the layer
 SNIP = "snip"  # the order in which SNIP sees minibatches
-CRITERION = "criterion"  # the same for another criterion
-EPOCH, CROPS = "epoch", "crops"  # of a data order, then the epoch or the step
-SPLIT, STORED_ORDER = "split", "order"  # of a data set, after its name
+CRITERION = "criterion"  # the order in which other criteria see minibatches
+EPOCH, CROPS = "epoch", "crops"  # after a data order's name; then the epoch or the step
+SPLIT, STORED_ORDER = "split", "order"  # after a data set's name
 
 
 def seed(*name: str | int) -> int:
@@ -23,7 +23,7 @@ def seed(*name: str | int) -> int:
 
 
 def torch_generator(*name: str | int) -> torch.Generator:
-    """CPU generator of a name: the same numbers whatever device trains on them."""
+    """CPU generator of a name. The numbers do not depend on the training device."""
     return torch.Generator().manual_seed(seed(*name))
 
 

@@ -1,4 +1,4 @@
-"""What came from somebody else's disk is checked before it is believed: names, sizes, headers, types."""
+"""Checks of files that others wrote, before they are used: names, sizes, headers, types."""
 
 import json
 import math
@@ -14,13 +14,13 @@ from harness.base.errors import HarnessError, system_error
 if TYPE_CHECKING:
     import pandas as pd
 
-LARGEST_JSON = 64 * 2**20  # bytes; claims, records and checksums of the largest scale take a tenth of it
+LARGEST_JSON = 64 * 2**20  # bytes; the files of the largest scale take a tenth of it
 LARGEST_HEADER = 16 * 2**20  # bytes of a safetensors header
 LARGEST_TABLE = 2**30  # bytes of a table in memory; one of a million rows takes under half of it
 DEEPEST = 64  # levels of a JSON file
 DEEPEST_FOLDER = 32  # levels of folders
 
-# possessive, and a string may lack its end: no character is looked at twice, whatever the text
+# possessive quantifiers, and a string may lack its end: the time is linear in any text
 BRACKETS = re.compile(r'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+"?)*+([\[\]{}]*)', re.DOTALL)
 
 BYTES = {
@@ -32,7 +32,7 @@ BYTES = {
 
 
 def check_name(base: Path, name: object) -> Path:
-    """`base/name`, if the name is a plain relative path. Raises HarnessError for one that leads anywhere else."""
+    """`base/name`, if the name is a plain relative path. Raises HarnessError for any other name."""
     text = str(name)
     path = PurePosixPath(text)
     is_relative = isinstance(name, str) and text.isprintable() and "\\" not in text and path.as_posix() == text
@@ -42,25 +42,25 @@ def check_name(base: Path, name: object) -> Path:
 
 
 def entries(base: Path, depth: int = 0) -> Iterator[tuple[str, Path]]:
-    """Every file below a folder with its name there, in order.
+    """Every file below a folder with its relative name, in order.
 
-    Raises HarnessError for links, special files, and folders in each other more than DEEPEST_FOLDER deep.
+    Raises HarnessError for links, special files, and folders nested more than DEEPEST_FOLDER deep.
     """
     if depth > DEEPEST_FOLDER:
         raise HarnessError(f"{str(base)!r:.300}: more than {DEEPEST_FOLDER} folders deep. Don't use these results")
     try:
-        found = sorted(base.iterdir())
+        paths = sorted(base.iterdir())
     except OSError as error:
         raise HarnessError(f"{base}: can't be read ({error.strerror}). Give the folder of a run") from None
-    for path in found:
-        kind = path.lstat().st_mode
-        if stat.S_ISDIR(kind):
+    for path in paths:
+        mode = path.lstat().st_mode
+        if stat.S_ISDIR(mode):
             yield from ((f"{path.name}/{name}", below) for name, below in entries(path, depth + 1))
-        elif stat.S_ISREG(kind):
+        elif stat.S_ISREG(mode):
             yield path.name, path
         else:
-            what = "a symbolic link" if stat.S_ISLNK(kind) else "neither a file nor a folder"
-            raise HarnessError(f"{str(path)!r:.300}: is {what}. Don't use these results")
+            kind = "a symbolic link" if stat.S_ISLNK(mode) else "neither a file nor a folder"
+            raise HarnessError(f"{str(path)!r:.300}: is {kind}. Don't use these results")
 
 
 def read_checked_json(path: Path, largest: int = LARGEST_JSON) -> Any:
@@ -81,7 +81,7 @@ def read_checked_json(path: Path, largest: int = LARGEST_JSON) -> Any:
 
 
 def _depth(text: str) -> int:
-    """How deep brackets are nested outside of strings; counting ends where that is beyond DEEPEST."""
+    """Nesting depth of the brackets outside strings; counting stops beyond DEEPEST."""
     deepest = depth = 0
     for run in BRACKETS.finditer(text):
         for bracket in run[1]:
@@ -116,45 +116,45 @@ def check_safetensors(path: Path) -> tuple[dict[str, tuple[str, tuple[int, ...]]
         metadata = header.pop("__metadata__", {})
         if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
             raise ValueError("its metadata are not text")
-        ends = sorted((*_place(name, one), name) for name, one in header.items())
-        place = 0
-        for start, end, name in ends:
-            if start != place:
-                raise ValueError(f"tensor {name!r:.80} starts at byte {start:,} instead of {place:,}")
-            place = end
-        if place != size - 8 - length:
-            raise ValueError(f"its tensors take {place:,} bytes, the file has {size - 8 - length:,} for them")
+        spans = sorted((*_span(name, entry), name) for name, entry in header.items())
+        position = 0
+        for start, end, name in spans:
+            if start != position:
+                raise ValueError(f"tensor {name!r:.80} starts at byte {start:,} instead of {position:,}")
+            position = end
+        if position != size - 8 - length:
+            raise ValueError(f"its tensors take {position:,} bytes, the file has {size - 8 - length:,} for them")
     except FileNotFoundError:
         raise HarnessError(f"{path}: missing. Pull it again, or make it with `harness reproduce`") from None
     except OSError as error:
         raise system_error(error, path) from None
     except ValueError as error:
         raise HarnessError(f"{path}: not a safetensors file: {error!s:.200}. Pull it again") from None
-    return {name: (one["dtype"], tuple(one["shape"])) for name, one in header.items()}, metadata
+    return {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in header.items()}, metadata
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    value = dict(pairs)
+    if len(value) != len(pairs):
         raise ValueError("a name is duplicated")
-    return found
+    return value
 
 
-def _place(name: str, one: Any) -> tuple[int, int]:
-    """First and last byte of a tensor. Raises ValueError where type, shape and place don't fit each other."""
-    if not _described(one):
+def _span(name: str, entry: Any) -> tuple[int, int]:
+    """Start and end offset of a tensor in bytes. Raises ValueError if its type, shape and offsets disagree."""
+    if not _is_valid(entry):
         raise ValueError(f"tensor {name!r:.80} is described wrongly")
-    start, end = one["data_offsets"]
-    if end - start != math.prod(one["shape"]) * BYTES[one["dtype"]]:
-        raise ValueError(f"tensor {name!r:.80} of shape {one['shape']!s:.80} does not take {end - start:,} bytes")
+    start, end = entry["data_offsets"]
+    if end - start != math.prod(entry["shape"]) * BYTES[entry["dtype"]]:
+        raise ValueError(f"tensor {name!r:.80} of shape {entry['shape']!s:.80} does not take {end - start:,} bytes")
     return start, end
 
 
-def _described(one: Any) -> bool:
-    """Whether this is a known type with a shape and two offsets, all of them whole numbers of 0 or more."""
-    if not isinstance(one, dict) or one.keys() != {"dtype", "shape", "data_offsets"}:
+def _is_valid(entry: Any) -> bool:
+    """Whether a header's entry has a known type, a shape and two offsets, all of them whole numbers of 0 or more."""
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         return False
-    kind, shape, offsets = one["dtype"], one["shape"], one["data_offsets"]
+    kind, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(kind, str) or kind not in BYTES or not isinstance(shape, list) or not isinstance(offsets, list):
         return False
     return len(offsets) == 2 and all(type(number) is int and number >= 0 for number in (*shape, *offsets))
@@ -166,29 +166,29 @@ def read_checked_table(path: Path, columns: Mapping[str, str]) -> "pd.DataFrame"
     Raises HarnessError for a file that is no Parquet, lacks a column, has one of another type, or is far too large.
     """
     file = open_parquet(path)
-    found = {field.name: _kind(field.type) for field in file.schema_arrow}
+    kinds = {field.name: _kind(field.type) for field in file.schema_arrow}
     for name, kind in columns.items():
-        if name not in found:
+        if name not in kinds:
             raise HarnessError(f"{path}: column {name} is missing. Delete it and run `harness reproduce` again.")
-        if found[name] not in ("nothing", kind) and (found[name], kind) != ("whole", "real"):
-            raise HarnessError(f"{path}: column {name}: {found[name]} instead of {kind}. Pull it again")
-    _no_more(path, rows := _rows(file), 8 * rows * len(columns))
-    return _read(path, rows, list(columns), [name for name in columns if found[name] == "text"])
+        if kinds[name] not in ("nothing", kind) and (kinds[name], kind) != ("whole", "real"):
+            raise HarnessError(f"{path}: column {name}: {kinds[name]} instead of {kind}. Pull it again")
+    _check_memory(path, rows := _rows(file), 8 * rows * len(columns))
+    return _read(path, rows, list(columns), [name for name in columns if kinds[name] == "text"])
 
 
 def _read(path: Path, rows: int, columns: list[str], text: list[str]) -> "pd.DataFrame":
-    """Read columns, those of text as numbers into the list of their values first: a value may stand in every row."""
+    """Read columns. Text is first read dictionary-encoded and measured: one long value may fill every row."""
     from pyarrow import ArrowException, compute
 
     try:
-        # without the writer's own pandas metadata, which could name other types and indexes
+        # without the file's pandas metadata, which could name other types and indexes
         table = _open(path, read_dictionary=text).read(columns=columns).replace_schema_metadata(None)
         lengths = [
             compute.sum(compute.binary_length(chunk.dictionary).take(chunk.indices)).as_py() or 0
             for name in text
             for chunk in table[name].chunks
         ]
-        _no_more(path, rows, 8 * rows * len(columns) + sum(lengths))
+        _check_memory(path, rows, 8 * rows * len(columns) + sum(lengths))
         for name in text:
             kind = table[name].type.value_type
             table = table.set_column(table.column_names.index(name), name, table[name].cast(kind))
@@ -198,7 +198,7 @@ def _read(path: Path, rows: int, columns: list[str], text: list[str]) -> "pd.Dat
 
 
 def _kind(kind: Any) -> str:
-    """A column's type in our words; others by Arrow's name."""
+    """A column's type: "text", "whole", "real", "nothing", or Arrow's name of any other."""
     from pyarrow import types
 
     if types.is_dictionary(kind):
@@ -215,13 +215,13 @@ def _kind(kind: Any) -> str:
 
 
 def open_parquet(path: Path) -> Any:
-    """An open Parquet file whose tables fit into memory, as far as the file itself tells."""
+    """An open Parquet file whose table fits into memory, judged by the sizes in its footer."""
     from pyarrow import ArrowException
 
     try:
         file = _open(path)
         size = sum(file.metadata.row_group(at).total_byte_size for at in range(file.metadata.num_row_groups))
-        _no_more(path, rows := _rows(file), max(size, 8 * rows))
+        _check_memory(path, rows := _rows(file), max(size, 8 * rows))
     except FileNotFoundError:
         raise HarnessError(f"{path}: missing. Run `harness reproduce` first.") from None
     except (OSError, ValueError, MemoryError, ArrowException) as error:
@@ -237,13 +237,13 @@ def _open(path: Path, **options: Any) -> Any:
 
 
 def _rows(file: Any) -> int:
-    """How many rows may come of a file: those of the longest column of each group, which is what is read."""
+    """The most rows that a file can give: the longest column of each row group counts."""
     groups = [file.metadata.row_group(at) for at in range(file.metadata.num_row_groups)]
-    longest = [max((one.column(at).num_values for at in range(one.num_columns)), default=0) for one in groups]
+    longest = [max((group.column(at).num_values for at in range(group.num_columns)), default=0) for group in groups]
     return max(file.metadata.num_rows, sum(longest))
 
 
-def _no_more(path: Path, rows: int, size: int) -> None:
+def _check_memory(path: Path, rows: int, size: int) -> None:
     """Raise HarnessError for a table that takes more than LARGEST_TABLE in memory."""
     if size > LARGEST_TABLE:
         raise HarnessError(f"{path}: {rows:,} rows, {size:,} bytes in memory: no table of a run is so large")

@@ -17,12 +17,12 @@ def disk(size: float) -> str:
 
 
 def printable(text: str) -> str:
-    """Text without control characters: names in somebody's files may hold what a terminal would obey."""
+    """Text without control characters, which a terminal would obey; names in other people's files may hold them."""
     return "".join(character for character in text if character == "\n" or character.isprintable())
 
 
 def finite(value: Any) -> float | None:
-    """The value as a float, or None where it is missing, infinite, or no number at all (files edited by hand)."""
+    """The value as a float, or None where it is missing, infinite or not a number (as in a file edited by hand)."""
     try:
         x = float(value)
     except (TypeError, ValueError):
@@ -72,7 +72,7 @@ def duration(seconds: Any) -> str:
 
 
 def energy(joules: Any) -> str:
-    """Joules in the unit that keeps the figure short; nothing where the machine does not tell."""
+    """Joules in the unit that keeps the figure short; empty if the machine does not report it."""
     x = finite(joules)
     if x is None:
         return ""
@@ -86,6 +86,6 @@ def natural_key(text: Any) -> tuple[tuple[int, int, str], ...]:
 
 
 def escape_markdown(value: Any) -> str:
-    """Text that Markdown shows as written, also inside a table cell."""
+    """Text escaped so that Markdown shows it literally, also inside a table cell."""
     text = clean(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _MARKDOWN.sub(r"\\\1", text)

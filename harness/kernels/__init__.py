@@ -1,7 +1,7 @@
-"""Hand-written CPU kernels for the stacks' inner loops: which build of them runs here, and on how many threads.
+"""Hand-written CPU kernels for the stacks' inner loops: the choice of a build, and the number of threads.
 
 The kernels compute what the torch operations of `harness.networks` compute, up to the rounding of sums. They are
-compiled when the package is installed; where that wasn't possible, and on other devices, torch does the work.
+compiled when the package is installed. Where that was not possible, and on other devices, torch computes.
 """
 
 import ctypes
@@ -18,13 +18,13 @@ import torch
 from harness.base.errors import HarnessError
 from harness.kernels.build import TARGETS, library, source_digest
 
-CHOICE = "HARNESS_KERNELS"  # environment: a build's name, or "torch" for none
-LANES = 16  # the number of samples that the kernels take is a multiple of this, whatever the CPU's vectors
-_BUILD_OF = {"AVX512": "avx512", "AVX2": "avx2"}  # torch's name for what the CPU can do -> build
+CHOICE = "HARNESS_KERNELS"  # environment variable: a build's name, or "torch" for none
+LANES = 16  # the kernels take multiples of this many samples, on every CPU
+_BUILD_OF = {"AVX512": "avx512", "AVX2": "avx2"}  # torch's name of the CPU's capability -> build
 
 
 class _Setting:
-    """What can change while the program runs: the pool of threads, and whether the kernels are switched off."""
+    """State that can change while the program runs: the pool of threads, and whether the kernels are switched off."""
 
     threads = 1
     pool: ThreadPoolExecutor | None = None
@@ -32,9 +32,9 @@ class _Setting:
 
 
 def available() -> str:
-    """Name of the kernels' build in use ("avx512", "avx2", "neon"), "" where torch does the work.
+    """Name of the kernels' build in use ("avx512", "avx2", "neon"), "" if torch computes.
 
-    Raises HarnessError if HARNESS_KERNELS names a build that isn't there, or if it was compiled from other sources.
+    Raises HarnessError if HARNESS_KERNELS names a missing build, or if the build was compiled from other sources.
     """
     return "" if _Setting.off or _load() is None else _name()
 
@@ -59,7 +59,7 @@ def use_threads(threads: int) -> None:
 
 
 def call(name: str, *arguments: Any) -> None:
-    """Call a kernel on every thread: the last two arguments that it gets are the thread's number and how many."""
+    """Call a kernel on every thread. Its last two arguments are the thread's number and the number of threads."""
     kernel: Callable[..., None] = getattr(_library(), name)
     if _Setting.pool is None:
         kernel(*arguments, 0, 1)
@@ -86,14 +86,14 @@ def _load() -> ctypes.CDLL | None:
     path = Path(__file__).parent / library(name)
     if not name or not path.is_file():
         if os.environ.get(CHOICE, "") not in ("", "torch"):
-            there = ", ".join(sorted(found.stem[8:] for found in path.parent.glob(library("*")))) or "none is compiled"
-            raise HarnessError(f"{CHOICE}={name}: no such build of the kernels (there: {there}; or torch)")
+            builds = ", ".join(sorted(file.stem[8:] for file in path.parent.glob(library("*")))) or "none is compiled"
+            raise HarnessError(f"{CHOICE}={name}: no such build of the kernels (available: {builds}; or torch)")
         return None
     binary = ctypes.CDLL(str(path))
     if _compiled_of(binary) != source_digest():
         raise HarnessError(
             f"{path}: was not compiled from the sources beside it. Compile them with `pip install -e .` (`make` does), "
-            f"or set {CHOICE}=torch to compute without"
+            f"or set {CHOICE}=torch to compute without them"
         )
     pointer, whole = ctypes.c_void_p, ctypes.c_int64
     binary.execute.argtypes, binary.execute.restype = [pointer, whole, whole, pointer, whole, whole], None
@@ -101,7 +101,7 @@ def _load() -> ctypes.CDLL | None:
 
 
 def _compiled_of(binary: ctypes.CDLL) -> str:
-    """The digest of its sources that a library holds; "" for one that holds none."""
+    """The digest of the sources that a library was compiled from; "" if it holds none."""
     try:
         return (ctypes.c_char * 64).in_dll(binary, "source_digest").value.decode()
     except ValueError:
@@ -109,7 +109,7 @@ def _compiled_of(binary: ctypes.CDLL) -> str:
 
 
 def _library() -> ctypes.CDLL:
-    found = _load()
-    if found is None:
-        raise RuntimeError("the kernels aren't there: ask available() first")
-    return found
+    binary = _load()
+    if binary is None:
+        raise RuntimeError("the kernels are missing: call available() first")
+    return binary

@@ -1,7 +1,7 @@
 """Compiles the kernels when the package is installed: one shared library for each kind of CPU of this architecture.
 
-The compiler is the one in the `ziglang` package (Clang), a build requirement: a machine without a compiler gets the
-same kernels as any other. Run as `python build.py FOLDER`; imports nothing of the harness, which isn't installed yet.
+The compiler is the one in the `ziglang` package (Clang), a build requirement, so a machine without a compiler gets
+the same kernels. Run as `python build.py FOLDER`. It imports nothing of the harness, which is not installed yet.
 """
 
 import hashlib
@@ -44,14 +44,14 @@ def c_code(text: str) -> str:
 
 
 def source_digest() -> str:
-    """SHA-256 (64 hex digits) of what the libraries are compiled from: the code of the sources, and the commands."""
+    """SHA-256 (64 hex digits) of the code and the commands that the libraries are compiled from."""
     code = sorted(c_code(path.read_text(encoding="utf-8")) for path in FOLDER.glob("*.[ch]"))
     commands = {machine: {name: _command(flags) for name, flags in kinds.items()} for machine, kinds in TARGETS.items()}
     return hashlib.sha256(repr([code, commands]).encode()).hexdigest()
 
 
 def _command(target: list[str]) -> list[str]:
-    """How the sources are compiled for a kind of CPU, without the names of files."""
+    """The compile command for a kind of CPU, without file names."""
     return ["cc", *FLAGS, *target]
 
 

@@ -29,7 +29,7 @@ class _Dense(ctypes.Structure):
 
 
 class Memory(Protocol):
-    """What an optimizer keeps of each parameter, and its constants at the present step."""
+    """An optimizer's tensors for each parameter, and its constants at the current step."""
 
     constants: Update
 
@@ -39,7 +39,7 @@ class Memory(Protocol):
 
 
 def pad(program: Program, x: Tensor, columns: int, into: Tensor | None = None) -> Tensor:
-    """x [..., c] with its rows cut, or filled with zeros, to a length of `columns`."""
+    """x [..., c] with its rows truncated or zero-padded to `columns`."""
     padded = program.buffer(*x.shape[:-1], columns) if into is None else into
     rows = math.prod(x.shape[:-1])
     program.add(PAD, (padded, x), (rows, min(columns, x.shape[-1]), x.shape[-1], columns))
@@ -56,7 +56,7 @@ def update(program: Program, parameter: nn.Parameter, memory: Memory) -> None:
 class Layer:
     """A `Linear` in a program: rows x [R, N, inputs] -> `y` [R, N, outputs], [ReLU].
 
-    A layer with less than LANES outputs is computed with LANES, whose weights are zero.
+    A layer with fewer than LANES outputs is padded to LANES with zero weights.
     """
 
     def __init__(self, program: Program, x: Tensor, linear: nn.Module, *, relu: bool):
@@ -75,19 +75,19 @@ class Layer:
         program.add(DENSE, (self.y, x, self._w, bias), (), self.settings)
 
     def backward(self, program: Program, dy: Tensor, memory: Memory | None, *, further: bool) -> Tensor | None:
-        """From dy, the gradient to `y` [R, N, width]: that to x if `further` is asked for.
+        """Take dy, the gradient to `y` [R, N, width]; return the gradient to x if `further`, else None.
 
-        x is what a ReLU put out, or means of that: its gradient goes on where x > 0 only, where it matters.
+        x is the output of a ReLU, or a mean of such outputs, so its gradient is passed on only where x > 0.
 
-        The parameters move at once if there is a `memory`; else their gradients are left in `.grad`.
+        With a `memory` the parameters move at once; without one their gradients are left in `.grad`.
         """
         replicates, inputs, width = self._w.shape
         dx = None
         if further:
-            turned = program.buffer(replicates, width, inputs)
-            program.add(TRANSPOSE, (turned, self._w), (replicates, inputs, width, width))
+            transposed = program.buffer(replicates, width, inputs)
+            program.add(TRANSPOSE, (transposed, self._w), (replicates, inputs, width, width))
             dx = program.buffer(replicates, dy.shape[1], inputs)
-            program.add(DENSE_BACKWARD, (dx, dy, turned, self.x), (), self.settings)
+            program.add(DENSE_BACKWARD, (dx, dy, transposed, self.x), (), self.settings)
         if memory and not self.small:
             first, second, mask = memory.of(self.weight)
             operands = (None, dy, self.x, memory.constants, self._w, first, second, mask)
@@ -109,6 +109,6 @@ class Layer:
 
 
 def loss(program: Program, last: Layer, labels: Tensor, losses: Tensor) -> Tensor:
-    """Mean cross-entropy of each replicate to `losses` [R]; the last layer's y becomes its gradient."""
+    """Mean cross-entropy of each replicate to `losses` [R]; the gradient overwrites the last layer's y."""
     program.add(LOSS, (losses, last.y, labels), (last.weight.shape[-1],), last.settings)
     return last.y

@@ -1,7 +1,7 @@
 """Operations on a stack's feature maps: convolution, batch normalisation, ReLU, pooling, and their gradients.
 
-A feature map is [R, C, P, N]: replicate, channel, position (row by row), sample; N is a multiple of `LANES`. Some have
-room for one position more: channels that lie a multiple of a page apart would fall on the same few places of a cache.
+A feature map is [R, C, P, N]: replicate, channel, position (row by row), sample; N is a multiple of `LANES`. Some are
+padded by one position: channels a multiple of a page apart would map to the same few cache sets.
 """
 
 import ctypes
@@ -66,7 +66,7 @@ class Shape(NamedTuple):
 
 
 def room(positions: int, samples: int) -> int:
-    """Positions that a feature map has room for."""
+    """Positions that are allocated for a feature map."""
     return positions + (positions * samples * 4 % 4096 == 0)
 
 
@@ -74,15 +74,15 @@ def room(positions: int, samples: int) -> int:
 def _tables(shape: Shape, out_room: int, in_room: int) -> tuple[_Geometry, _Geometry, tuple[np.ndarray, ...]]:
     """Which input position lies under each tap at each output position, and the reverse (-1 is padding).
 
-    The arrays are what the two structures point to.
+    The two structures point into the arrays.
     """
     outputs, inputs = math.prod(shape.out_size), math.prod(shape.size)
     under = np.full((outputs, shape.taps), -1, np.int32)
     over = np.full((inputs, shape.taps), -1, np.int32)
     offsets = list(itertools.product(range(shape.width), repeat=len(shape.size)))
-    for output, place in enumerate(itertools.product(*map(range, shape.out_size))):
+    for output, coordinates in enumerate(itertools.product(*map(range, shape.out_size))):
         for tap, offset in enumerate(offsets):
-            at = tuple(a * shape.stride + b - shape.width // 2 for a, b in zip(place, offset, strict=True))
+            at = tuple(a * shape.stride + b - shape.width // 2 for a, b in zip(coordinates, offset, strict=True))
             if all(0 <= a < length for a, length in zip(at, shape.size, strict=True)):
                 position = int(np.ravel_multi_index(at, shape.size))
                 under[output, tap], over[position, tap] = position, output
@@ -104,7 +104,7 @@ def convolve(program: Program, x: Tensor, weight: Tensor, shape: Shape) -> Tenso
 
 
 def input_gradient(program: Program, dy: Tensor, weight: Tensor, shape: Shape, into: Tensor | None = None) -> Tensor:
-    """Gradient to the convolution's input, added to `into` if that is given."""
+    """Gradient to the convolution's input, added to `into` if given."""
     dx = into
     if dx is None:
         dx = program.buffer(len(weight), shape.inputs, room(math.prod(shape.size), shape.samples), shape.samples)
@@ -121,13 +121,13 @@ def weight_gradient(program: Program, dw: Tensor, dy: Tensor, x: Tensor, shape: 
 
 
 class Normed(NamedTuple):
-    """A batch normalisation in a program: its structure, and the `BatchNorm` that it stands for."""
+    """A batch normalisation in a program: its structure, and the `BatchNorm` module."""
 
     structure: _Norm
     module: Any
 
     def refresh(self) -> None:
-        """Take over the module's momentum, which may change between runs."""
+        """Copy the module's momentum, which may change between runs."""
         self.structure.momentum = self.module.momentum
 
 
@@ -142,11 +142,11 @@ def normalise(
     in_place: bool = False,
 ) -> tuple[Tensor, Normed]:
     """[relu](batch norm of y [+ residual]) by a `BatchNorm`; in training, its running statistics are updated."""
-    replicates, channels, there, samples = y.shape
+    replicates, channels, allocated, samples = y.shape
     centre, steep = program.buffer(replicates, channels), program.buffer(replicates, channels)
     pointers = (tensor.data_ptr() for tensor in (norm.weight, norm.bias, norm.mean, norm.variance, centre, steep))
     flags = (int(norm.training), int(relu))
-    sizes = (replicates * channels, positions * samples, there * samples)
+    sizes = (replicates * channels, positions * samples, allocated * samples)
     structure = _Norm(*sizes, *pointers, norm.momentum, EPS, *flags)
     out = y if in_place else program.buffer(*y.shape)
     program.add(NORMALISE, (out, y, residual), (), structure)
@@ -156,7 +156,7 @@ def normalise(
 def normalise_backward(
     program: Program, normed: Normed, dy: Tensor, out: Tensor, y: Tensor, through: Tensor | None = None
 ) -> None:
-    """Turn dy, the gradient to `out`, into the gradient to y; leave those to the weight and bias in their `.grad`.
+    """Turn dy, the gradient to `out`, into the gradient to y, and write the weight's and bias's gradients to `.grad`.
 
     `through` gets the gradient to the residual.
     """
@@ -166,17 +166,17 @@ def normalise_backward(
 
 def pool(program: Program, maps: Tensor, positions: int) -> Tensor:
     """Mean over positions, as rows [R, N, C]."""
-    replicates, channels, there, samples = maps.shape
+    replicates, channels, allocated, samples = maps.shape
     rows = program.buffer(replicates, samples, channels)
-    program.add(POOL, (rows, maps), (replicates, channels, positions, there * samples, samples))
+    program.add(POOL, (rows, maps), (replicates, channels, positions, allocated * samples, samples))
     return rows
 
 
 def pool_backward(program: Program, rows: Tensor, maps: Tensor, positions: int) -> Tensor:
-    """Gradient to `maps` from that to its means, rows [R, N, C]."""
-    replicates, channels, there, samples = maps.shape
+    """Gradient to `maps` from the gradient to its means, rows [R, N, C]."""
+    replicates, channels, allocated, samples = maps.shape
     gradient = program.buffer(*maps.shape)
-    program.add(POOL_BACKWARD, (gradient, rows), (replicates, channels, positions, there * samples, samples))
+    program.add(POOL_BACKWARD, (gradient, rows), (replicates, channels, positions, allocated * samples, samples))
     return gradient
 
 
@@ -187,5 +187,5 @@ def pack(x: Tensor, into: Tensor) -> None:
 
 
 def rounded(samples: int) -> int:
-    """Samples that a feature map has room for: a multiple of LANES."""
+    """Samples that are allocated for a feature map: a multiple of LANES."""
     return -(-samples // LANES) * LANES

@@ -1,4 +1,4 @@
-"""Programs: the operations of a pass through a network, written down once with their buffers and run in one call."""
+"""Programs: a network pass as a list of operations and buffers, built once and run in one call."""
 
 import ctypes
 import math
@@ -49,9 +49,9 @@ class Update(ctypes.Structure):
 
 
 class Program:
-    """Operations in order on a stack of so many replicates, and the buffers that they work on.
+    """Operations in order on a stack of `replicates` networks, and their buffers.
 
-    A program that replaces an `earlier` one takes over its buffers: new memory costs as much as several steps.
+    A program that replaces an `earlier` one reuses its buffers: allocating memory costs as much as several steps.
     """
 
     def __init__(self, replicates: int, earlier: "Program | None" = None) -> None:
@@ -73,14 +73,14 @@ class Program:
         call("execute", self._array, len(self._operations), self.replicates, ctypes.byref(self._arrived))
 
     def buffer(self, *shape: int) -> Tensor:
-        """A buffer of float32 of this shape, not initialised; one that was given back, if there is one."""
+        """An uninitialised float32 buffer of this shape; one that was given back is reused."""
         free = self._free.get(math.prod(shape))
-        made = free.pop().view(shape) if free else torch.empty(shape)
-        self.buffers[made.data_ptr()] = made
-        return made
+        buffer = free.pop().view(shape) if free else torch.empty(shape)
+        self.buffers[buffer.data_ptr()] = buffer
+        return buffer
 
     def give_back(self, buffer: Tensor) -> None:
-        """Let operations added from here on use a buffer for their results."""
+        """Let operations that are added later reuse a buffer."""
         self._free.setdefault(buffer.numel(), []).append(buffer)
 
     def add(
@@ -90,7 +90,7 @@ class Program:
         numbers: tuple[int, ...] = (),
         settings: ctypes.Structure | None = None,
     ) -> None:
-        """Append an operation on contiguous tensors in memory; raises ValueError for a tensor of another kind."""
+        """Append an operation on contiguous tensors in memory; raises ValueError for any other tensor."""
         operation = Operation(kind=kind, settings=ctypes.addressof(settings) if settings else None)
         operation.operand[: len(operands)] = [_address(operand) for operand in operands]
         operation.number[: len(numbers)] = numbers

@@ -16,14 +16,14 @@ from harness.networks.layers import BatchNorm, Conv, Linear
 def build(name: str, replicates: int, input_shape: tuple[int, ...], classes: int) -> nn.Module:
     """A stack of `replicates` uninitialised networks.
 
-    Raises HarnessError for an unknown name, ValueError for inputs of a shape that the network can't take.
+    Raises HarnessError for an unknown name, ValueError for an input shape that the network can't take.
     """
     make, options = _definition(name)
     return make(replicates, input_shape, classes, **options)
 
 
 def check(name: str, input_shape: tuple[int, ...]) -> None:
-    """Raise what `build` would raise, without the seconds that torchvision takes to be imported."""
+    """Raise the errors of `build` without importing torchvision, which takes seconds."""
     make, options = _definition(name)
     if hasattr(make, "check_shape"):
         make.check_shape(input_shape, **options)
@@ -38,10 +38,10 @@ def _definition(name: str) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
 
 
 def initialise(network: nn.Module, names: list[tuple[str | int, ...]]) -> None:
-    """Draw each replicate's weights anew from its own named seed; biases to 0, BatchNorm to weight 1, bias 0.
+    """Draw each replicate's weights from its named seed; set biases to 0, BatchNorm to weight 1, bias 0.
 
-    Glorot normal is the initialisation that LTH states (reference section 2.1). Each tensor is drawn with its own
-    seed, so a layer added to a network changes no other layer's draw.
+    Glorot normal is the initialisation that LTH states (reference section 2.1). Each tensor has a seed of its
+    own, so adding a layer to a network changes no other layer's draw.
     """
     with torch.no_grad():
         for layer, module in network.named_modules():
@@ -59,7 +59,7 @@ def initialise(network: nn.Module, names: list[tuple[str | int, ...]]) -> None:
 
 
 def _fans(layer: Linear | Conv | nn.Linear | nn.Conv2d) -> tuple[int, int]:
-    """Numbers that a layer's unit takes in, and gives to: Glorot's n_in and n_out."""
+    """Glorot's n_in and n_out of a layer."""
     if isinstance(layer, Linear | Conv):
         return layer.fan_in, layer.fan_out
     _, outputs, inputs, *kernel = layer.weight.shape

@@ -1,6 +1,6 @@
-"""Networks on the CPU kernels: inference and whole training steps as programs over the network's own parameters.
+"""Networks on the CPU kernels: inference and training steps as programs over the network's parameters.
 
-A network says with `write(program, x_shape, training)` how its passes are written; see `Written`.
+A network's method `write(program, shape, learn, memory)` adds its passes to a program; see `Written`.
 """
 
 import math
@@ -34,17 +34,19 @@ from harness.kernels.program import Program
 
 @dataclass
 class Written:
-    """A network's forward pass in a program, and how its backward pass is added to it."""
+    """A network's forward pass in a program, and the function that adds its backward pass."""
 
-    fill: Callable[[Tensor], None]  # takes x [R, N, *sample] to where the program reads it
+    fill: Callable[[Tensor], None]  # copies x [R, N, *sample] to the program's input
     last: rows.Layer  # the output layer: its y holds the logits [R, N', at least classes]
-    backward: Callable[[Tensor], None]  # adds the layers below the last, given the gradient to the last one's x
+    backward: Callable[
+        [Tensor], None
+    ]  # adds the other layers' backward passes, given the gradient to the last layer's x
     norms: list[Normed] = field(default_factory=list)
 
 
 @dataclass
 class _Pass:
-    """A program that is ready to run, and the tensors that it was written for."""
+    """A program that is ready to run, and the tensors that it reads and writes."""
 
     program: Program
     written: Written
@@ -52,11 +54,11 @@ class _Pass:
     losses: Tensor
     memory: Memory | None
     tensors: list[Tensor]
-    places: list[int]
+    addresses: list[int]
 
     def stale(self, memory: Memory | None) -> bool:
-        """Whether a tensor has moved, or another optimizer is at work."""
-        return self.memory is not memory or self.places != [tensor.data_ptr() for tensor in self.tensors]
+        """Whether a tensor has moved in memory, or the optimizer has changed."""
+        return self.memory is not memory or self.addresses != [tensor.data_ptr() for tensor in self.tensors]
 
 
 _passes: WeakKeyDictionary[nn.Module, dict[tuple[int, bool, bool], _Pass]] = WeakKeyDictionary()
@@ -65,8 +67,7 @@ _passes: WeakKeyDictionary[nn.Module, dict[tuple[int, bool, bool], _Pass]] = Wea
 def usable(network: nn.Module, x: Tensor) -> bool:
     """Whether a stack's input [R, N, *sample] can go through the kernels.
 
-    Feature maps have room for multiples of LANES samples only; samples that fill a vector up would count in the
-    statistics of a training step.
+    Feature maps hold multiples of LANES samples; padding samples would count in the statistics of a training step.
     """
     if not hasattr(network, "write") or x.device.type != "cpu" or x.dtype != torch.float32 or not available():
         return False
@@ -76,33 +77,31 @@ def usable(network: nn.Module, x: Tensor) -> bool:
 
 def logits(network: nn.Module, x: Tensor) -> Tensor:
     """What `network(x)` returns, without gradients."""
-    now = _run(network, x, None, None, learn=False)
-    last = now.written.last
+    last = _run(network, x, None, None, learn=False).written.last
     return last.y[:, : x.shape[1], : last.weight.shape[-1]].clone()
 
 
 def step(network: nn.Module, x: Tensor, y: Tensor, memory: Memory | None = None) -> Tensor:
     """Mean cross-entropy [R] of a training batch x [R, N, *sample], y [R, N].
 
-    The parameters move by one step of the optimizer whose `memory` is given; without one, gradients are left in
-    `.grad`.
+    With a `memory` the parameters move by one step of its optimizer; without one, gradients are left in `.grad`.
     """
     return _run(network, x, y, memory, learn=True).losses
 
 
 def _run(network: nn.Module, x: Tensor, y: Tensor | None, memory: Memory | None, *, learn: bool) -> _Pass:
-    known = _passes.setdefault(network, {})
+    passes = _passes.setdefault(network, {})
     key = (x.shape[1], network.training, learn)
-    now = known.get(key)
-    if now is None or now.stale(memory):
-        now = known[key] = _write(network, x, memory, learn, now.program if now else None)
-    for norm in now.written.norms:
+    current = passes.get(key)
+    if current is None or current.stale(memory):
+        current = passes[key] = _write(network, x, memory, learn, current.program if current else None)
+    for norm in current.written.norms:
         norm.refresh()
-    now.written.fill(x)
+    current.written.fill(x)
     if y is not None:
-        now.labels.copy_(y)
-    now.program.run()
-    return now
+        current.labels.copy_(y)
+    current.program.run()
+    return current
 
 
 def _write(network: Any, x: Tensor, memory: Memory | None, learn: bool, earlier: Program | None) -> _Pass:
@@ -171,7 +170,7 @@ def write_residual(program: Program, network: Any, shape: torch.Size, learn: boo
 
 
 class _Layer:
-    """Convolution, batch normalisation, [residual,] [ReLU] in a program; `keep` what the backward pass needs."""
+    """Convolution, batch normalisation, [residual,] [ReLU] in a program; `keep` stores what the backward pass needs."""
 
     def __init__(
         self,
@@ -195,13 +194,13 @@ class _Layer:
         )
 
     def backward(self, program: Program, gradient: Tensor, through: Tensor | None = None) -> Tensor:
-        """Gradients to the layer's parameters; returns that to the convolution's output, in place of `gradient`."""
+        """Write the parameters' gradients; return the gradient to the convolution's output, in place of `gradient`."""
         normalise_backward(program, self.normed, gradient, self.out, self.y, through)
         weight_gradient(program, self.conv.weight.grad, gradient, self.x, self.shape)
         return gradient
 
     def below(self, program: Program, dy: Tensor, into: Tensor | None = None) -> Tensor:
-        """Gradient to x from that to the convolution's output, which is given back."""
+        """Gradient to x from dy, the gradient to the convolution's output, whose buffer is given back."""
         dx = input_gradient(program, dy, self.conv.weight, self.shape, into)
         program.give_back(dy)
         return dx
@@ -228,7 +227,7 @@ class _Block:
                 program.give_back(self.short.out)
 
     def backward(self, program: Program, gradient: Tensor) -> Tensor:
-        """Gradient to the block's input from that to its output, which is given back."""
+        """Gradient to the block's input from the gradient to its output, whose buffer is given back."""
         through = program.buffer(*gradient.shape)
         inner = self.second.below(program, self.second.backward(program, gradient, through))
         dy1 = self.first.backward(program, inner)

@@ -1,7 +1,7 @@
 """Layers of a stack: R networks of one shape, trained side by side, one per replicate.
 
 Every parameter has R as its first dimension and no operation mixes replicates, so replicate r of a stack computes
-what it would compute alone, up to the rounding of its sums. One-dimensional feature maps are [R, C, N, L] and are
+the same as it would alone, up to the rounding of its sums. One-dimensional feature maps are [R, C, N, L] and are
 convolved as one batched matrix product; two-dimensional ones are [N, R*C, H, W] with the replicates as groups of
 channels.
 """
@@ -29,7 +29,7 @@ class Linear(nn.Module):
 class _Taps(torch.autograd.Function):
     """[R, C, N, L] -> [R, C, 3, N, ceil(L / stride)]: the three inputs under a kernel of width 3, zero-padded by one.
 
-    Stride 1 or 2. Written out, because the generic unfold spends more time in its backward pass than the products do.
+    Stride 1 or 2. Written out because the backward pass of the generic unfold takes longer than the products.
     """
 
     @staticmethod
@@ -54,7 +54,7 @@ class _Taps(torch.autograd.Function):
         right = x[..., 1::stride]
         if stride == 1:
             right += gradient[:, :, 2, :, : right.shape[-1]]
-        else:  # the odd positions, which nothing has written yet
+        else:  # the odd positions are not written yet
             right.copy_(gradient[:, :, 2, :, : right.shape[-1]])
         left = x[..., stride - 1 : length - 1 : stride]
         left += gradient[:, :, 0, :, 1:]

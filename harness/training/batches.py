@@ -1,6 +1,7 @@
-"""Minibatches of a stack: the data set in memory, one named data order per replicate, no state but the step.
+"""Minibatches of a stack: the data set in memory, one named data order per replicate.
 
-A batch depends on (data order, step) alone: a run continued from a snapshot sees what the uninterrupted run saw.
+A batch depends only on the data order and the step: a run continued from a snapshot sees the batches of the
+uninterrupted run.
 """
 
 import numpy as np
@@ -33,12 +34,12 @@ class Batches:
         epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._plan(epoch)
-        here = slice(position * self.batch_size, (position + 1) * self.batch_size)
-        index = self._index[:, here]
+        samples = slice(position * self.batch_size, (position + 1) * self.batch_size)
+        index = self._index[:, samples]
         x = self.x.index_select(0, index.flatten()).unflatten(0, index.shape)  # twice as fast as self.x[index]
         y = self.y[index]
         if self.augmentation == "flip_crop":
-            x = flip_and_crop(x.flatten(0, 1), self._flip[:, here].flatten(), self._shift[:, here].flatten(0, 1))
+            x = flip_and_crop(x.flatten(0, 1), self._flip[:, samples].flatten(), self._shift[:, samples].flatten(0, 1))
             x = x.unflatten(0, tuple(index.shape))
         return x, y
 

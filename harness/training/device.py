@@ -6,23 +6,23 @@ import torch
 
 from harness.base.errors import HarnessError
 
-CHOICE = "HARNESS_DEVICE"  # environment: auto (the default), cpu, cuda or cuda:N
+CHOICE = "HARNESS_DEVICE"  # environment variable: auto (the default), cpu, cuda or cuda:N
 
 
 def pick() -> torch.device:
-    """The device of this process: a GPU if there is one, else the CPU, unless HARNESS_DEVICE says which.
+    """The device of this process: HARNESS_DEVICE, or by default a GPU if available, else the CPU.
 
-    Raises HarnessError for a device that isn't there.
+    Raises HarnessError for an unknown or missing device.
     """
     name = os.environ.get(CHOICE, "auto")
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
-        name = "cuda" if there else "cpu"
+        name = "cuda" if gpus else "cpu"
     kind, _, number = name.partition(":")
     if kind not in ("cpu", "cuda") or (number and not number.isdecimal()) or (kind == "cpu" and number):
         raise HarnessError(f"{CHOICE}={name}: choose auto, cpu, cuda or cuda:N")
-    if kind == "cuda" and int(number or 0) >= there:
-        raise HarnessError(f"{CHOICE}={name}: torch finds {there} GPUs here; choose another or cpu")
-    if kind == "cuda":  # read when the first product is made: without it, those of a GPU may differ from run to run
+    if kind == "cuda" and int(number or 0) >= gpus:
+        raise HarnessError(f"{CHOICE}={name}: torch finds {gpus} GPUs here; choose another or cpu")
+    if kind == "cuda":  # read at the first matrix product; without it, a GPU's products may differ from run to run
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return torch.device(name)

@@ -17,43 +17,43 @@ from harness.training.recipe import learning_rate
 from harness.training.state import State, read_network, write_network
 from harness.training.updates import Updater
 
-CHECK_EVERY = 100  # steps between looks at the loss: each look waits for the device
+CHECK_EVERY = 100  # steps between checks of the loss; a check waits for the device
 
 Masks = dict[str, Tensor]  # prunable weight -> keep-mask [R, ...], 1 keeps, 0 prunes
 
 
 class Stopped(Exception):
-    """Training was asked to stop and has kept its state; the argument is the step."""
+    """Training stopped on request, after its state was kept; the argument is the step."""
 
 
 @dataclass
 class Trained:
-    """What a training leaves: the final state, the snapshots asked for, and who diverged when."""
+    """The result of a training: the final state, the requested snapshots, and the replicates that diverged."""
 
     final: State
     snapshots: dict[int, State] = field(default_factory=dict)
-    diverged: dict[int, int] = field(default_factory=dict)  # position in the stack -> step at which it was seen
+    diverged: dict[int, int] = field(default_factory=dict)  # position in the stack -> step at which it was detected
     seconds: float = 0.0
 
 
 def use_threads(threads: int) -> None:
-    """Fix the number of threads and ask for deterministic kernels: small steps lose 15-fold on oversubscribed cores."""
+    """Set the number of threads and deterministic kernels. Oversubscribed cores slow small steps 15-fold."""
     torch.set_num_threads(threads)
     kernels.use_threads(threads)
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms(True) without its second of imports
-    # that mode fills new memory before it is written: a tenth of a step, and it changes no number
+    # deterministic mode also fills new memory: it costs a tenth of a step and changes no number
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """[R, N, classes], [R, N] -> [R, N]. Samples in one row: a GPU has no deterministic kernel for the other form."""
+    """[R, N, classes], [R, N] -> [R, N]. Samples are flattened: a GPU lacks a deterministic kernel otherwise."""
     return F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view(y.shape)
 
 
 def take_step(network: nn.Module, x: Tensor, y: Tensor, updater: Updater, rate: float) -> Tensor:
     """One step on a batch x [R, N, *sample], y [R, N] at a learning rate; mean cross-entropy [R] before it.
 
-    A network with several heads has the sum of their cross-entropies, weighted as it says.
+    The loss of a network with several heads is the weighted sum of their cross-entropies.
     """
     updater.begin(rate)
     rounded = updater.recipe.precision == "bfloat16"
@@ -84,59 +84,75 @@ def train(
 ) -> Trained:
     """Train `network` from `start` to `recipe.steps` and leave it there.
 
-    The schedule and the place within the epoch follow `start.step`; the optimizer continues if the state has its
-    memory, else it is fresh. Pruned weights are exactly zero before the first and after every step. `each_check` gets
-    the step and the losses [R] every CHECK_EVERY steps; `keep_state` gets the state and what there is so far every
-    `keep_every_seconds`, and `earlier` is that of a run cut off. When `stopping` says so, the state is kept and
-    Stopped raised. A replicate whose loss stops being finite is noted in `diverged`; the others go on, for no operation
-    mixes replicates.
+    The schedule and the position within the epoch follow `start.step`. The optimizer continues from `start`, or is
+    fresh if `start` has none. Pruned weights are exactly zero before the first and after every step. `each_check` gets
+    the step and the losses [R] every CHECK_EVERY steps. `keep_state` gets the state and the results so far every
+    `keep_every_seconds`; `earlier` are the results of an interrupted run. When `stopping` returns true, the state is
+    kept and Stopped raised. A replicate whose loss is not finite is noted in `diverged`; the others continue, because
+    no operation mixes replicates.
     """
-    write_network(network, start)
-    network.train()
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = recipe.precision == "tf32"
-    named = dict(network.named_parameters())
-    updater = Updater(recipe, named, masks or {}, start.optimizer, start.optimizer_steps)
-    trained = earlier or Trained(start)
-    first = start.step
-
-    def state(step: int) -> State:
-        now = read_network(network, step)
-        now.optimizer = updater.tensors()
-        now.optimizer_steps = start.optimizer_steps + step - first
-        return now
-
-    last_kept = time.perf_counter()
-    began = last_kept - trained.seconds
-    for step in range(first, recipe.steps):
+    progress = _Progress(network, recipe, start, masks or {}, earlier)
+    trained = progress.trained
+    for step in range(start.step, recipe.steps):
         if step in snapshot_steps:
-            trained.snapshots[step] = state(step)
+            trained.snapshots[step] = progress.state(step)
         x, y = batches.batch(step)
-        losses = take_step(network, x, y, updater, learning_rate(recipe, step))
-        stop = stopping()  # at every step: a hundred of a large network take longer than a cluster waits
+        losses = take_step(network, x, y, progress.updater, learning_rate(recipe, step))
+        stop = stopping()  # at every step: a hundred steps of a large network take longer than a cluster waits
         if stop or (step + 1) % CHECK_EVERY == 0 or step + 1 == recipe.steps:
-            for position in torch.nonzero(~torch.isfinite(losses)).flatten().tolist():
-                trained.diverged.setdefault(position, step)
+            progress.note_diverged(losses, step)
             if each_check:
                 each_check(step + 1, losses)
-            now = time.perf_counter()
-            if keep_state and step + 1 < recipe.steps and (stop or now - last_kept > keep_every_seconds):
-                last_kept, trained.seconds = now, now - began
-                keep_state(state(step + 1), trained)
+            if keep_state and step + 1 < recipe.steps and (stop or progress.since_kept() > keep_every_seconds):
+                keep_state(progress.kept(step + 1), trained)
                 if stop:
                     raise Stopped(step + 1)
-    trained.final = read_network(network, recipe.steps)
-    trained.seconds = time.perf_counter() - began
-    for position in _not_finite(trained.final):
-        trained.diverged.setdefault(position, recipe.steps)
-    return trained
+    return progress.finish()
 
 
-def _not_finite(state: State) -> list[int]:
-    """Positions in the stack that hold a NaN or an infinity (a last step can break what a finite loss hid)."""
-    bad: set[int] = set()
-    for value in state.weights.values():
-        bad.update(torch.nonzero(~torch.isfinite(value.flatten(1)).all(1)).flatten().tolist())
-    return sorted(bad)
+class _Progress:
+    """A training in progress: its optimizer, its results so far, and the times at which it began and was kept."""
+
+    def __init__(self, network: nn.Module, recipe: Recipe, start: State, masks: Masks, earlier: Trained | None):
+        write_network(network, start)
+        network.train()
+        self.network, self.recipe, self.start = network, recipe, start
+        named = dict(network.named_parameters())
+        self.updater = Updater(recipe, named, masks, start.optimizer, start.optimizer_steps)
+        self.trained = earlier or Trained(start)
+        self._last_kept = time.perf_counter()
+        self._began = self._last_kept - self.trained.seconds
+
+    def state(self, step: int) -> State:
+        """The network and the optimizer after `step` steps."""
+        state = read_network(self.network, step)
+        state.optimizer = self.updater.tensors()
+        state.optimizer_steps = self.start.optimizer_steps + step - self.start.step
+        return state
+
+    def note_diverged(self, values: Tensor, step: int) -> None:
+        """Note the step for each replicate of values [R, ...] that holds a NaN or an infinity."""
+        for position in torch.nonzero(~torch.isfinite(values.view(len(values), -1)).all(1)).flatten().tolist():
+            self.trained.diverged.setdefault(position, step)
+
+    def since_kept(self) -> float:
+        """Seconds since the state was last kept."""
+        return time.perf_counter() - self._last_kept
+
+    def kept(self, step: int) -> State:
+        """The state to keep, with the time noted."""
+        self._last_kept = time.perf_counter()
+        self.trained.seconds = self._last_kept - self._began
+        return self.state(step)
+
+    def finish(self) -> Trained:
+        """The results; a last step can break weights whose loss before it was finite."""
+        self.trained.final = read_network(self.network, self.recipe.steps)
+        self.trained.seconds = time.perf_counter() - self._began
+        for value in self.trained.final.weights.values():
+            self.note_diverged(value, self.recipe.steps)
+        return self.trained
 
 
 @torch.no_grad()

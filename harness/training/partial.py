@@ -1,4 +1,4 @@
-"""States of trainings that go on, kept so that a training that is cut off continues to the same bits."""
+"""Checkpoints of unfinished trainings: an interrupted training resumes from one bit-identically."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from harness.training.state import State, from_tensors
 
 
 def write_partial(path: Path, state: State, trained: Trained) -> None:
-    """Keep a state and what there is so far, in one file with its own checksum."""
+    """Write a state and the results so far to one file with a checksum."""
     tensors = {f"now/{name}": value.contiguous() for name, value in state.tensors().items()}
     for step, snapshot in trained.snapshots.items():
         tensors |= {f"k{step}/{name}": value.contiguous() for name, value in snapshot.tensors().items()}
@@ -31,7 +31,7 @@ def write_partial(path: Path, state: State, trained: Trained) -> None:
 
 
 def read_partial(path: Path) -> tuple[State, Trained] | None:
-    """What was kept of a training that was cut off; a missing, altered or foreign file is as good as none."""
+    """The checkpoint of an interrupted training; None if the file is missing, altered or of another kind."""
     if not path.exists():
         return None
     try:

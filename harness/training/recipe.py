@@ -1,10 +1,10 @@
-"""What a recipe means: its learning rate at each step."""
+"""The learning rate of a recipe at each step."""
 
 from harness.paper.models import Recipe
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Learning rate of a training step, the first of which is 0.
+    """Learning rate of a training step; the first step is 0.
 
     Linear warm-up over `warmup` steps, times `drop_factor` from each drop on, or times the decay: a straight line or
     an exponential from `learning_rate` at step 0 to `final_learning_rate` at step `steps`, the end of training (STAB

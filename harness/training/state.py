@@ -1,4 +1,4 @@
-"""The training state of a stack, as plain tensors that can be saved, split by replicate and put together again."""
+"""The training state of a stack, as plain tensors that can be saved, split by replicate and stacked."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 @dataclass
 class State:
-    """Everything that training continues from, at a step, on the CPU.
+    """Everything that training needs to continue from a step, on the CPU.
 
     `weights` and `buffers` map names to [R, ...]; `optimizer` maps "<slot>/<weight>" to [R, ...] and is empty when
-    the optimizer is fresh; `optimizer_steps` counts the steps that it has taken.
+    the optimizer is fresh; `optimizer_steps` counts its steps.
     """
 
     step: int
@@ -34,7 +34,7 @@ class State:
         )
 
     def rewound(self) -> "State":
-        """The same weights and position with a fresh optimizer: what a subnetwork starts from after a rewind."""
+        """The same weights and position with a fresh optimizer: a subnetwork's start after a rewind."""
         return State(self.step, self.weights, self.buffers)
 
 
@@ -42,8 +42,8 @@ def from_tensors(tensors: dict[str, Tensor], step: int, optimizer_steps: int = 0
     """The inverse of `State.tensors`."""
     groups: dict[str, dict[str, Tensor]] = {"weights": {}, "buffers": {}, "optimizer": {}}
     for name, value in tensors.items():
-        group, _, rest = name.partition("/")
-        groups[group][rest] = value
+        group, _, tensor = name.partition("/")
+        groups[group][tensor] = value
     return State(step, **groups, optimizer_steps=optimizer_steps)
 
 

@@ -1,4 +1,4 @@
-"""The optimizers: what they keep of each parameter, and their steps, by the CPU kernels or by torch."""
+"""The optimizers: their tensors for each parameter, and their steps by the CPU kernels or by torch."""
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ SLOTS = {
     "adam": ("exp_avg", "exp_avg_sq"),
     "rmsprop": ("square_avg", "momentum_buffer"),
 }
-_KINDS = ("momentum", "adam")  # that the kernels know, as in operations.h
+_KINDS = ("momentum", "adam")  # optimizers of the kernels, as in operations.h
 _BETAS, _EPS = (0.9, 0.999), 1e-8  # torch's defaults, which are the paper's
 
 
@@ -20,8 +20,8 @@ class Updater:
     """The optimizer of a recipe for a stack's parameters, with L2 weight decay as in the paper's code.
 
     `named` maps names to parameters [R, ...], `masks` some names to keep-masks [R, ...]: a pruned weight is exactly
-    zero after every step. `tensors` and `steps` continue an optimizer that `tensors()` was asked of. `in_kernels` says
-    whether the kernels can take its steps: they know momentum and Adam.
+    zero after every step. `tensors` and `steps` continue an optimizer from what `tensors()` returned. `in_kernels` says
+    whether the kernels have the optimizer: they have momentum and Adam.
     """
 
     def __init__(
@@ -55,9 +55,9 @@ class Updater:
         self.prune()
 
     def of(self, parameter: nn.Parameter) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """What the kernels move a parameter with: its slots (the second may be None) and its mask in bytes.
+        """A parameter's slots (the second may be None) and its mask in bytes, for the kernels.
 
-        Raises ValueError for an optimizer that they don't know.
+        Raises ValueError for an optimizer that the kernels lack.
         """
         if not self.in_kernels:
             raise ValueError(f"the kernels have no optimizer {self.recipe.optimizer}")
@@ -89,7 +89,7 @@ class Updater:
             torch._foreach_mul_(self._pruned, self._masks)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Copies of the memory on the CPU, "<slot>/<parameter>" -> [R, ...]; empty before the first step."""
+        """Copies of the slots on the CPU, "<slot>/<parameter>" -> [R, ...]; empty before the first step."""
         if not self.steps:
             return {}
         return {
@@ -99,23 +99,25 @@ class Updater:
         }
 
     def _make(self) -> torch.optim.Optimizer:
-        """Torch's optimizer on the same slots. Momentum that starts from zeros takes the same first step."""
+        """Torch's optimizer on the same slots. Momentum from zeros takes the same first step as torch's fresh one."""
         recipe, parameters, decay = self.recipe, list(self.named.values()), self.recipe.weight_decay
-        made: torch.optim.Optimizer
+        optimizer: torch.optim.Optimizer
         if recipe.optimizer == "adam":
-            made = torch.optim.Adam(parameters, weight_decay=decay, betas=_BETAS, eps=_EPS, fused=True)
+            optimizer = torch.optim.Adam(parameters, weight_decay=decay, betas=_BETAS, eps=_EPS, fused=True)
         elif recipe.optimizer == "rmsprop":
             assert recipe.rms_decay is not None
             assert recipe.rms_epsilon is not None
             alpha, eps = recipe.rms_decay, recipe.rms_epsilon
-            made = torch.optim.RMSprop(parameters, alpha=alpha, eps=eps, momentum=recipe.momentum, weight_decay=decay)
+            optimizer = torch.optim.RMSprop(
+                parameters, alpha=alpha, eps=eps, momentum=recipe.momentum, weight_decay=decay
+            )
         else:
-            made = torch.optim.SGD(parameters, momentum=recipe.momentum, weight_decay=decay, fused=True)
+            optimizer = torch.optim.SGD(parameters, momentum=recipe.momentum, weight_decay=decay, fused=True)
         for name, parameter in self.named.items():
             state = dict(zip(SLOTS[recipe.optimizer], self.slots[name], strict=True))
             if recipe.optimizer != "momentum":
-                # Adam's fused step reads the count on the device, the other only counts
+                # Adam's fused step reads the count on the device; RMSprop keeps it on the CPU
                 device = parameter.device if recipe.optimizer == "adam" else "cpu"
                 state["step"] = torch.tensor(float(self.steps - 1), device=device)
-            made.state[parameter] = state
-        return made
+            optimizer.state[parameter] = state
+        return optimizer

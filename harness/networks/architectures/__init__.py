@@ -1,4 +1,4 @@
-"""The architectures, a file each. A file's NETWORKS maps the names of networks to the class and its options."""
+"""The architectures, one file each. A file's NETWORKS maps the names of networks to the class and its options."""
 
 from typing import Any
 

@@ -27,7 +27,7 @@ class LeNet(nn.Module):
         return self.output(torch.relu(self.hidden2(hidden)))
 
     def write(self, program: Program, shape: torch.Size, learn: bool, memory: Memory | None) -> fused.Written:
-        """The passes on the CPU kernels."""
+        """Add the passes on the CPU kernels to a program."""
         return fused.write_rows(program, [self.hidden1, self.hidden2, self.output], shape, memory)
 
     def prunable(self) -> list[str]:

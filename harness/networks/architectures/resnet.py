@@ -30,7 +30,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = torch.relu_(self.norm1(self.conv1(x)))
         y = self.norm2(self.conv2(y))
-        y += self.shortcut(x)  # in place: no operation needs the outputs of BatchNorm again
+        y += self.shortcut(x)  # in place: no other operation needs BatchNorm's outputs
         return torch.relu_(y)
 
 
@@ -69,7 +69,7 @@ class ResNet(nn.Module):
         return self.output(pool_all(self.blocks(y), self.dims, self.replicates))
 
     def write(self, program: Program, shape: torch.Size, learn: bool, memory: Memory | None) -> fused.Written:
-        """The passes on the CPU kernels."""
+        """Add the passes on the CPU kernels to a program."""
         return fused.write_residual(program, self, shape, learn, memory)
 
     def prunable(self) -> list[str]:

@@ -1,13 +1,13 @@
 """The ImageNet networks: Resnet-50, Inception-v3, Squeezenet (STAB Fig. 6, LMC Table 1) by torchvision's definitions.
 
 They have the papers' numbers of parameters: 25.5M, 27.1M (with the auxiliary head) and 1.25M (Squeezenet 1.0).
-Different from torchvision:
+Differences from torchvision:
 
-* no dropout, in Inception-v3 and Squeezenet: the papers name the data order as the only noise of a training;
-* initialised like the other networks, see `harness.networks.initialise`: the papers say nothing here.
+* no dropout, in Inception-v3 and Squeezenet: the papers name the data order as a training's only noise;
+* initialised like the other networks, see `harness.networks.initialise`: the papers do not say how.
 
-Replicates run one after the other: a batch of such images fills a device by itself, so that a wider operation would
-save no time, and each replicate computes bit for bit what it would alone.
+Replicates run in sequence: one batch of such images fills a device, so a wider operation would save no time. Each
+replicate computes bit for bit what it would alone.
 """
 
 from typing import Any
@@ -19,13 +19,13 @@ from torch.nn import functional as F
 
 from harness.networks.layers import BatchNorm
 
-# weights of the heads' cross-entropies in the loss. The papers give none for the auxiliary head: this is that of the
-# TPU reference code, which STAB says it ran, and of torchvision's own training
+# weights of the heads' cross-entropies in the loss. The papers give none for the auxiliary head. 0.4 is the
+# value of the TPU reference code, which STAB says it ran, and of torchvision's training script
 HEADS = (1.0, 0.4)
 
 
 class Norm(BatchNorm):
-    """A torchvision network's batch normalisation. It sees one replicate at a time, and has its own epsilon."""
+    """A torchvision network's batch normalisation. It takes one replicate at a time and keeps its epsilon."""
 
     def __init__(self, replicates: int, norm: nn.BatchNorm2d):
         super().__init__(replicates, norm.num_features, dims=2)
@@ -56,15 +56,15 @@ class ImageNetwork(nn.Module):
     ):
         super().__init__()
         self.check_shape(input_shape, definition, smallest)
-        from torchvision.models import get_model  # takes seconds, for which other networks needn't wait
+        from torchvision.models import get_model  # takes seconds; other networks need not wait for it
 
-        with torch.device("meta"):  # what matters is the shapes: nothing is allocated twice, or drawn
+        with torch.device("meta"):  # only the shapes are needed: nothing is allocated twice or drawn
             self.network = get_model(definition, weights=None, num_classes=classes, **options)
         _stack(self.network, replicates)
 
     @staticmethod
     def check_shape(shape: tuple[int, ...], definition: str, smallest: int, **_: Any) -> None:
-        """Raise ValueError for a sample's shape that a network can't take; torchvision is not imported for it."""
+        """Raise ValueError for a sample's shape that a network can't take, without importing torchvision."""
         if len(shape) != 3 or shape[0] != 3 or min(shape[1:]) < smallest:
             accepted = f"(3, {smallest}, {smallest}) and larger"
             raise ValueError(f"{definition} can't take inputs of shape {shape}, but {accepted}")
@@ -72,7 +72,7 @@ class ImageNetwork(nn.Module):
     def heads(self, x: Tensor) -> list[tuple[float, Tensor]]:
         """Weight in the loss, and logits [R, N, classes], of each head; the first is the network's output.
 
-        Inception-v3 has a second one while it trains.
+        Inception-v3 has a second head while it trains.
         """
         tensors = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
         parts = {name: value.unbind() for name, value in tensors.items()}
@@ -91,7 +91,7 @@ class ImageNetwork(nn.Module):
     def prunable(self) -> list[str]:
         """All convolutions and fully connected layers, 1x1 and output layers too.
 
-        The papers don't say; their authors' later code (open_lth) leaves nothing out of its ImageNet network.
+        The papers don't say; their authors' later code (open_lth) prunes every layer of its ImageNet network.
         """
         return [name for name, value in self.named_parameters() if value.dim() > 2]
 
@@ -109,7 +109,7 @@ def _stack(module: nn.Module, replicates: int) -> None:
 
 NETWORKS = {
     "resnet50": (ImageNetwork, {"definition": "resnet50", "smallest": 32, "options": {}}),
-    # with fewer pixels its auxiliary head's 5x5 convolution has less than that to see
+    # with fewer pixels the input of its auxiliary head's 5x5 convolution is smaller than the kernel
     "inception-v3": (
         ImageNetwork,
         {"definition": "inception_v3", "smallest": 299, "options": {"init_weights": False, "dropout": 0.0}},
