@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 LARGEST_JSON = 64 * 2**20  # bytes; the files of the largest scale take a tenth of it
 LARGEST_HEADER = 16 * 2**20  # bytes of a safetensors header
 LARGEST_TABLE = 2**30  # bytes of a table in memory; one of a million rows takes under half of it
+BATCH_ROWS = 2**16  # rows of a table that are read at once
 DEEPEST = 64  # levels of a JSON file
 DEEPEST_FOLDER = 32  # levels of folders
 
@@ -172,28 +173,34 @@ def read_checked_table(path: Path, columns: Mapping[str, str]) -> "pd.DataFrame"
             raise HarnessError(f"{path}: column {name} is missing. Delete it and run `harness reproduce` again.")
         if kinds[name] not in ("nothing", kind) and (kinds[name], kind) != ("whole", "real"):
             raise HarnessError(f"{path}: column {name}: {kinds[name]} instead of {kind}. Pull it again")
-    _check_memory(path, rows := _rows(file), 8 * rows * len(columns))
-    return _read(path, rows, list(columns), [name for name in columns if kinds[name] == "text"])
+    _check_memory(path, rows := file.metadata.num_rows, 8 * rows * len(columns))
+    return _read(path, list(columns), [name for name in columns if kinds[name] == "text"])
 
 
-def _read(path: Path, rows: int, columns: list[str], text: list[str]) -> "pd.DataFrame":
-    """Read columns. Text is first read dictionary-encoded and measured: one long value may fill every row."""
-    from pyarrow import ArrowException, compute
+def _read(path: Path, columns: list[str], text: list[str]) -> "pd.DataFrame":
+    """Read columns in batches, and stop where they would fill the memory, whatever the footer says of their sizes.
+
+    Text is first read dictionary-encoded and measured: one long value may fill every row.
+    """
+    from pyarrow import ArrowException, Table, compute
 
     try:
-        # without the file's pandas metadata, which could name other types and indexes
-        table = _open(path, read_dictionary=text).read(columns=columns).replace_schema_metadata(None)
-        lengths = [
-            compute.sum(compute.binary_length(chunk.dictionary).take(chunk.indices)).as_py() or 0
-            for name in text
-            for chunk in table[name].chunks
-        ]
-        _check_memory(path, rows, 8 * rows * len(columns) + sum(lengths))
+        file, batches = _open(path, read_dictionary=text), []
+        rows = size = 0
+        for batch in file.iter_batches(BATCH_ROWS, columns=columns):
+            coded = [batch.column(name) for name in text]
+            lengths = [compute.sum(compute.binary_length(part.dictionary).take(part.indices)).as_py() for part in coded]
+            rows += batch.num_rows
+            size += 8 * batch.num_rows * len(columns) + sum(length or 0 for length in lengths)
+            _check_memory(path, rows, size)
+            batches.append(batch)
+        table = Table.from_batches(batches) if batches else file.schema_arrow.empty_table().select(columns)
         for name in text:
             kind = table[name].type.value_type
             table = table.set_column(table.column_names.index(name), name, table[name].cast(kind))
-        return table.to_pandas()
-    except (OSError, ValueError, MemoryError, ArrowException) as error:
+        # without the file's pandas metadata, which could name other types and indexes
+        return table.select(columns).replace_schema_metadata(None).to_pandas()
+    except (OSError, ValueError, KeyError, MemoryError, ArrowException) as error:
         raise _unreadable(path, error) from None
 
 
@@ -215,13 +222,16 @@ def _kind(kind: Any) -> str:
 
 
 def open_parquet(path: Path) -> Any:
-    """An open Parquet file whose table fits into memory, judged by the sizes in its footer."""
+    """An open Parquet file whose table fits into memory, judged by the sizes in its footer.
+
+    It asks for no column's metadata: Arrow ends the process where those are damaged.
+    """
     from pyarrow import ArrowException
 
     try:
         file = _open(path)
         size = sum(file.metadata.row_group(at).total_byte_size for at in range(file.metadata.num_row_groups))
-        _check_memory(path, rows := _rows(file), max(size, 8 * rows))
+        _check_memory(path, rows := file.metadata.num_rows, max(size, 8 * rows))
     except FileNotFoundError:
         raise HarnessError(f"{path}: missing. Run `harness reproduce` first.") from None
     except (OSError, ValueError, MemoryError, ArrowException) as error:
@@ -234,13 +244,6 @@ def _open(path: Path, **options: Any) -> Any:
 
     limits = {"thrift_string_size_limit": LARGEST_HEADER, "thrift_container_size_limit": 10**6}
     return ParquetFile(path, **limits, **options)
-
-
-def _rows(file: Any) -> int:
-    """The most rows that a file can give: the longest column of each row group counts."""
-    groups = [file.metadata.row_group(at) for at in range(file.metadata.num_row_groups)]
-    longest = [max((group.column(at).num_values for at in range(group.num_columns)), default=0) for group in groups]
-    return max(file.metadata.num_rows, sum(longest))
 
 
 def _check_memory(path: Path, rows: int, size: int) -> None:

@@ -19,6 +19,7 @@ from harness.base.files import read_json, write_json
 from harness.base.untrusted import check_name, check_safetensors, read_checked_json, read_checked_table
 from harness.paper.columns import COLUMN_TYPES, TABLE_COLUMNS
 from harness.report.card import read_card
+from harness.results.context import Work
 from harness.results.folders import check_folder
 from harness.results.tables import read_columns
 from harness.stages.judging import report_stage
@@ -304,7 +305,7 @@ def test_html_in_labels_is_shown_as_text(copy):
         stage |= {"experiment": EVIL, "kind": EVIL, "image": f"{EVIL}{place}"}
     write_json(copy.folders.provenance, provenance)
     check_folder(copy.base)
-    report_stage(copy.context.spec, copy.folders)
+    report_stage(Work(copy.context.spec, copy.folders, "report"))
     page = (copy.folders.report / "index.html").read_text()
     assert "&lt;script&gt;alert" in page
     for raw in ("<script", "<img", EVIL):

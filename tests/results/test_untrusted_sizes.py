@@ -38,7 +38,8 @@ def test_a_small_file_of_many_rows_is_not_read(tmp_path, monkeypatch):
 def test_a_small_file_of_long_texts_is_refused_and_one_of_short_texts_is_read(tmp_path):
     path = repeated(tmp_path / "x.parquet", 2, 100_000, "x" * 2**20)
     message = refused(read_checked_table, path, {"a": "text"})
-    assert f"200,000 rows, {200_000 * (2**20 + 8):,} bytes in memory: no table" in message
+    rows = untrusted.BATCH_ROWS  # the first batch is too much
+    assert f"{rows:,} rows, {rows * (2**20 + 8):,} bytes in memory: no table" in message
     path = repeated(tmp_path / "x.parquet", 2, 100_000, "word")
     assert read_checked_table(path, {"a": "text"})["a"].tolist() == ["word"] * 200_000
 
@@ -48,7 +49,7 @@ def test_a_table_that_breaks_while_it_is_read_is_one_line(tiny_run, monkeypatch,
     def read(*_, **__):
         raise error
 
-    monkeypatch.setattr(pq.ParquetFile, "read", read)
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", read)
     assert "table.parquet: can't be read" in refused(read_columns, tiny_run.folders.table, TABLE_COLUMNS)
 
 
@@ -74,3 +75,19 @@ def test_counting_levels_takes_time_in_proportion_to_the_text_whatever_is_in_it(
     for text in ('"' + '\\"' * 2**20, '"' + "\\" * 2**20, '"' * (2**20 + 1), '"' + "x" * 2**22 + '"', "[]" * 2**19):
         assert untrusted._depth(text) in (0, 1)
     assert time.monotonic() - began < 20
+
+
+def test_a_footer_that_claims_fewer_rows_than_come_is_refused_as_they_come(tmp_path, monkeypatch):
+    path = repeated(tmp_path / "x.parquet", 10, 100_000, 0.5)
+    monkeypatch.setattr(untrusted, "LARGEST_TABLE", 2**23)
+    check = untrusted._check_memory
+    sizes: list[int] = []
+
+    def check_batches(path: Path, rows: int, size: int) -> None:
+        sizes.append(size)
+        if len(sizes) > 2:  # as if the footer had passed
+            check(path, rows, size)
+
+    monkeypatch.setattr(untrusted, "_check_memory", check_batches)
+    assert "bytes in memory: no table" in refused(read_checked_table, path, {"a": "real", "b": "real"})
+    assert max(sizes[2:]) <= 2**23 + 16 * untrusted.BATCH_ROWS
