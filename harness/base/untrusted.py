@@ -1,5 +1,6 @@
 """Checks of files that others wrote, before they are used: names, sizes, headers, types."""
 
+import hashlib
 import json
 import math
 import re
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 LARGEST_JSON = 64 * 2**20  # bytes; the files of the largest scale take a tenth of it
 LARGEST_HEADER = 16 * 2**20  # bytes of a safetensors header
 LARGEST_TABLE = 2**30  # bytes of a table in memory; one of a million rows takes under half of it
+# files that systems and editors leave in any folder: macOS, Windows, NFS, editors' backups and swap files
+LEFTOVERS = re.compile(r"\.DS_Store|\._.*|\.nfs[0-9a-f]+|Thumbs\.db|desktop\.ini|.*~|\..*\.sw[a-p]", re.DOTALL)
+CACHED = re.compile(r"/files/md5/([0-9a-f]{2})/([0-9a-f]{30})$")  # the path of a content in a DVC cache
 BATCH_ROWS = 2**16  # rows of a table that are read at once
 DEEPEST = 64  # levels of a JSON file
 DEEPEST_FOLDER = 32  # levels of folders
@@ -43,9 +47,10 @@ def check_name(base: Path, name: object) -> Path:
 
 
 def entries(base: Path, depth: int = 0) -> Iterator[tuple[str, Path]]:
-    """Every file below a folder with its relative name, in order.
+    """Every file below a folder with its relative name, in order, without what other programs leave (`LEFTOVERS`).
 
-    Raises HarnessError for links, special files, and folders nested more than DEEPEST_FOLDER deep.
+    A link into a DVC cache is a file, if the content there has the checksum that it is named after.
+    Raises HarnessError for other links, special files, and folders nested more than DEEPEST_FOLDER deep.
     """
     if depth > DEEPEST_FOLDER:
         raise HarnessError(f"{str(base)!r:.300}: more than {DEEPEST_FOLDER} folders deep. Don't use these results")
@@ -57,11 +62,34 @@ def entries(base: Path, depth: int = 0) -> Iterator[tuple[str, Path]]:
         mode = path.lstat().st_mode
         if stat.S_ISDIR(mode):
             yield from ((f"{path.name}/{name}", below) for name, below in entries(path, depth + 1))
-        elif stat.S_ISREG(mode):
+        elif LEFTOVERS.fullmatch(path.name):
+            continue
+        elif stat.S_ISREG(mode) or (stat.S_ISLNK(mode) and _in_dvc_cache(path)):
             yield path.name, path
         else:
             kind = "a symbolic link" if stat.S_ISLNK(mode) else "neither a file nor a folder"
             raise HarnessError(f"{str(path)!r:.300}: is {kind}. Don't use these results")
+
+
+def _in_dvc_cache(link: Path) -> bool:
+    """Whether a link leads to a file in a DVC cache that has the MD5 checksum in its path there."""
+    try:
+        target = link.resolve(strict=True)
+        match = CACHED.search(target.as_posix())
+        if not match or not target.is_file():
+            return False
+        with target.open("rb") as file:
+            return (
+                hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == match[1] + match[2]
+            )
+    except OSError:
+        return False
+
+
+def leftovers(base: Path) -> list[str]:
+    """Names of the files below a folder that `entries` leaves out."""
+    paths = sorted(path for path in base.rglob("*") if LEFTOVERS.fullmatch(path.name) and not path.is_dir())
+    return [path.relative_to(base).as_posix() for path in paths]
 
 
 def read_checked_json(path: Path, largest: int = LARGEST_JSON) -> Any:

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from harness.base.errors import HarnessError
 from harness.base.files import file_sha256, read_json, write_json
-from harness.base.untrusted import read_checked_json
+from harness.base.untrusted import LEFTOVERS, read_checked_json
 from harness.claims.document import VERDICTS, read_claims
 from harness.paper import Spec
 from harness.paper.load import describe
@@ -129,8 +129,9 @@ def _checksums(base: Path) -> dict[str, Shared]:
 def shared_files(base: Path) -> list[Path]:
     """The files of a run that a reader pulls, in the order of their names: no weights but those of its tickets."""
     places = [base.glob("*"), *((base / name).rglob("*") for name in ("report", "tickets", "stages", "prepare"))]
-    found = {path.relative_to(base).as_posix(): path for place in places for path in place if path.is_file()}
-    return [found[name] for name in sorted(found) if SHARED.fullmatch(name) and not PART.fullmatch(found[name].name)]
+    files = {path.relative_to(base).as_posix(): path for place in places for path in place if path.is_file()}
+    own = {name for name, path in files.items() if not PART.fullmatch(path.name) and not LEFTOVERS.fullmatch(path.name)}
+    return [files[name] for name in sorted(own) if SHARED.fullmatch(name)]
 
 
 def read_card(folders: Folders) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from harness.base.errors import HarnessError
 from harness.base.paths import checkout
-from harness.base.untrusted import read_checked_json
+from harness.base.untrusted import leftovers, read_checked_json
 from harness.paper import Spec, load_spec
 from harness.paper.columns import TABLE_COLUMNS
 from harness.paper.load import NAME, read_yaml
@@ -151,6 +151,7 @@ def open_run(folders: Folders, paper: str, scale: str) -> SharedRun:
                 "Give --paper and --scale as on the card"
             )
     notes = [f"the code that {words}" for part, words in _CHANGED.items() if not _same(card, part)]
+    notes += [f"{name} is left by another program and no part of the run" for name in leftovers(folders.base)]
     spec, fault = _load(checkout(), paper, scale, card)
     if fault:
         copy = folders.report / "workflow" / "papers" / paper

@@ -1,9 +1,12 @@
 """Results from somebody else's disk: each way in which they can be bad is one clear line."""
 
+import hashlib
 import json
 import os
 import re
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -16,12 +19,14 @@ from safetensors.torch import save_file
 from harness.base import untrusted
 from harness.base.errors import HarnessError
 from harness.base.files import read_json, write_json
+from harness.base.paths import checkout
 from harness.base.untrusted import check_name, check_safetensors, read_checked_json, read_checked_table
 from harness.paper.columns import COLUMN_TYPES, TABLE_COLUMNS
-from harness.report.card import read_card
+from harness.report.card import read_card, shared_files
 from harness.results.context import Work
 from harness.results.folders import check_folder
 from harness.results.tables import read_columns
+from harness.share import remote
 from harness.stages.judging import report_stage
 from harness.stages.tickets import open_pack, pack_path
 from harness.workflow.reproduce import LOCK
@@ -69,6 +74,45 @@ def test_links_are_refused_wherever_they_lead(copy, place):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.symlink_to("/etc/hostname")
     assert f"{place}': is a symbolic link" in refused(check_folder, copy.base)
+
+
+def in_cache(path: Path, cache: Path, content: bytes | None = None) -> None:
+    """Put a file into a DVC cache, as `dvc checkout` with cache.type symlink leaves it; or another content there."""
+    checksum = hashlib.md5(path.read_bytes()).hexdigest()
+    cached = cache / "files" / "md5" / checksum[:2] / checksum[2:]
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    cached.write_bytes(path.read_bytes() if content is None else content)
+    path.unlink()
+    path.symlink_to(cached)
+
+
+def test_links_into_a_dvc_cache_are_followed_and_checked(copy, tmp_path):
+    before = [path.relative_to(copy.base) for path in check_folder(copy.base)]
+    paths = [path for path in copy.base.rglob("*") if path.is_file()]
+    for path in paths:
+        in_cache(path, tmp_path / "cache")
+    assert [path.relative_to(copy.base) for path in check_folder(copy.base)] == before
+    card = copy.folders.card
+    content = card.read_bytes()
+    card.unlink()
+    card.write_bytes(content)
+    in_cache(card, tmp_path / "cache", content + b" ")
+    assert "card.json': is a symbolic link" in refused(check_folder, copy.base)
+
+
+def test_what_other_programs_leave_is_named_and_passed_over(copy):
+    expected = [path.relative_to(copy.base).as_posix() for path in check_folder(copy.base)]
+    names = (".DS_Store", "report/._index.html", "tickets/.nfs00000000012a", "report/Thumbs.db", "claims.json~")
+    for name in names:
+        (copy.base / name).write_bytes(b"\0anything")
+    assert [path.relative_to(copy.base).as_posix() for path in check_folder(copy.base)] == expected
+    assert untrusted.leftovers(copy.base) == sorted(names)
+    assert not {path.name for path in shared_files(copy.base)} & {"Thumbs.db", "claims.json~"}
+    assert not remote._check_strays(copy.folders)
+    ignored = subprocess.run(
+        [sys.executable, "-m", "dvc", "check-ignore", *names], cwd=checkout(), capture_output=True, text=True
+    )
+    assert set(ignored.stdout.split()) == set(names)  # DVC hashes and pushes none of them
 
 
 def test_special_files_are_refused(copy):
