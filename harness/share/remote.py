@@ -40,6 +40,7 @@ def push(root: Path, spec: Spec, folders: Folders, remote: str = "", networks: b
     Raises HarnessError for a run that is not finished, that other code or settings made, that was altered, or among
     whose files others lie, and for whatever goes wrong on the way to the remote.
     """
+    check_no_link(root, folders)
     check_finished(spec, folders)
     _check_strays(folders)
     folders.tickets.mkdir(exist_ok=True)
@@ -52,6 +53,19 @@ def push(root: Path, spec: Spec, folders: Folders, remote: str = "", networks: b
         dvc(root, "commit", "--force", NETWORKS)
         targets.append(NETWORKS)
     return dvc(root, "push", *targets, remote=remote).strip()
+
+
+def check_no_link(root: Path, folders: Folders) -> None:
+    """Raise HarnessError if the run's folder lies behind a symbolic link in the checkout: DVC tracks nothing there."""
+    base = root / folders.base
+    for folder in (base, *base.parents):
+        if folder == root:
+            return
+        if folder.is_symlink():
+            raise HarnessError(
+                f"{folder}: is a symbolic link to {folder.resolve()}, and DVC tracks nothing behind one. Put a folder in "
+                f"its place: remove the link and move {folder.resolve()} there, or bind-mount it"
+            )
 
 
 def check_finished(spec: Spec, folders: Folders) -> None:
@@ -111,6 +125,7 @@ def pull(root: Path, folders: Folders, remote: str = "", networks: bool = False,
     Nothing is put into place that does not pass: checksums against dvc.lock, names, layout and forms. `force` replaces
     results that lie there and that DVC has not kept. Raises HarnessError otherwise.
     """
+    check_no_link(root, folders)
     files = _fetch(root, folders, remote, STAGES)
     check_files(folders.base, files)
     if "card.json" not in files:

@@ -150,6 +150,22 @@ def test_lists_whose_names_cant_all_be_files_are_refused(fetched, names, words):
     assert [(fetched.cache / md5[:2] / md5[2:]).read_text() for md5 in md5s] == [str(n) for n in range(len(names))]
 
 
+@pytest.mark.parametrize("link", ["results", "results/stabilizing-lth", "results/stabilizing-lth/tiny"])
+def test_results_behind_a_link_are_refused_before_dvc_is_asked(copy, tmp_path, monkeypatch, link):
+    monkeypatch.setattr(remote, "dvc", None)
+    root = tmp_path / "checkout"
+    place = root / link
+    place.parent.mkdir(parents=True)
+    (tmp_path / "disk").mkdir()
+    place.symlink_to(tmp_path / "disk")
+    folders = Folders(Path("results/stabilizing-lth/tiny"))
+    message = rf"{link}: is a symbolic link to .*disk, and DVC tracks nothing behind one\. Put a folder in its place"
+    with pytest.raises(HarnessError, match=message):
+        remote.push(root, copy.context.spec, folders)
+    with pytest.raises(HarnessError, match=message):
+        remote.pull(root, folders)
+
+
 def test_files_that_no_run_has_are_not_pushed(copy, monkeypatch):
     monkeypatch.setattr(remote, "check_finished", lambda *_: None)
     ran = []
