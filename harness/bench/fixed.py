@@ -18,7 +18,7 @@ from harness.paper import Spec
 from harness.plan.runs import stages
 from harness.results.folders import Folders
 
-# what a training stage does before it trains; arguments: the paper, the scale, the records of its data sets
+# the start of a training stage, before it trains; arguments: the paper, the scale, the records of its data sets
 _JOB = """
 import json, sys, time
 times = [time.perf_counter()]

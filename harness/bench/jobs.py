@@ -148,7 +148,7 @@ class Between(Stack):
             self.store.write(f"r{position}{SNAPSHOTS}", {}, snapshot)
 
     def run(self, steps: int) -> dict[str, float]:
-        """Do all of it `steps` times."""
+        """Do this work `steps` times."""
         parts = dict.fromkeys(("evaluate", "save", "load", "prune"), 0.0)
         positions = range(len(next(iter(self.masks.values()))))
         keep = int(sum(mask[0].sum() for mask in self.masks.values()) * 0.8)

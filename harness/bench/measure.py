@@ -30,9 +30,9 @@ class Effort:
 
 @dataclass
 class Candidate:
-    """One implementation of something, spread over processes and threads, and the time that its rounds took."""
+    """One implementation or probe, its processes and threads, and the seconds of its rounds."""
 
-    what: str
+    kind: str
     jobs: list[Any]
     replicates: int = 1
     spread: str = ""
@@ -43,7 +43,7 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        return f"{self.what}, {self.replicates} at once, {self.spread}"
+        return f"{self.kind}, {self.replicates} at once, {self.spread}"
 
     @property
     def rates(self) -> list[float]:
@@ -103,7 +103,7 @@ def _candidates(group: Group, task: Task, work: Work, root: Path, cores: int) ->
         layout = (processes, spread_name(processes, threads), str(threads))
         product = partial(Matrix, task, threads)
         candidates.append(Candidate("matrix rate", [product] * processes, *layout, unit=2 * settings.MATRIX**3))
-        # smaller arrays may stay in the caches, as in an optimizer's update, which writes in place and a copy does not
+        # smaller arrays may stay in the caches, as in an optimizer's update; an update writes in place, unlike a copy
         for numbers, add in (
             (settings.COPIED, False),
             (work.update_bytes // 8, False),
@@ -166,7 +166,7 @@ def _records(group: Group, task: Task, work: Work, candidates: list[Candidate]) 
     if group.torch_engine:
         rows += [_training(group, task, candidates, limit, "torch engine", row.replicates) for row in group.rows]
     rows.append(_training(group, task, candidates, limit, "straightforward", 1))
-    between = [_between(candidate, rows) for candidate in candidates if candidate.what == "between levels"]
+    between = [_between(candidate, rows) for candidate in candidates if candidate.kind == "between levels"]
     return [*rows, limit, *between]
 
 
@@ -194,13 +194,13 @@ def _training(
     task: Task,
     candidates: list[Candidate],
     limit: Record,
-    what: str,
+    kind: str,
     replicates: int,
     goals: tuple[Goal, ...] = (),
 ) -> Record:
     """The record of the fastest candidate that trains `replicates` at once, compared with others and the limit."""
-    best = _fastest(candidates, what, replicates)
-    record: Record = {"group": group.name, "setting": group.title, "what": what, "replicates": replicates}
+    best = _fastest(candidates, kind, replicates)
+    record: Record = {"group": group.name, "setting": group.title, "what": kind, "replicates": replicates}
     if best is None:
         return {**record, "measured": False}
 
@@ -226,17 +226,17 @@ def _training(
         "share_of_arithmetic": rate / limit["steps_per_second_arithmetic"],
         "share_of_limit": rate / limit["steps_per_second"],
         "share_of_copy_rate": rate * bytes_per_step / limit["copy_bytes_per_second"],
-        "ways": _rounds(candidates, what, replicates),
+        "ways": _rounds(candidates, kind, replicates),
     }
     return with_goals(record, goals)
 
 
-def _rounds(candidates: list[Candidate], what: str, replicates: int) -> list[Record]:
+def _rounds(candidates: list[Candidate], kind: str, replicates: int) -> list[Record]:
     """The rates of every candidate of a kind, round by round."""
     return [
         {"spread": candidate.spread, "steps_per_second": candidate.rate, "rounds": candidate.rates}
         for candidate in candidates
-        if (candidate.what, candidate.replicates) == (what, replicates)
+        if (candidate.kind, candidate.replicates) == (kind, replicates)
     ]
 
 
@@ -244,7 +244,7 @@ def _between(candidate: Candidate, rows: list[Record]) -> Record:
     """The record of the work between two levels, as a share of the same networks' training."""
     level = next(row for row in rows if (row["what"], row["replicates"]) == ("harness", candidate.replicates))
     keys = ("group", "setting", "replicates", "seconds_per_level")
-    record = {**{key: level[key] for key in keys}, "what": candidate.what, "spread": candidate.spread}
+    record = {**{key: level[key] for key in keys}, "what": candidate.kind, "spread": candidate.spread}
     record |= {name: candidate.part(name) for name in candidate.rounds[0]}
     record["share_of_level"] = record["seconds"] / record["seconds_per_level"]
     return with_goals(record, (settings.BETWEEN_LEVELS,))
@@ -267,9 +267,9 @@ def with_goals(record: Record, goals: tuple[Goal, ...]) -> Record:
     }
 
 
-def _fastest(candidates: list[Candidate], what: str, replicates: int | None = None) -> Candidate | None:
+def _fastest(candidates: list[Candidate], kind: str, replicates: int | None = None) -> Candidate | None:
     """The fastest candidate of a kind, or None if none was measured."""
     matching = [
-        candidate for candidate in candidates if candidate.what == what and replicates in (None, candidate.replicates)
+        candidate for candidate in candidates if candidate.kind == kind and replicates in (None, candidate.replicates)
     ]
     return max(matching, key=lambda candidate: candidate.rate, default=None)

@@ -42,38 +42,42 @@ def bench(
     device: str,
     cores: int,
 ) -> list[Record]:
-    """Measure, print and write. Raises HarnessError for an unknown group or a device that isn't there."""
+    """Measure, print and write. Raises HarnessError for an unknown group or a missing device."""
     groups = _selected(only, device)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, products on a GPU are not reproducible
     rounds = rounds or (QUICK_ROUNDS if quick else settings.LEAST_ROUNDS)
     effort = Effort(rounds, QUICK_SECONDS if quick else FULL_SECONDS, cores, CREW)
-    machine = environment()
-    machine["packages"] |= {name: version(name) for name in ("torchvision", "pillow")}
-    hardware = machine["hardware"]
+    conditions = _conditions(effort, device, quick)
+    hardware = conditions["hardware"]
     title = hardware["gpu"] if device == "cuda" else f"{hardware['cpu']}, {cores} cores"
     engine = kernels.available() or "torch alone"
     console.print(f"{title}; kernels: {engine}; {rounds} rounds of about {effort.seconds:g} s per implementation")
-    busy = _busy_percent(console)
+    conditions["busy_before_percent"] = _busy_percent(console)
     try:
         records = _measured(groups, root, paper, results, console, effort)
     finally:
         shutil.rmtree(results / SCRATCH, ignore_errors=True)
-    conditions: dict[str, Any] = {
-        "busy_before_percent": busy,
-        "rounds": rounds,
-        "seconds_each": effort.seconds,
-        "quick": quick,
-        "cores": cores,
-        "device": device,
-        "kernels": kernels.available(),
-    }
-    written = _write(results / "bench", {**machine, **conditions, "records": records}, title)
+    written = _write(results / "bench", {**conditions, "records": records}, title)
     for table in tables(records):
         console.print(table)
     if quick or rounds < settings.LEAST_ROUNDS:
         console.print(f"Do not quote these numbers: a measurement takes {settings.LEAST_ROUNDS} rounds or more.")
     console.print(f"Written: {', '.join(map(str, written))}")
     return records
+
+
+def _conditions(effort: Effort, device: str, quick: bool) -> dict[str, Any]:
+    """The machine, its packages and the options of a measurement."""
+    conditions = environment()
+    conditions["packages"] |= {name: version(name) for name in ("torchvision", "pillow")}
+    return conditions | {
+        "rounds": effort.rounds,
+        "seconds_each": effort.seconds,
+        "quick": quick,
+        "cores": effort.cores,
+        "device": device,
+        "kernels": kernels.available(),
+    }
 
 
 def _busy_percent(console: Console) -> float:

@@ -1,4 +1,4 @@
-"""What is measured, and the goals."""
+"""The measured groups, and the goals."""
 
 from dataclasses import dataclass
 

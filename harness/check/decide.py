@@ -185,7 +185,7 @@ def unchanged(report: Report) -> bool:
 
 
 def conclusion(report: Report) -> str:
-    """What the check found, in one sentence."""
+    """The result of the check, in one sentence."""
     if report.failed:
         kinds = {"claim": "claim", "calibration": "calibration value", "table": "table"}
         counts = [(sum(finding.kind == kind for finding in report.of("failed")), word) for kind, word in kinds.items()]

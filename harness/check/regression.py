@@ -80,7 +80,7 @@ def make_baseline(subject: Subject, console: Console) -> None:
 
 
 def _laid_out(subject: Subject, spec: Spec) -> Folders:
-    """The check's folder, filled with what is still valid of the run."""
+    """The check's folder, filled with the run's valid results."""
     with only_run(subject.root, subject.workspace.base):
         lay_out(spec, subject.run, subject.workspace)
     return subject.workspace

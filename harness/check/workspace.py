@@ -1,7 +1,7 @@
 """The folder in which a check works, RESULTS/.check/<paper>/<scale>. The run that is checked is only read.
 
-Before a check runs, this folder gets everything of the run that is still valid: computed with the code, settings and
-package versions of now. What an earlier check computed stays too, if it is still valid.
+Before a check runs, this folder gets the run's valid results: those computed with the current code, settings and
+package versions. Valid results of an earlier check stay too.
 
 Tensors are large and no file is ever written in place, so they are hard links. Everything else is a copy, because the
 workflow engine reads and sets modification times, which linked files would share.
@@ -34,9 +34,9 @@ def check_results(results: Path) -> Path:
 
 
 def lay_out(spec: Spec, run: Folders, workspace: Folders) -> None:
-    """Fill the check's folder with what is still valid of a run, and remove from it what is not.
+    """Fill the check's folder with the valid results of a run, and remove invalid ones.
 
-    Raises HarnessError where it can't write.
+    Raises HarnessError if the folder is not writable.
     """
     experiments = contexts(spec, workspace)
     for network in all_runs(spec):
@@ -110,7 +110,7 @@ def _take_data_set(source: Path, target: Path) -> None:
 
 
 def _take_summary(run: Folders, workspace: Folders) -> None:
-    """Copy what the run made from all its stages: tables, verdicts, page and card. Forget an earlier check's."""
+    """Copy the run's summary: tables, verdicts, page and card. Remove an earlier check's."""
     shutil.rmtree(workspace.report, ignore_errors=True)
     workspace.selection.unlink(missing_ok=True)
     for file in (file for kind in WHOLE for file in paths_of(run, kind)):
@@ -120,7 +120,7 @@ def _take_summary(run: Folders, workspace: Folders) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a file with its modification time, or remove the target where there is none."""
+    """Copy a file with its modification time; without a source, remove the target."""
     if source.is_file():
         write_atomically(target, partial(shutil.copy2, source))
     else:

@@ -105,7 +105,7 @@ def compare(a: ComparedRun, b: ComparedRun) -> RunComparison:
 
 
 def _warnings(a: ComparedRun, b: ComparedRun, tables: Comparison) -> list[str]:
-    """What may make the runs differ, besides the code."""
+    """Causes of differences other than the code."""
     warnings = []
     if a.scale != b.scale:
         warnings.append(
@@ -172,7 +172,7 @@ def cells_line(comparison: RunComparison) -> str:
 def describe(difference: Difference) -> dict[str, str]:
     """A difference as words and numbers, for the terminal and the page."""
     cell, replicates = difference.cell, difference.replicates
-    what = cell.measure.replace("_", " ")
+    measure = cell.measure.replace("_", " ")
     kind = formats.unit("difference", cell.measure)
     return {
         "experiment": words.clean(cell.experiment),
@@ -180,7 +180,7 @@ def describe(difference: Difference) -> dict[str, str]:
         "k": f"{cell.k:,}",
         "level": str(cell.level),
         "density": words.percent(difference.density),
-        "measure": f"{what}, {cell.comparison.replace('_', ' ')}" if cell.comparison else what,
+        "measure": f"{measure}, {cell.comparison.replace('_', ' ')}" if cell.comparison else measure,
         "a": words.number(difference.a, False),
         "b": words.number(difference.b, False),
         "change": formats.with_unit(f"{'+' * (difference.change > 0)}{words.number(difference.change, False)}", kind),

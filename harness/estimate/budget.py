@@ -73,16 +73,16 @@ def choose(needed: Mapping[str, Collection[Run]], prices: Prices, budget: float)
     chosen = _solve(affordable, _items(needed, prices), budget)
     names = [claim for claim in needed if claim in chosen]
     spent = prices.total(together(needed, names))
-    rest = [claim for claim in needed if claim not in chosen]
-    return Choice(names, spent, {claim: prices.total(together(needed, [*names, claim])) - spent for claim in rest})
+    others = [claim for claim in needed if claim not in chosen]
+    return Choice(names, spent, {claim: prices.total(together(needed, [*names, claim])) - spent for claim in others})
 
 
-# a run is needed if a chosen claim needs the run in any replicate, and a chosen claim needs its experiment's replicate
+# a run is due if a claim of the first set (users of the run) and one of the second (users of its replicate) is chosen
 Need = tuple[frozenset[str], frozenset[str]]
 
 
 def _items(needed: Mapping[str, Collection[Run]], prices: Prices) -> dict[frozenset[Need], float]:
-    """Seconds of each item, by its needs: any one of them makes the item due."""
+    """Seconds of each item, by its needs: the item is due if any of them holds."""
     users: dict[Run, set[str]] = {}
     most = {claim: _most(runs) for claim, runs in needed.items()}
     for claim, runs in needed.items():
@@ -95,10 +95,10 @@ def _items(needed: Mapping[str, Collection[Run]], prices: Prices) -> dict[frozen
         due.setdefault(("training", prices.owners.get(run, run)), set()).add(need)
         due.setdefault(("comparing", run), set()).add(need)
     items: dict[frozenset[Need], list[float]] = {}
-    for (what, run), needs_of_it in due.items():
-        seconds = prices.training[run] if what == "training" else prices.comparing.get(run, 0.0)
+    for (work, run), item_needs in due.items():
+        seconds = prices.training[run] if work == "training" else prices.comparing.get(run, 0.0)
         if seconds > 0:
-            items.setdefault(frozenset(needs_of_it), []).append(seconds)
+            items.setdefault(frozenset(item_needs), []).append(seconds)
     return {item: math.fsum(parts) for item, parts in items.items()}
 
 

@@ -25,7 +25,7 @@ class Plan:
         return trained_as(self.spec, self.folders)
 
     @cached_property
-    def there(self) -> dict[Run, bool]:
+    def in_store(self) -> dict[Run, bool]:
         return stored(self.spec, self.folders)
 
     @cached_property
@@ -47,7 +47,7 @@ class Plan:
     @cached_property
     def left(self) -> Prices:
         """The same for the remaining work: stored runs and finished comparisons cost 0."""
-        done, compared = {self.owners[run] for run in self.there}, self._compared
+        done, compared = {self.owners[run] for run in self.in_store}, self._compared
         comparing: dict[Run, float] = {}
         for pair, seconds in line_seconds(self.spec, self.costs).items():
             comparing[pair.run_b] = comparing.get(pair.run_b, 0.0) + (0.0 if pair in compared else seconds)
@@ -63,7 +63,7 @@ class Plan:
             if stage.kind == "stability" and self.folders.stage(stage.name).exists()
         )
         candidates = (pair for stage in finished for group in pairs(self.spec, stage) for pair in group)
-        return {pair for pair in candidates if pair.run in self.there and pair.run_b in self.there}
+        return {pair for pair in candidates if pair.run in self.in_store and pair.run_b in self.in_store}
 
     @cached_property
     def needs(self) -> dict[str, frozenset[Run]]:
@@ -77,7 +77,7 @@ class Plan:
 
     def todo(self) -> list[Run]:
         """The trainings still to be done."""
-        return remaining(all_runs(self.spec), self.owners, self.there)
+        return remaining(all_runs(self.spec), self.owners, self.in_store)
 
     def choice(self, budget: float) -> Choice:
         """The claims that fit a budget in seconds of one core or GPU; stored runs cost nothing."""

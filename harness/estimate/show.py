@@ -56,8 +56,8 @@ def _show_choice(choice: Choice, budget: str, among: int, console: Console) -> N
     if choice.claims:
         text += f": {', '.join(choice.claims)}"
     if choice.left_out:
-        rest = sorted(choice.left_out.items(), key=lambda item: item[1])
-        text += f". Left out: {', '.join(f'{name} (+{duration(more)})' for name, more in rest)}"
+        others = sorted(choice.left_out.items(), key=lambda item: item[1])
+        text += f". Left out: {', '.join(f'{name} (+{duration(more)})' for name, more in others)}"
     console.print(text, soft_wrap=True)
     unit = "GPU time: hours of one such GPU" if _on_gpu() else "core time: hours of one core, so more cores end sooner"
     console.print(
@@ -154,8 +154,8 @@ def _sharing(plan: Plan) -> str:
     shared = len(plan.owners) - len(trainings)
     if shared:
         parts.append(f"{shared:,} are shared by two experiments")
-    elsewhere, todo = sum(plan.there.values()), plan.todo()
-    parts.append(f"{len(plan.there):,} are stored already ({elsewhere:,} from another scale, paper or experiment)")
+    elsewhere, todo = sum(plan.in_store.values()), plan.todo()
+    parts.append(f"{len(plan.in_store):,} are stored already ({elsewhere:,} from another scale, paper or experiment)")
     parts.append(f"{len(todo):,} to train, {_time(sum(prices.training[run] for run in todo))}")
     return f"Reuse: {'; '.join(parts)}"
 

@@ -237,8 +237,8 @@ def costs(
         kind = (recipe.batch_size, bool(setting.line.points), recipe.augmentation, recipe.optimizer, recipe.precision)
         same = (setting.network, setting.data, *kind, stack)
         if measured and name in measured:
-            known = measured[name]
-            timed[same] = Timing(known.step_seconds, known.samples, known.forward)
+            earlier = measured[name]
+            timed[same] = Timing(earlier.step_seconds, earlier.samples, earlier.forward)
         elif same not in timed:
             timed[same] = step_seconds(spec, name, at_most)
         timing = timed[same]
@@ -269,5 +269,5 @@ def run_seconds(spec: Spec, estimates: list[Cost]) -> dict[Run, float]:
 
 def line_seconds(spec: Spec, estimates: list[Cost]) -> dict[Pair, float]:
     """The estimated seconds of every pair of the scale that is compared by linear interpolation."""
-    each = {cost.experiment: cost.pair_seconds for cost in estimates}
-    return {pair: each[pair.run_b.experiment] for pair in _lines(spec)}
+    seconds = {cost.experiment: cost.pair_seconds for cost in estimates}
+    return {pair: seconds[pair.run_b.experiment] for pair in _lines(spec)}

@@ -1,4 +1,4 @@
-"""What a branch and a criterion are, and what they may use: the protocol of harness/lottery/branches and criteria."""
+"""The interfaces of branches and criteria, and the inputs that they may use."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ Minibatches = Sequence[tuple[Tensor, Tensor]]  # x [R, N, C, *S] and y [R, N] ea
 
 @dataclass(frozen=True)
 class Subject:
-    """What a criterion scores: a stack of networks.
+    """The stack of networks that a criterion scores.
 
     `weights` are the prunable weights, [R, ...] by name. `network` returns the stack with these weights in it, and
-    `minibatches` some minibatches in a random order of their own.
+    `minibatches` returns some minibatches in a random order that only the criterion uses.
     """
 
     weights: dict[str, Tensor]
@@ -27,18 +27,18 @@ class Subject:
 
 @dataclass(frozen=True)
 class Criterion:
-    """How much a weight matters. `score` gives a score of 0 or more for each weight; the largest are kept."""
+    """A ranking of weights. `score` gives each weight a score of 0 or more; pruning keeps the largest."""
 
     score: Callable[[Subject], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a branch may use to make the starting point of a stack, which has one run per replicate.
+    """The inputs from which a branch makes the starting point of a stack, which has one run per replicate.
 
     `network` is the stack, whose weights a branch may overwrite. `snapshots` reads the dense runs' states at step `k`,
-    `parent` the parents' final states and masks, `stored_masks` the masks that the level's
-    IMP runs stored. `minibatches` draws from the training data in an order of the given name.
+    `parent` the parents' final states and masks, `stored_masks` the masks of the
+    level's IMP runs. `minibatches` draws from the training data in the order of a name.
     """
 
     network: nn.Module
@@ -46,7 +46,7 @@ class Origin:
     k: int
     level: int
     density: float
-    first_order: bool  # whether this is the branch's first data order, which makes the mask that others take
+    first_order: bool  # whether this is the first data order, which makes the mask that the others reuse
     criterion: Criterion
     snapshots: Callable[[], State]
     parent: Callable[[], tuple[State, Masks]]
@@ -59,7 +59,7 @@ class Origin:
         return [(*name, self.k, self.level) for name in self.names(purpose)]
 
     def pruned(self, criterion: Criterion, state: State, masks: Masks, order: str) -> Masks:
-        """Masks of the level's exact number of weights: those of a state that score highest, of those that survive.
+        """Masks that keep the surviving weights of highest score, exactly as many as the level's density says.
 
         `order` names the order in which the criterion sees minibatches.
         """
@@ -81,13 +81,13 @@ class Origin:
 class Branch:
     """How a subnetwork is made at a level.
 
-    `start` gives the state and the masks that it trains from. `source` says what it is made from: the dense run alone,
-    the mask of the level's IMP run, or, of a branch that prunes level by level, the level before.
+    `start` gives the state and the masks that training starts from. `source` is the run that must exist first: "dense",
+    the dense run; "mask", the level's IMP run, for its mask; "level", the run of the previous level.
     """
 
-    label: str  # as pages write it
+    label: str  # its name on pages
     start: Callable[[Origin], tuple[State, Masks]]
     source: Literal["dense", "mask", "level"]
-    rewinds: bool = True  # whether it reads the dense run's snapshot, whose checksum is then in the record
-    packed: bool = False  # whether its masks are tickets that a run shares
+    rewinds: bool = True  # whether it reads the dense run's snapshot; if so, the record has the snapshot's checksum
+    packed: bool = False  # whether its masks are shared as tickets
     near_dense: bool = False  # whether its distance from the dense network is measured

@@ -1,4 +1,4 @@
-"""How far two trainings of one subnetwork end from each other (STAB section 3, Appendix B)."""
+"""Distance and angle between the final weights of two trainings (STAB section 3, Appendix B)."""
 
 import torch
 from torch import Tensor
@@ -20,6 +20,6 @@ def distance_and_angle(a: Weights, b: Weights, masks: Weights) -> tuple[Tensor, 
     distance = (u - v).norm(dim=1)
     length_u, length_v = u.norm(dim=1, keepdim=True), v.norm(dim=1, keepdim=True)
     unit_u, unit_v = u / length_u, v / length_v
-    # atan2 of half-angle lengths: acos loses all digits near 0 and 180 degrees
+    # atan2 of the half angle's legs, because acos loses all digits near 0 and 180 degrees
     angle = 2 * torch.atan2((unit_u - unit_v).norm(dim=1), (unit_u + unit_v).norm(dim=1))
     return distance, torch.rad2deg(angle)

@@ -12,7 +12,7 @@ from harness.networks.layers import BatchNorm
 from harness.training.loop import evaluate
 from harness.training.state import State, write_network
 
-# how BatchNorm's statistics are had at a point of the line: averaged like the weights, or re-estimated there
+# BatchNorm's statistics at a point of the line: interpolated like the weights, or re-estimated from samples
 BATCH_NORM = ("averaged", "re-estimated")
 
 
@@ -46,9 +46,9 @@ def point(a: State, b: State, alpha: float) -> State:
 
 @torch.no_grad()
 def reestimate_batch_norm(network: nn.Module, x: Tensor, batch_size: int = 496) -> None:
-    """Replace BatchNorm's running statistics by their plain average over the batches of x [N, C, *S].
+    """Replace BatchNorm's running statistics by their average over the batches of x [N, C, *S].
 
-    The kernels need a multiple of 16 samples here.
+    The default suits the kernels, which need a multiple of 16 samples.
     """
     batch_size = min(batch_size, len(x))
     norms = [module for module in network.modules() if isinstance(module, BatchNorm)]
@@ -57,7 +57,9 @@ def reestimate_batch_norm(network: nn.Module, x: Tensor, batch_size: int = 496) 
     for count, start in enumerate(range(0, len(x) - batch_size + 1, batch_size), start=1):
         for norm in norms:
             norm.momentum = 1.0 / count
-        part = x[start : start + batch_size].to(next(network.parameters()).device)  # ImageNet's is on disk till now
+        part = x[start : start + batch_size].to(
+            next(network.parameters()).device
+        )  # ImageNet's samples are still on disk
         network(part.expand(replicates, -1, *x.shape[1:]))
     for norm in norms:
         norm.momentum = BatchNorm.MOMENTUM
@@ -67,7 +69,7 @@ def line(network: nn.Module, a: State, b: State, samples: Mapping[str, tuple[Any
     """Errors at `points` (default 30) evenly spaced points from a (alpha 0) to b (alpha 1), both included.
 
     `samples` maps "train" and "test" to (x, y). Statistics are re-estimated on the training samples. A network without
-    BatchNorm has one way of treating its statistics, which is reported under both names.
+    BatchNorm has no statistics; the same errors are reported under both names.
     """
     alphas = np.linspace(0.0, 1.0, options.get("points", 30))
     has_norm = any(isinstance(module, BatchNorm) for module in network.modules())

@@ -1,7 +1,7 @@
-"""Pruning: masks by magnitude or another score with exact counts, and the branches that make a subnetwork from a mask.
+"""Pruning: masks by magnitude or another score with exact counts, and shuffled masks.
 
-Masks map the name of a prunable weight to a float tensor [R, ...] of ones (keep) and zeros (prune). Float, so that
-applying one is a multiplication; exact, because 0 and 1 are.
+Masks map the name of a prunable weight to a float tensor [R, ...] of ones (keep) and zeros (prune). With floats,
+applying a mask is a multiplication, which is exact for 0 and 1.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ Masks = dict[str, Tensor]
 def keep_count(total: int, density: float) -> int:
     """Weights that remain at a level's density: round(total * density).
 
-    Counted from the total, not level by level, so that rounding does not add up.
+    The count is taken of the total, not of the previous level, so rounding errors do not add up.
     """
     return round(total * density)
 
@@ -38,8 +38,8 @@ def prune_by_magnitude(weights: dict[str, Tensor], masks: Masks, keep: int) -> M
 def keep_largest(scores: dict[str, Tensor], masks: Masks, keep: int) -> Masks:
     """Keep the `keep` surviving weights of the largest scores (0 or more), over all masked tensors together.
 
-    Exactly `keep` survive in each replicate: equal scores are ranked by position, the earlier one is kept. A weight
-    pruned before never comes back. Raises ValueError when fewer than `keep` survive already, or when a surviving
+    Exactly `keep` survive in each replicate: equal scores are ranked by position, the earlier one is kept. A pruned
+    weight never comes back. Raises ValueError when fewer than `keep` survive already, or when a surviving
     weight's score is not finite.
     """
     score = torch.cat([scores[name].flatten(1) for name in masks], 1)
@@ -53,7 +53,7 @@ def keep_largest(scores: dict[str, Tensor], masks: Masks, keep: int) -> Masks:
 
 
 def _largest(row: Tensor, keep: int) -> Tensor:
-    """1 for the `keep` largest of a row [total], of equal ones the earliest, else 0. Selected: a sort is slow."""
+    """1 for the `keep` largest of a row [total], else 0; ties keep the earliest. A selection is faster than a sort."""
     if keep == 0:
         return torch.zeros_like(row)
     edge = row.kthvalue(row.numel() - keep + 1).values
@@ -79,11 +79,11 @@ def shuffled(masks: Masks, seeds: Sequence[tuple[str | int, ...]]) -> Masks:
 
 
 def remaining(masks: Masks) -> list[int]:
-    """Weights that each replicate keeps."""
+    """The number of weights that each replicate keeps."""
     return [int(count) for count in torch.stack([mask.flatten(1).sum(1) for mask in masks.values()]).double().sum(0)]
 
 
 def _split(rows: Tensor, like: Masks) -> Masks:
-    """[R, total] back into one tensor per name."""
+    """Split [R, total] into one tensor per name."""
     pieces = rows.split([mask[0].numel() for mask in like.values()], dim=1)
     return {name: piece.view_as(mask).contiguous() for (name, mask), piece in zip(like.items(), pieces, strict=True)}

@@ -1,1 +1,1 @@
-"""Which networks a scale trains, in which stages, and which of them a claim needs. Nothing is run here."""
+"""The networks that a scale trains, their stages, and the networks that a claim needs. Nothing is run here."""

@@ -13,9 +13,9 @@ RECORD = "stages/{name}.json"
 class Kind:
     """A kind of stage.
 
-    `compute` is "module:function" of what it does. `forms` are the last parts of its stages' names, with numbers in
-    braces; the stage of a kind without forms is named after the kind. `files` are what the workflow engine knows of a
-    stage, below the run's folder, its record first; the four stages of the whole run keep no record.
+    `compute` names the function that computes it, "module:function". `forms` are the last parts of its stages' names,
+    with placeholders for numbers; without forms the stage has the kind's name. `files` are a stage's outputs in the
+    workflow engine, below the run's folder, its record first; the four stages of the whole run have no record.
     """
 
     name: str
@@ -23,12 +23,12 @@ class Kind:
     forms: tuple[str, ...] = ()
     files: tuple[str, ...] = (RECORD,)
     trains: bool = False
-    on_device: bool = False  # whether it computes on a GPU where there is one
-    whole: bool = False  # of the whole run, after all stages that prepare, train, compare or pack
+    on_device: bool = False  # whether it uses a GPU if available
+    whole: bool = False  # one for the whole run, after all stages that prepare, train, compare or pack
 
     @cached_property
     def pattern(self) -> str:
-        """A regular expression of the whole names of its stages."""
+        """A regular expression that matches the full names of its stages."""
         if self.name == "prepare":
             return prepares("[a-z0-9-]+")
         if self.whole:
@@ -72,7 +72,7 @@ WHOLE = tuple(kind.name for kind in KINDS.values() if kind.whole)
 
 
 def kind_of(name: str) -> Kind:
-    """The kind of a stage's name. Raises HarnessError for a name that no stage can have."""
+    """The kind of the stage of this name. Raises HarnessError if no stage can have the name."""
     for kind in KINDS.values():
         if re.fullmatch(kind.pattern, name):
             return kind
@@ -80,7 +80,7 @@ def kind_of(name: str) -> Kind:
 
 
 def files_of(name: str) -> tuple[str, ...]:
-    """The files of a stage below the run's folder that the workflow engine knows of, its record first."""
+    """A stage's outputs in the workflow engine, below the run's folder, its record first."""
     return tuple(file.format(name=name) for file in kind_of(name).files)
 
 

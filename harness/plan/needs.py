@@ -1,10 +1,9 @@
-"""Which trainings a claim needs, the smaller scale that has only those, and the options that choose claims.
+"""The trainings that claims need, the reduced scale that has only these, and the options that select claims.
 
-A selection of claims is a smaller scale of the same name: its settings keep the rewind iterations, levels, branches and
-data orders that the chosen claims' cells read, with everything that these start from, in as few replicates as the
-claims that read an experiment ask for. So planning, training, collecting and judging know nothing of selections. The
-stages' names and the runs' keys stay the same, and a dense run keeps every snapshot of the whole scale: going on to
-more claims, or to the whole, trains no network again.
+A selection of claims is a reduced scale of the same name. It keeps the rewind iterations, levels, branches and data
+orders that the claims' cells read, the runs that these start from, and as few replicates as the claims need. So
+planning, training, collecting and judging know nothing of selections. The stages' names and the runs' keys stay the
+same, and a dense run keeps every snapshot of the whole scale: adding claims later trains no network again.
 """
 
 import math
@@ -34,57 +33,57 @@ def judged(spec: Spec) -> list[str]:
 
 
 def parse_claims(text: str, spec: Spec) -> list[str]:
-    """The claims of "C6,C7", in the paper's order. Raises HarnessError for one that is not there or not judged here."""
+    """The claims of "C6,C7", in the paper's order. Raises HarnessError if one is unknown or not judged at the scale."""
     wanted = {name.strip() for name in text.split(",")} - {""}
-    known, here = [claim.id for claim in spec.claims], judged(spec)
-    unknown = sorted(wanted - set(known))
+    names, in_scale = [claim.id for claim in spec.claims], judged(spec)
+    unknown = sorted(wanted - set(names))
     if unknown or not wanted:
-        what = f"{', '.join(unknown)}: not in {spec.folder / 'claims.yaml'}" if unknown else "names no claim"
-        raise HarnessError(f"--claims {text!r}: {what}; there are {', '.join(known)}")
-    elsewhere = [name for name in known if name in wanted - set(here)]
+        fault = f"{', '.join(unknown)}: not in {spec.folder / 'claims.yaml'}" if unknown else "names no claim"
+        raise HarnessError(f"--claims {text!r}: {fault}; there are {', '.join(names)}")
+    elsewhere = [name for name in names if name in wanted - set(in_scale)]
     if elsewhere:
         raise HarnessError(
             f"--claims {text!r}: {', '.join(elsewhere)}: scale {spec.scale_name} does not judge it; "
-            f"it judges {', '.join(here) or 'no claim'}"
+            f"it judges {', '.join(in_scale) or 'no claim'}"
         )
-    return [name for name in here if name in wanted]
+    return [name for name in in_scale if name in wanted]
 
 
 def parse_budget(text: str) -> float:
     """Seconds of "20h", "90min", "1.5d" or "300s". Raises HarnessError for anything else."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|h|d)", text.strip())
-    seconds = float(found[1]) * UNITS[found[2]] if found else 0.0
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|h|d)", text.strip())
+    seconds = float(match[1]) * UNITS[match[2]] if match else 0.0
     if not (0 < seconds < math.inf):
         raise HarnessError(f"--budget {text!r}: give a time above 0 with its unit, such as 20h, 90min or 2d")
     return seconds
 
 
 def needs(spec: Spec, claim: str) -> frozenset[Run]:
-    """Every run that judging the claim takes, of its replicates: what its cells read, and what that starts from."""
+    """Every run that the claim needs in its replicates: the runs that its cells read, and their ancestors."""
     return frozenset(all_runs(selected(spec, [claim])))
 
 
 def selected(spec: Spec, claims: Collection[str], every_replicate: bool = False) -> Spec:
-    """The scale with what these claims need and no more; the other claims are not tested, and say why.
+    """The scale with only what these claims need. The other claims are not tested, with a reason.
 
-    An experiment has the replicates that its most demanding claim asks for, or with `every_replicate` all that the
-    whole scale has.
+    An experiment has as many replicates as its most demanding claim needs, or with `every_replicate` as many as in the
+    whole scale.
     """
     wanted: dict[str, set[Run]] = {}
     for run in _read(spec, frozenset(claims)):
         wanted.setdefault(run.experiment, set()).add(run)
-    asked = _replicates(spec, claims)
+    replicates = _replicates(spec, claims)
     kept = {
         name: _smaller(setting, wanted[name]).model_copy(
             update={
                 "snapshots": snapshots(spec, name),
-                "replicates": setting.replicates if every_replicate else min(setting.replicates, asked[name]),
+                "replicates": setting.replicates if every_replicate else min(setting.replicates, replicates[name]),
             }
         )
         for name, setting in spec.scale.experiments.items()
         if name in wanted
     }
-    here = set(judged(spec))
+    in_scale = set(judged(spec))
     whole = {name: setting.replicates for name, setting in spec.scale.experiments.items() if name in kept}
     return replace(
         spec,
@@ -92,7 +91,7 @@ def selected(spec: Spec, claims: Collection[str], every_replicate: bool = False)
         whole_replicates={name: count for name, count in whole.items() if kept[name].replicates < count},
         claims=[
             claim.model_copy(update={"scales": {}, "not_tested": LEFT_OUT})
-            if claim.id in here and claim.id not in claims
+            if claim.id in in_scale and claim.id not in claims
             else claim
             for claim in spec.claims
         ],
@@ -100,18 +99,19 @@ def selected(spec: Spec, claims: Collection[str], every_replicate: bool = False)
 
 
 def _replicates(spec: Spec, claims: Collection[str]) -> dict[str, int]:
-    """The most replicates that one of these claims asks for, of each experiment that they read."""
-    asked: dict[str, int] = {}
+    """For each experiment that these claims read, the most replicates that one of them needs."""
+    replicates: dict[str, int] = {}
     for claim in spec.claims:
         entry = claim.scales.get(spec.scale_name) if claim.id in claims else None
         for part in expand_parts(entry) if entry else []:
             for cell in part.cells:
-                asked[cell.experiment] = max(asked.get(cell.experiment, 0), entry.replicates if entry else 0)
-    return asked
+                most = max(replicates.get(cell.experiment, 0), entry.replicates if entry else 0)
+                replicates[cell.experiment] = most
+    return replicates
 
 
 def _smaller(setting: Setting, wanted: set[Run]) -> Setting:
-    """The setting with the runs `wanted` and what they start from."""
+    """The setting reduced to the runs `wanted` and their ancestors."""
     sweeps = [_smaller_sweep(setting, sweep, k, wanted) for sweep in setting.sweeps for k in sweep.k]
     return setting.model_copy(
         update={
@@ -128,7 +128,7 @@ def _is_copy(run: Run, k: int) -> bool:
 def _smaller_sweep(setting: Setting, sweep: Sweep, k: int, wanted: set[Run]) -> Sweep | None:
     """The sweep at one k, down to the last level wanted, with the branches and data orders wanted.
 
-    One-shot pruning starts at the first level wanted; a level between two wanted ones stays.
+    One-shot pruning starts at the first level wanted; the levels between two wanted levels stay.
     """
     runs = [run for run in wanted if run.level and run.k == k]
     if not runs:
@@ -147,14 +147,14 @@ def _smaller_sweep(setting: Setting, sweep: Sweep, k: int, wanted: set[Run]) -> 
 
 
 def _read(spec: Spec, claims: frozenset[str]) -> set[Run]:
-    """The first replicate's runs that the claims' cells read; the others' are alike."""
-    found: set[Run] = set()
+    """The runs of the first replicate that the claims' cells read; other replicates have the same runs."""
+    runs: set[Run] = set()
     for claim in spec.claims:
         entry = claim.scales.get(spec.scale_name) if claim.id in claims else None
         for part in expand_parts(entry) if entry else []:
             for cell in cells(part):
-                found |= _matching(spec, cell, cell.measure or part.measure)
-    return found
+                runs |= _matching(spec, cell, cell.measure or part.measure)
+    return runs
 
 
 def cells(part: Part) -> Iterator[Cell]:
@@ -165,7 +165,7 @@ def cells(part: Part) -> Iterator[Cell]:
 
 
 def _matching(spec: Spec, cell: Cell, measure: str) -> set[Run]:
-    """The runs behind the rows that a cell selects, and the dense runs, from which every run starts."""
+    """The runs of the rows that a cell selects, and the dense runs, from which every run starts."""
     rows = _rows(spec)[cell.experiment]
     selected = np.flatnonzero(cell.rows(measure, rows.columns))
     dense = {run for runs in rows.runs for run in runs if run.level == 0 and run.data_order == 0}
@@ -173,7 +173,7 @@ def _matching(spec: Spec, cell: Cell, measure: str) -> set[Run]:
 
 
 class _Rows(NamedTuple):
-    """Rows that an experiment's table will have: the columns by which cells select, and the runs behind each row."""
+    """The rows of an experiment's future table: the columns by which cells select, and the runs of each row."""
 
     columns: dict[str, NDArray[Any]]
     runs: list[tuple[Run, ...]]
@@ -192,11 +192,11 @@ def _rows(spec: Spec) -> dict[str, _Rows]:
                 ("pair", group[0].comparison, group[0].run.data_order, group[0].run_b, (group[0].run, group[0].run_b))
                 for group in pairs(spec, stage)
             ]
-    return {name: _columns(spec.scale.experiments[name], found) for name, found in rows.items()}
+    return {name: _columns(spec.scale.experiments[name], own) for name, own in rows.items()}
 
 
 def _columns(setting: Setting, rows: list[tuple[Any, ...]]) -> _Rows:
-    """Columns of rows (row, comparison, data order, the run that names branch, k and level, runs)."""
+    """Columns of rows (row, comparison, data order, the run that gives branch, k and level, runs)."""
     columns = {
         "row": [row[0] for row in rows],
         "comparison": [row[1] for row in rows],

@@ -1,4 +1,4 @@
-"""What a scale runs: every training and every compared pair, grouped into stages. Pure data, nothing is run here."""
+"""Every training and every compared pair of a scale, grouped into stages. Pure data, nothing is run here."""
 
 import itertools
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ class Run:
 
 @dataclass(frozen=True, order=True)
 class Pair:
-    """Two trained networks of one replicate that are compared; `interpolated` pairs get the straight line too."""
+    """Two compared networks of one replicate; `interpolated` pairs are also compared along the straight line."""
 
     run: Run
     run_b: Run
@@ -70,7 +70,7 @@ def is_dense(run: Run) -> bool:
 
 
 def makes_mask(run: Run) -> bool:
-    """Whether a run prunes the level before; other branches and data orders of its level take the mask it stored."""
+    """Whether a run prunes the previous level. Other branches and data orders of its level reuse its mask."""
     return BRANCHES[run.branch].source == "level" and run.data_order == 0
 
 
@@ -98,9 +98,9 @@ def stages(spec: Spec) -> list[Stage]:
 
 @lru_cache(maxsize=8)
 def _by_name(spec: Spec) -> dict[str, Stage]:
-    """The scale's stages by name: the workflow asks for one stage at a time, thousands of times."""
-    found = (stage for name, setting in spec.scale.experiments.items() for stage in _stages(name, setting))
-    return {stage.name: stage for stage in found}
+    """The scale's stages by name, cached: the workflow looks stages up thousands of times."""
+    planned = (stage for name, setting in spec.scale.experiments.items() for stage in _stages(name, setting))
+    return {stage.name: stage for stage in planned}
 
 
 @lru_cache(maxsize=8)
@@ -176,7 +176,7 @@ def parents(spec: Spec, stage: Stage) -> list[Stage]:
 
 
 def find_stage(spec: Spec, name: str) -> Stage:
-    """The stage of a name. Raises HarnessError when the scale has none of that name."""
+    """The stage of a name. Raises HarnessError if the scale has no such stage."""
     if name in _by_name(spec):
         return _by_name(spec)[name]
     raise HarnessError(f"stage {name!r}: not in scale {spec.scale_name}; `harness plan --stages` lists them")
@@ -209,7 +209,7 @@ def _dense_copies(name: str, replicate: int, setting: Setting, k: int) -> list[R
 
 
 def _branch_runs(experiment: str, replicate: int, setting: Setting, k: int, level: int) -> Iterator[Run]:
-    """Baselines and further data orders of a level that the scale names."""
+    """The baselines and further data orders that the scale runs at a level."""
     for sweep in setting.sweeps:
         if k not in sweep.k or level not in sweep.at:
             continue
@@ -220,7 +220,7 @@ def _branch_runs(experiment: str, replicate: int, setting: Setting, k: int, leve
 
 
 def tickets(spec: Spec, stage: Stage) -> list[Run]:
-    """The runs whose masks a tickets stage packs: of each replicate and branch that makes masks, the first order."""
+    """The runs whose masks a tickets stage packs: the first data order of each replicate and each packed branch."""
     name, runs = stage.experiment, []
     packed = {name: branch for name, branch in BRANCHES.items() if branch.packed}
     for replicate, sweep in itertools.product(stage.replicates, spec.scale.experiments[stage.experiment].sweeps):
@@ -251,7 +251,7 @@ def _pairs(stage: Stage, replicate: int, setting: Setting) -> list[Pair]:
     name, has_line = stage.experiment, setting.line.points > 0
     dense = dense_run(name, replicate)
     if stage.k is None:
-        # the dense run itself is one of the copies: from snapshot k on, it is a training with data order 0
+        # the dense run counts as a copy: from snapshot k on, it is a training with data order 0
         own = [] if setting.restart else [dense]
         return [
             Pair(run, other, "data_order", has_line)
@@ -261,17 +261,17 @@ def _pairs(stage: Stage, replicate: int, setting: Setting) -> list[Pair]:
     sweep = next(sweep for sweep in setting.sweeps if stage.k in sweep.k)
     runs = [Run(name, replicate, stage.k, level, "imp", 0) for level in sweep.trained()]
     runs += [run for level in sorted(sweep.at) for run in _branch_runs(name, replicate, setting, stage.k, level)]
-    # fresh weights have nothing in common with the dense network, and a restarted network no dense one that took the
-    # same steps: of these only the data orders are compared
+    # freshly drawn weights are unrelated to the dense network, and a restarted network has no dense network of equal
+    # steps: these are compared between data orders only
     pruned = [run for run in runs if BRANCHES[run.branch].near_dense and run.data_order == 0]
     pruned = [] if setting.restart else pruned
-    found = [Pair(dense, run, "pruning", False) for run in pruned]
+    compared = [Pair(dense, run, "pruning", False) for run in pruned]
     for run, other in itertools.combinations(runs, 2):
         if (run.level, run.branch) == (other.level, other.branch):
-            found.append(Pair(run, other, "data_order", has_line))
-    return found
+            compared.append(Pair(run, other, "data_order", has_line))
+    return compared
 
 
 def steps_of(run: Run, steps: int, restart: bool = False) -> int:
-    """Steps that a run trains: the dense run all of them, any other from its rewind iteration on, or all anew."""
+    """Steps that a run trains: those after its rewind iteration (0 for the dense run), or with `restart` all."""
     return steps if restart else steps - run.k

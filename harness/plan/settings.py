@@ -1,4 +1,4 @@
-"""Checks a scale against the networks, data sets, branches and criteria that there are: one line for each mistake."""
+"""Checks a scale against the known networks, data sets, branches and criteria, with a one-line error for a mistake."""
 
 from collections.abc import Iterable
 
@@ -13,7 +13,7 @@ from harness.paper.models import Setting
 
 
 def check_settings(spec: Spec) -> None:
-    """Refuse a scale whose networks, data sets, branches and recipes don't fit each other. Raises HarnessError."""
+    """Refuse a scale whose networks, data sets, branches and recipes do not fit together. Raises HarnessError."""
     _check_claims(spec)
     for name, setting in spec.scale.experiments.items():
         where = f"{spec.folder / 'scales' / spec.scale_name}.yaml: experiments.{name}"
@@ -33,7 +33,7 @@ def check_settings(spec: Spec) -> None:
         if (recipe.augmentation == "resized_crop") != source.on_disk:
             fitting = "resized_crop" if source.on_disk else "none or flip_crop"
             raise HarnessError(
-                f"{where}.change.augmentation: {recipe.augmentation} does not go with {setting.data}; give {fitting}"
+                f"{where}.change.augmentation: {recipe.augmentation} does not suit {setting.data}; give {fitting}"
             )
         if recipe.augmentation == "flip_crop" and len(source.shape) != 3:
             raise HarnessError(
@@ -43,7 +43,7 @@ def check_settings(spec: Spec) -> None:
 
 
 def _check_pruning(where: str, setting: Setting) -> None:
-    """Refuse a branch or a criterion that there is not."""
+    """Refuse an unknown branch or criterion."""
     for sweep in setting.sweeps:
         for level, orders in sweep.at.items():
             for branch in orders.root:
@@ -54,7 +54,7 @@ def _check_pruning(where: str, setting: Setting) -> None:
 
 
 def _check_claims(spec: Spec) -> None:
-    """Refuse a claim about a branch that there is not."""
+    """Refuse a claim about an unknown branch."""
     for claim in spec.claims:
         entry = claim.scales.get(spec.scale_name)
         for part in expand_parts(entry) if entry else []:

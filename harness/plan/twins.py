@@ -1,8 +1,8 @@
-"""Which experiments train the same networks: equal network, data set and recipe, and equal random draws.
+"""Experiments that train the same networks: equal network, data set and recipe, and equal random draws.
 
-Every random draw is named after an experiment, its own or the one that experiments.yaml names under `draws`. Two
-experiments of one name, of whatever paper and scale, so draw alike, and share every run whose settings coincide; of two
-names they do if one draws as the other.
+Every random draw is named after an experiment: the run's experiment, or the one that experiments.yaml names under
+`draws`. So two experiments of one name, in any paper and scale, have equal draws and share every run of equal settings.
+Experiments of different names do so if `draws` of one names the other.
 """
 
 from harness.paper import Spec
@@ -15,7 +15,7 @@ def draws(spec: Spec, experiment: str) -> str:
 
 
 def drawing_alike(spec: Spec, experiment: str) -> list[str]:
-    """The names under which runs with the random draws of an experiment may be stored, its own first."""
+    """The names under which runs with the random draws of an experiment may be stored, its own name first."""
     name = draws(spec, experiment)
     others = [other for other in spec.experiments if draws(spec, other) == name]
     return list(dict.fromkeys([experiment, name, *others]))

@@ -1,6 +1,6 @@
 """The report of a run: figures, the self-contained page, its Markdown twin, and the terminal's verdict table.
 
-Matplotlib takes most of a second to import, so nothing is imported until it is asked for.
+Matplotlib takes most of a second to import, so modules are imported on first use.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The results card: what made a run and the checksum of every file that is shared of it, in one small file."""
+"""The results card: how a run was produced, and the checksum of every shared file, in one small file."""
 
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -21,7 +21,7 @@ from harness.results.store import SNAPSHOTS
 NOT_LISTED = ("card.json", "ro-crate-metadata.json")
 
 
-def _in_the_layout(name: str) -> str:
+def _shared_name(name: str) -> str:
     if not SHARED.fullmatch(name) or name in NOT_LISTED or ".." in PurePosixPath(name).parts:
         raise ValueError(f"{name!r:.200} is no file that a run shares")
     return name
@@ -35,7 +35,7 @@ def _known_verdict(name: str) -> str:
 
 Verdict = Annotated[str, AfterValidator(_known_verdict)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, AfterValidator(_in_the_layout)]
+Name = Annotated[str, AfterValidator(_shared_name)]
 Size = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -47,7 +47,7 @@ class Model(BaseModel):
 
 
 class Shared(Model):
-    """A file as it was when the card was written."""
+    """A shared file when the card was written."""
 
     sha256: Sha256
     bytes: Size
@@ -62,7 +62,7 @@ class Code(Model):
 
 
 class Card(Model):
-    """card.json. `hardware` and `images` are those of all stages; "" among the images is a stage outside of any."""
+    """card.json. `hardware` and `images` are those of all stages; the image "" is a stage that ran outside any."""
 
     card: Literal[1]
     paper: str
@@ -89,19 +89,21 @@ class Card(Model):
 def write_card(spec: Spec, folders: Folders) -> None:
     """Write card.json of a finished run."""
     selection = read_selection(folders)
-    if selection:  # as it is left once the run has ended, which is now
+    if selection:  # this stage ends the run
         write_json(folders.selection, {**selection, "finished": True})
-    provenance, named = read_json(folders.provenance), identity(spec)
+    provenance, identities = read_json(folders.provenance), identity(spec)
     card = Card(
         card=1,
         paper=spec.paper.id,
         scale=spec.scale_name,
         title=spec.paper.title,
         harness_version=provenance["harness_version"],
-        code=Code(revision=provenance["code_revision"], tree_clean=provenance["tree_clean"], digests=named["code"]),
+        code=Code(
+            revision=provenance["code_revision"], tree_clean=provenance["tree_clean"], digests=identities["code"]
+        ),
         parts={kind: stage_digest(spec, folders, kind) for kind in JUDGED},
-        spec=named["spec"],
-        data=dict(named["data"]),
+        spec=identities["spec"],
+        data=dict(identities["data"]),
         packages=provenance["packages"],
         hardware=distinct(provenance["stages"], "hardware", {}),
         images=distinct(provenance["stages"], "image", ""),
@@ -127,20 +129,20 @@ def _checksums(base: Path) -> dict[str, Shared]:
 
 
 def shared_files(base: Path) -> list[Path]:
-    """The files of a run that a reader pulls, in the order of their names: no weights but those of its tickets."""
-    places = [base.glob("*"), *((base / name).rglob("*") for name in ("report", "tickets", "stages", "prepare"))]
-    files = {path.relative_to(base).as_posix(): path for place in places for path in place if path.is_file()}
+    """The files of a run that a reader pulls, sorted by name; of weights only those of its tickets."""
+    listings = [base.glob("*"), *((base / name).rglob("*") for name in ("report", "tickets", "stages", "prepare"))]
+    files = {path.relative_to(base).as_posix(): path for paths in listings for path in paths if path.is_file()}
     own = {name for name, path in files.items() if not PART.fullmatch(path.name) and not LEFTOVERS.fullmatch(path.name)}
     return [files[name] for name in sorted(own) if SHARED.fullmatch(name)]
 
 
 def read_card(folders: Folders) -> dict[str, Any]:
-    """The card of a run, whoever made it. Raises HarnessError for a missing one, and for anything that no card says."""
+    """The card of a run, which may be untrusted. Raises HarnessError if it is missing or malformed."""
     return check_card(read_checked_json(folders.card), folders.card)
 
 
 def check_card(content: Any, path: Path) -> dict[str, Any]:
-    """The content of card.json, if it is a card's. Raises HarnessError, which names `path`, for anything else."""
+    """The validated content of card.json. Raises HarnessError, which names `path`, if it is malformed."""
     try:
         return Card.model_validate(content).model_dump(mode="json")
     except ValidationError as error:

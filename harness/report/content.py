@@ -1,4 +1,4 @@
-"""What the page says besides its figures, as the templates read it: header, outcome, claims."""
+"""The page's content besides its figures, as the templates read it: header, outcome, claims."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from harness.report import formats, run_details, summary
 from harness.report.figures import Data
 
 Content = dict[str, Any]
-#: what a claim's figure is called where the claim links to it
+#: the text of a claim's link to its figure
 SHOWN_IN: dict[Figure, str] = {
     "accuracy": "accuracy at k = 0",
     "accuracy_density": "accuracy against density",
@@ -40,7 +40,7 @@ def page_content(
 ) -> Content:
     """Everything the templates need except the figures. Text is cleaned here and escaped by the templates.
 
-    The claims stand in the given order.
+    The claims keep their order.
     """
     return {
         "paper": _paper(paper),
@@ -67,7 +67,7 @@ def page_content(
 
 
 def originals(paper: Mapping[str, Any], data: Data, drawn: Collection[str]) -> list[Content]:
-    """Every figure and table of the paper: where this page draws it, for which experiments, what was published."""
+    """Every figure and table of the paper: its figures on this page, their experiments, and the published values."""
     listing = []
     for original in paper.get("figures") or []:
         measured = [name for name in original.get("experiments") or [] if name in data.names()]
@@ -83,7 +83,7 @@ def originals(paper: Mapping[str, Any], data: Data, drawn: Collection[str]) -> l
 
 
 def _available(data: Data, figure: str) -> str:
-    """What of a published figure the tables hold: values that can be compared, or less, in words."""
+    """The published values of a figure in words: how many can be compared, and how they were obtained."""
     rows = data.published
     rows = rows[(rows["figure"] == figure) | rows["figure"].str.startswith(f"{figure}-")]
     values = rows[rows["obtained"].isin(("printed", "digitised"))]
@@ -96,7 +96,7 @@ def _available(data: Data, figure: str) -> str:
 
 
 def link(url: Any) -> str:
-    """The address if it is a web address, else nothing: a `javascript:` address never becomes a link."""
+    """The address if it is a web address, else "": a `javascript:` address never becomes a link."""
     text = words.clean(url)
     return text if urlsplit(text).scheme in ("http", "https") else ""
 
@@ -135,7 +135,7 @@ def outcome(claims: Sequence[ClaimVerdict], scale: Mapping[str, Any]) -> str:
 
 
 def chance(claims: Sequence[ClaimVerdict]) -> str:
-    """About how many claims chance alone would support; empty where none was judged."""
+    """About how many claims chance alone would support; empty if none was judged."""
     expected = chance_flips(claims)
     return words.number(expected) if expected else ""
 

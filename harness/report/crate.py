@@ -1,8 +1,8 @@
 """The results card as a Workflow Run RO-Crate (https://w3id.org/ro/wfrun/workflow/0.5): ro-crate-metadata.json.
 
-The crate's main entity is the workflow as it was run: a copy of the Snakefile, the rule files and the paper's files is
-in report/workflow/, laid out as in a checkout. Every stage is an action of its own, with what it read and wrote.
-HARNESS_AGENT in the environment names who ran it; without it nobody is named.
+The crate's main entity is the workflow: report/workflow/ has copies of the Snakefile, the rule files and the paper's
+files, laid out as in a checkout. Every stage is an action with its inputs and outputs. The environment variable
+HARNESS_AGENT names the person who ran it; without it nobody is named.
 """
 
 import datetime
@@ -29,7 +29,7 @@ PROFILES = {
     "https://w3id.org/ro/wfrun/workflow/0.5": ("Workflow Run Crate", "0.5"),
     "https://w3id.org/workflowhub/workflow-ro-crate/1.0": ("Workflow RO-Crate", "1.0"),
 }
-# of the workflow run vocabulary, written out: nothing has to be fetched to read the crate
+# terms of the workflow run vocabulary; written out, so that reading the crate fetches nothing
 TERMS = {
     name: f"https://w3id.org/ro/terms/workflow-run#{name}" for name in ("sha256", "containerImage", "ContainerImage")
 }
@@ -45,7 +45,7 @@ KINDS = {
     ".smk": "text/x-python",
     "": "text/x-python",
 }
-# what the workflow makes, by the name of its parameter
+# the workflow's outputs by parameter name
 OUTPUTS = {
     "page": "report/index.html",
     "claims": "claims.json",
@@ -59,7 +59,7 @@ Entity = dict[str, Any]
 
 
 def copy_workflow(spec: Spec, folders: Folders) -> None:
-    """Put what was run beside the page: the Snakefile, its rule files and the paper's files."""
+    """Copy the Snakefile, its rule files and the paper's files to a folder beside the page."""
     target = folders.report / "workflow"
     shutil.rmtree(target, ignore_errors=True)
     paper = Path("papers") / spec.paper.id
@@ -69,7 +69,7 @@ def copy_workflow(spec: Spec, folders: Folders) -> None:
 
 
 def write_crate(card: dict[str, Any], folders: Folders) -> None:
-    """Write ro-crate-metadata.json of a run whose card and copy of the workflow are there.
+    """Write ro-crate-metadata.json of a run that has a card and a copy of the workflow.
 
     Raises HarnessError if the card lacks an output of the run.
     """
@@ -84,50 +84,52 @@ def crate(card: dict[str, Any], folders: Folders, agent: str) -> "ROCrate":
     """The crate of a run's shared files; `agent` is who ran it, "" for nobody."""
     from rocrate.rocrate import ROCrate
 
-    made = ROCrate(version="1.1")
-    made.metadata.extra_terms |= TERMS
-    root = made.root_dataset
+    crate = ROCrate(version="1.1")
+    crate.metadata.extra_terms |= TERMS
+    root = crate.root_dataset
     verdicts = ", ".join(f"{number} {verdict}" for verdict, number in card["verdicts"].items())
     root["name"] = f"{card['title']}: scale {card['scale']}"
     root["description"] = f"Reproduction of the paper at the {card['scale']} scale. Its claims: {verdicts}."
     root["datePublished"] = card["finished"]
     root["license"] = _add(
-        made, LICENSE, "CreativeWork", name="Apache License 2.0", description="The project's licence."
+        crate, LICENSE, "CreativeWork", name="Apache License 2.0", description="The project's licence."
     )
     root["conformsTo"] = [
-        _add(made, uri, "CreativeWork", name=name, version=version) for uri, (name, version) in PROFILES.items()
+        _add(crate, uri, "CreativeWork", name=name, version=version) for uri, (name, version) in PROFILES.items()
     ]
     files = {**card["files"], "card.json": {"sha256": file_sha256(folders.card), "bytes": folders.card.stat().st_size}}
-    parts = {name: _file(made, name, entry) for name, entry in files.items() if name != f"{WORKFLOW}/Snakefile"}
-    workflow = _workflow(made, card, parts)
-    harness = _add(made, "#harness", "SoftwareApplication", name="lth-harness", softwareVersion=card["harness_version"])
+    parts = {name: _file(crate, name, entry) for name, entry in files.items() if name != f"{WORKFLOW}/Snakefile"}
+    workflow = _workflow(crate, card, parts)
+    harness = _add(
+        crate, "#harness", "SoftwareApplication", name="lth-harness", softwareVersion=card["harness_version"]
+    )
     records = {record["stage"]: record for record in read_json(folders.provenance)["stages"]}
-    images = {name: _image(made, name) for name in card["images"] if name}
-    run = _run(made, card, workflow, parts, list(images.values()))
+    images = {name: _image(crate, name) for name in card["images"] if name}
+    run = _run(crate, card, workflow, parts, list(images.values()))
     if agent:
-        run["agent"] = root["author"] = _add(made, "#agent", "Person", name=agent)
-    root["mentions"] = [run, *(_stage(made, record, harness, parts, images) for record in records.values())]
-    return made
+        run["agent"] = root["author"] = _add(crate, "#agent", "Person", name=agent)
+    root["mentions"] = [run, *(_stage(crate, record, harness, parts, images) for record in records.values())]
+    return crate
 
 
-def _add(made: "ROCrate", identifier: str, kind: str, **properties: Any) -> Any:
+def _add(crate: "ROCrate", identifier: str, kind: str, **properties: Any) -> Any:
     from rocrate.model.contextentity import ContextEntity
 
-    return made.add(ContextEntity(made, identifier, properties={"@type": kind, **properties}))
+    return crate.add(ContextEntity(crate, identifier, properties={"@type": kind, **properties}))
 
 
-def _file(made: "ROCrate", name: str, entry: dict[str, Any]) -> Any:
+def _file(crate: "ROCrate", name: str, entry: dict[str, Any]) -> Any:
     properties = {"name": name, "sha256": entry["sha256"], "contentSize": str(entry["bytes"])}
     kind = KINDS.get(Path(name).suffix, "application/octet-stream")
-    return made.add_file(dest_path=name, properties={**properties, "encodingFormat": kind})
+    return crate.add_file(dest_path=name, properties={**properties, "encodingFormat": kind})
 
 
-def _workflow(made: "ROCrate", card: dict[str, Any], parts: dict[str, Any]) -> Any:
+def _workflow(crate: "ROCrate", card: dict[str, Any], parts: dict[str, Any]) -> Any:
     """The Snakefile as main entity, with its parameters."""
     from rocrate.model.computationalworkflow import ComputationalWorkflow
 
     entry = card["files"][f"{WORKFLOW}/Snakefile"]
-    workflow = made.add_workflow(
+    workflow = crate.add_workflow(
         dest_path=f"{WORKFLOW}/Snakefile",
         main=True,
         lang="snakemake",
@@ -144,35 +146,35 @@ def _workflow(made: "ROCrate", card: dict[str, Any], parts: dict[str, Any]) -> A
     )
     workflow["hasPart"] = [part for name, part in parts.items() if name.startswith(f"{WORKFLOW}/harness/")]
     workflow["input"] = [
-        _parameter(made, "paper", "Text", _value(made, "paper", card["paper"])),
-        _parameter(made, "scale", "Text", _value(made, "scale", card["scale"])),
+        _parameter(crate, "paper", "Text", _value(crate, "paper", card["paper"])),
+        _parameter(crate, "scale", "Text", _value(crate, "scale", card["scale"])),
         *(
-            _parameter(made, f"data set {name}", "Text", _value(made, f"checksum of data set {name}", checksum))
+            _parameter(crate, f"data set {name}", "Text", _value(crate, f"checksum of data set {name}", checksum))
             for name, checksum in card["data"].items()
         ),
     ]
-    workflow["output"] = [_parameter(made, name, "File", parts[file]) for name, file in OUTPUTS.items()]
+    workflow["output"] = [_parameter(crate, name, "File", parts[file]) for name, file in OUTPUTS.items()]
     return workflow
 
 
-def _value(made: "ROCrate", name: str, value: str | None) -> Any:
-    return _add(made, f"#value/{name.replace(' ', '-')}", "PropertyValue", name=name, value=value or "not pinned")
+def _value(crate: "ROCrate", name: str, value: str | None) -> Any:
+    return _add(crate, f"#value/{name.replace(' ', '-')}", "PropertyValue", name=name, value=value or "not pinned")
 
 
-def _parameter(made: "ROCrate", name: str, kind: str, example: Any) -> Any:
-    """A formal parameter and what this run had for it."""
-    found = made.add_formal_parameter(name, kind, identifier=f"#parameter/{name.replace(' ', '-')}")
-    found["workExample"] = example
-    example["exampleOfWork"] = found
-    return found
+def _parameter(crate: "ROCrate", name: str, kind: str, example: Any) -> Any:
+    """A formal parameter with its value in this run."""
+    parameter = crate.add_formal_parameter(name, kind, identifier=f"#parameter/{name.replace(' ', '-')}")
+    parameter["workExample"] = example
+    example["exampleOfWork"] = parameter
+    return parameter
 
 
-def _run(made: "ROCrate", card: dict[str, Any], workflow: Any, parts: dict[str, Any], images: list[Any]) -> Any:
-    """The run as an action of the workflow: it read the parameters and the paper's files and made all the others."""
+def _run(crate: "ROCrate", card: dict[str, Any], workflow: Any, parts: dict[str, Any], images: list[Any]) -> Any:
+    """The run as an action of the workflow: it read parameters and the paper's files and wrote the rest."""
     read = [part for name, part in parts.items() if name.startswith(f"{WORKFLOW}/papers/")]
     wrote = [part for name, part in parts.items() if not name.startswith(f"{WORKFLOW}/")]
     values = [parameter["workExample"] for parameter in workflow["input"]]
-    return made.add_action(
+    return crate.add_action(
         workflow,
         "#run",
         object=[*values, *read],
@@ -183,14 +185,14 @@ def _run(made: "ROCrate", card: dict[str, Any], workflow: Any, parts: dict[str, 
             "startTime": card["started"],
             "endTime": card["finished"],
             "actionStatus": "http://schema.org/CompletedActionStatus",
-            **({"containerImage": _alone(images)} if images else {}),
+            **({"containerImage": _unlisted(images)} if images else {}),
         },
     )
 
 
 def _description(card: dict[str, Any]) -> str:
     """Time, energy and machines in a sentence."""
-    machines = " and ".join(f"{one.get('cpu')}, GPU {one.get('gpu') or 'none'}" for one in card["hardware"])
+    machines = " and ".join(f"{machine.get('cpu')}, GPU {machine.get('gpu') or 'none'}" for machine in card["hardware"])
     joules = card["energy_joules"]
     energy = "not told by the machine" if joules is None else f"{joules:.0f} J of the whole machine"
     return (
@@ -199,17 +201,19 @@ def _description(card: dict[str, Any]) -> str:
     )
 
 
-def _stage(made: "ROCrate", record: dict[str, Any], harness: Any, parts: dict[str, Any], images: dict[str, Any]) -> Any:
-    """A stage as an action: its record, and those of its files that are shared; it read the records of its parents."""
+def _stage(
+    crate: "ROCrate", record: dict[str, Any], harness: Any, parts: dict[str, Any], images: dict[str, Any]
+) -> Any:
+    """A stage as an action: its inputs are its parents' records, its outputs its record and its shared files."""
     name, image = record["stage"], record.get("image", "")
     folder = f"stages/{name}".rpartition("/")[0]
-    places = [f"stages/{name}.json", *record["outputs"], *(f"{folder}/{output}" for output in record["outputs"])]
+    wrote = [f"stages/{name}.json", *record["outputs"], *(f"{folder}/{output}" for output in record["outputs"])]
     read = [f"stages/{parent}.json" for parent in record.get("inputs", {})]
-    return made.add_action(
+    return crate.add_action(
         harness,
         f"#stage/{name}",
-        object=_alone([parts[place] for place in read if place in parts]),
-        result=_alone([parts[place] for place in places if place in parts]),
+        object=_unlisted([parts[file] for file in read if file in parts]),
+        result=_unlisted([parts[file] for file in wrote if file in parts]),
         properties={
             "name": f"harness stage {name}",
             "description": f"{record['steps']} steps of training, {record['seconds']:.1f} s in all",
@@ -221,14 +225,14 @@ def _stage(made: "ROCrate", record: dict[str, Any], harness: Any, parts: dict[st
     )
 
 
-def _alone(entities: list[Any]) -> Any:
-    """JSON-LD as RO-Crate wants it: one value is not a list."""
+def _unlisted(entities: list[Any]) -> Any:
+    """A list of entities in RO-Crate's form: a single entity is not a list."""
     return entities[0] if len(entities) == 1 else entities
 
 
-def _image(made: "ROCrate", name: str) -> Any:
+def _image(crate: "ROCrate", name: str) -> Any:
     sha256 = name.rpartition(":")[2]
-    return _add(made, f"#image/{sha256[:16]}", "ContainerImage", name=name, sha256=sha256)
+    return _add(crate, f"#image/{sha256[:16]}", "ContainerImage", name=name, sha256=sha256)
 
 
 def _iso(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Replicate values, means and t intervals from the tidy table: what the figures draw.
+"""Replicate values, means and t intervals from the tidy table, for the figures.
 
 A replicate's value is the mean over its matching rows with status ok (the same rule as the claims'), so the pairs of
 one replicate never count as independent.
@@ -48,31 +48,33 @@ def complete(frame: pd.DataFrame | None, columns: dict[str, Any]) -> pd.DataFram
 
 
 def papers_own(experiments: Mapping[str, Mapping[str, Any]], paper: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The paper's network row of each experiment that is run with that row's network, data set and whole recipe.
+    """The paper's network row of each experiment that has the row's network, data set and whole recipe.
 
-    Only these experiments' values can be laid on the published ones.
+    Only these experiments' values can be drawn over the published ones.
     """
     rows = (paper.get("networks") or {}).values()
     keys = ("network", "data", "recipe")
-    found = {name: [r for r in rows if all(r.get(k) == e.get(k) for k in keys)] for name, e in experiments.items()}
-    return {name: dict(same[0]) for name, same in found.items() if same}
+    equal = {name: [r for r in rows if all(r.get(k) == e.get(k) for k in keys)] for name, e in experiments.items()}
+    return {name: dict(same[0]) for name, same in equal.items() if same}
 
 
 def in_steps(published: pd.DataFrame, own: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """Published rows with k in steps where the paper counts epochs, for experiments run with its own recipe."""
+    """Published rows with k converted from epochs to steps, for experiments in `own` (see `papers_own`)."""
     published = published.copy()
     for name, row in own.items():
         if row.get("epochs"):
-            here = (published["experiment"] == name) & (published["k_unit"] == "epoch") & np.isfinite(published["k"])
-            published.loc[here, "k"] *= row["recipe"]["steps"] / row["epochs"]
-            published.loc[here, "k_unit"] = "step"
+            in_epochs = (
+                (published["experiment"] == name) & (published["k_unit"] == "epoch") & np.isfinite(published["k"])
+            )
+            published.loc[in_epochs, "k"] *= row["recipe"]["steps"] / row["epochs"]
+            published.loc[in_epochs, "k_unit"] = "step"
     return published
 
 
 def mean_interval(values: Sequence[float] | np.ndarray, step: float = 0.0) -> tuple[float, float, float]:
-    """(mean, low, high) of the claims' 95% t interval; low and high are NaN where there is none to draw.
+    """(mean, low, high) of the claims' 95% t interval; low and high are NaN if there is none to draw.
 
-    That is below two values, and where all are equal with no grid `step` known (the interval is then unbounded).
+    There is none for fewer than two values, nor for equal values without a known grid `step` (it is then unbounded).
     """
     data = np.asarray(values, dtype=float)
     data = data[np.isfinite(data)]
@@ -83,7 +85,7 @@ def mean_interval(values: Sequence[float] | np.ndarray, step: float = 0.0) -> tu
 
 
 def grid_of(table: pd.DataFrame, experiment: str, measure: str) -> float:
-    """The grid that an experiment's values of a measure lie on, as the claims have it: 0.0 for continuous measures."""
+    """The grid step of an experiment's values of a measure, as for the claims; 0.0 for continuous measures."""
     return grid_step(table.loc[table["experiment"] == experiment, measure]) if measure in PERCENT_MEASURES else 0.0
 
 
@@ -98,7 +100,7 @@ def select(table: pd.DataFrame, **cell: Any) -> pd.DataFrame:
 def replicate_values(rows: pd.DataFrame, by: Sequence[str], measure: str, grid: float = 0.0) -> pd.DataFrame:
     """Columns `by`, replicate, density, value, step: one row per replicate and cell.
 
-    `grid` is the measure's own; a mean of several rows lies on a finer one, `step`.
+    `grid` is the step of single values; a mean of several rows has the finer `step`.
     """
     keys = [*by, "replicate"]
     grouped = rows[np.isfinite(rows[measure])].groupby(keys, sort=True)
@@ -120,34 +122,34 @@ def summarise(values: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 def overall(rows: pd.DataFrame, measure: str, grid: float = 0.0) -> tuple[float, float, float, int]:
     """(mean, low, high, replicates) of all the rows as one cell; NaN without a value."""
-    found = summarise(replicate_values(rows.assign(cell=0), ["cell"], measure, grid), ["cell"])
-    if found.empty:
+    cell = summarise(replicate_values(rows.assign(cell=0), ["cell"], measure, grid), ["cell"])
+    if cell.empty:
         return float("nan"), float("nan"), float("nan"), 0
-    mean, low, high = (float(found[name].iloc[0]) for name in ("mean", "low", "high"))
-    return mean, low, high, int(found["n"].iloc[0])
+    mean, low, high = (float(cell[name].iloc[0]) for name in ("mean", "low", "high"))
+    return mean, low, high, int(cell["n"].iloc[0])
 
 
 def experiments(table: pd.DataFrame, order: Sequence[str] = ()) -> list[str]:
-    """Experiments with rows in the table: the scale's order first, then any it does not list, by name."""
+    """Experiments with rows in the table: in the scale's order, then any others by name."""
     present = set(table["experiment"]) - {""}
     return [name for name in order if name in present] + sorted(present - set(order))
 
 
 def total_steps(table: pd.DataFrame, experiment: str) -> float | None:
-    """T of an experiment: the steps of its dense run, whatever those trained from a snapshot take; None without one."""
+    """The steps of an experiment's dense run (the paper's T), not of copies from a snapshot; None without one."""
     rows = select(table, experiment=experiment, row="network", level=0, k=0, data_order=0)
     total = rows["steps"].max()
     return float(total) if np.isfinite(total) and total > 0 else None
 
 
 def focus_levels(table: pd.DataFrame, experiment: str, limit: int = 1) -> list[int]:
-    """The levels where an experiment compares branches: most rewind iterations first, then the lowest density."""
+    """The levels at which an experiment compares branches: most rewind iterations first, then lowest density."""
     rows = select(table, experiment=experiment, row="network")
     rows = rows[rows["level"] > 0]
     if rows.empty:
         return []
-    found = [
+    candidates = [
         (int(group["branch"].nunique()), int(group["k"].nunique()), level) for level, group in rows.groupby("level")
     ]
-    ranked = sorted(((min(branches, 2), ks, int(str(level))) for branches, ks, level in found), reverse=True)
+    ranked = sorted(((min(branches, 2), ks, int(str(level))) for branches, ks, level in candidates), reverse=True)
     return [level for branches, _, level in ranked[:limit] if branches > 1 or level == ranked[0][2]]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from itertools import groupby
 from textwrap import shorten, wrap
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,9 +22,9 @@ def is_ratio(part: PartVerdict | None) -> bool:
 
 
 def forest(claim: ClaimVerdict) -> Figure | None:
-    """Each part a row: replicates (open dots), estimate (diamond), 95% interval, region shaded; None without parts.
+    """A row per part: replicates (open dots), estimate (diamond), 95% interval, region shaded; None without parts.
 
-    Parts of one unit share an axis; another unit starts another.
+    Neighbouring parts of one unit and magnitude share an axis.
     """
     parts = [part for part in claim.parts if part.estimate is not None or part.interval is not None]
     if not parts:
@@ -41,7 +42,7 @@ def forest(claim: ClaimVerdict) -> Figure | None:
 
 
 def _scale(part: PartVerdict) -> int:
-    """Parts whose numbers differ by orders of magnitude do not share an axis: the power of thirty they belong to."""
+    """The magnitude of a part's numbers, as a rounded power of thirty; parts of other magnitudes have other axes."""
     if is_ratio(part):
         return 0
     sizes = [abs(value) for value in _numbers(part) if value]
@@ -54,7 +55,7 @@ def _numbers(part: PartVerdict) -> list[float]:
 
 
 def limits(numbers: Sequence[float], log: bool) -> tuple[float, float]:
-    """Axis limits that hold all numbers (on a log axis the positive ones), and the value of no effect."""
+    """Axis limits around all numbers (on a log axis the positive ones) and the value of no effect."""
     values = [*(value for value in numbers if not log or value > 0), 1.0 if log else 0.0]
     if log:
         low, high = math.log(min(values)), math.log(max(values))
@@ -93,7 +94,7 @@ def _draw_group(ax: Axes, parts: Sequence[PartVerdict]) -> None:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers inside the limits: as fine as leaves at most seven."""
+    """Round numbers inside the limits, as fine as possible with at most seven."""
     for steps in ((1, 1.2, 1.5, 2, 3, 5, 7), (1, 1.5, 2, 3, 5), (1, 2, 5), (1, 3), (1,)):
         ticks = [s * 10.0**e for e in range(-6, 7) for s in steps if low <= s * 10.0**e <= high]
         if len(ticks) <= 7:
@@ -102,54 +103,41 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 
 def _draw_part(ax: Axes, part: PartVerdict, y: int, low: float, high: float) -> None:
-    colour = style.VERDICT_COLOURS[part.verdict]
+    _draw_region(ax, part, y, low, high)
+    # an onset never reached is drawn at the right edge with an arrow
+    for i, value in enumerate(part.values):
+        x, mark = (high, ">") if value is None else (value, "o")
+        shifted = y + 0.17 * ((i % 3) - 1)
+        ax.plot(x, shifted, mark, ms=3.6, mfc="none", mec=style.MUTED, mew=0.8, zorder=3, clip_on=False)
+    _draw_estimate(ax, part, y, low, high)
+    name = "\n".join(wrap(shorten(words.clean(part.name), 96, placeholder=" …"), 52)[:2])
+    verdict = f"{formats.SYMBOLS[part.verdict]} {part.verdict}"
+    beside: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center"}
+    ax.text(-0.02, y, name, ha="right", fontsize=7.6, linespacing=1.05, **beside)
+    ax.text(1.02, y, verdict, fontsize=7.8, color=style.VERDICT_COLOURS[part.verdict], fontweight="bold", **beside)
+
+
+def _draw_region(ax: Axes, part: PartVerdict, y: int, low: float, high: float) -> None:
     bottom, top = part.region
     left, right = low if bottom is None else bottom, high if top is None else top
     ax.fill_betweenx([y - 0.4, y + 0.4], left, right, color="#0072B2", alpha=0.13, lw=0, zorder=0)
     for edge in (bottom, top):
         if edge is not None:
             ax.plot([edge, edge], [y - 0.4, y + 0.4], color="#0072B2", lw=1.0, zorder=1)
-    # an onset never reached is drawn at the right edge with an arrow
-    spread = [0.17 * ((i % 3) - 1) for i in range(len(part.values))]
-    for value, shift in zip(part.values, spread, strict=True):
-        place, mark = (high, ">") if value is None else (value, "o")
-        ax.plot(place, y + shift, mark, ms=3.6, mfc="none", mec=style.MUTED, mew=0.8, zorder=3, clip_on=False)
+
+
+def _draw_estimate(ax: Axes, part: PartVerdict, y: int, low: float, high: float) -> None:
+    """The interval, with an arrow at an end without a bound, and the estimate."""
+    colour = style.VERDICT_COLOURS[part.verdict]
     if part.interval is not None:
         start, end = part.interval
-        ax.plot(
-            [low if start is None else start, high if end is None else end],
-            [y, y],
-            color=colour,
-            lw=2.0,
-            zorder=4,
-            solid_capstyle="butt",
-        )
+        span = [low if start is None else start, high if end is None else end]
+        ax.plot(span, [y, y], color=colour, lw=2.0, zorder=4, solid_capstyle="butt")
         for value, edge, mark in ((start, low, "<"), (end, high, ">")):
             if value is None:
                 ax.plot(edge, y, marker=mark, color=colour, ms=5, zorder=5, clip_on=False)
-    ax.plot(
-        high if part.estimate is None else part.estimate,
-        y,
-        marker="D",
-        color=colour,
-        ms=5,
-        mec=style.PAPER,
-        mew=0.7,
-        zorder=6,
-        clip_on=False,
-    )
-    name = "\n".join(wrap(shorten(words.clean(part.name), 96, placeholder=" …"), 52)[:2])
-    ax.text(-0.02, y, name, transform=ax.get_yaxis_transform(), ha="right", va="center", fontsize=7.6, linespacing=1.05)
-    ax.text(
-        1.02,
-        y,
-        f"{formats.SYMBOLS[part.verdict]} {part.verdict}",
-        transform=ax.get_yaxis_transform(),
-        va="center",
-        fontsize=7.8,
-        color=colour,
-        fontweight="bold",
-    )
+    estimate = high if part.estimate is None else part.estimate
+    ax.plot(estimate, y, marker="D", color=colour, ms=5, mec=style.PAPER, mew=0.7, zorder=6, clip_on=False)
 
 
 def glyph(claim: ClaimVerdict, width: int = 120, height: int = 14) -> str:

@@ -1,8 +1,8 @@
-"""The paper's figures from the tidy table: each function takes data frames and returns a Figure, or None without data.
+"""The paper's figures from the tidy table. Each function takes `Data` and returns a Figure, or None without data.
 
 Every measured point is a replicate (small dot), every line a mean over replicates, every bar its 95% t interval.
-Published numbers lie dotted under the measured ones of an experiment that is run with the paper's own network, data set
-and recipe; those of any other are drawn only in panels of their own, tinted and named as such.
+Published numbers are drawn dotted under the measured ones if the experiment has the paper's network, data set and
+recipe. Other published numbers have separate panels, which are tinted and labelled.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,11 +26,11 @@ BRANCHES = tuple(name for name in branches.BRANCHES if name != "dense")
 
 @dataclass(frozen=True)
 class Data:
-    """What every figure draws from.
+    """The data of every figure.
 
     `experiments` is the scale's dict of experiments (for titles and order), `own` names those whose measured values can
-    be laid on the paper's (see `estimates.papers_own`). `thresholds` are the bounds that the paper's file gives, by
-    their field: (points, source).
+    be drawn over the paper's (see `estimates.papers_own`). `thresholds` maps a field of the paper's file to its bound:
+    (points, source).
     """
 
     table: pd.DataFrame
@@ -84,7 +84,7 @@ class Data:
 def thresholds_of(paper: Mapping[str, Any]) -> dict[str, tuple[float, str]]:
     """(points, source) of each threshold that the paper's file gives."""
     thresholds = {name: paper.get(name) or {} for name in ("stable_below", "matching_within")}
-    values = {name: words.finite(one.get("value")) for name, one in thresholds.items()}
+    values = {name: words.finite(threshold.get("value")) for name, threshold in thresholds.items()}
     return {name: (value, words.clean(thresholds[name].get("source"))) for name, value in values.items() if value}
 
 
@@ -108,9 +108,9 @@ def draw_series(
     where = np.asarray(x, dtype=float)[present]
     rows = summary.loc[[at[i] for i in present]]
     if dots:
-        place = dict(zip((at[i] for i in present), where, strict=True))
-        shown = values[values[key].isin(place)]
-        ax.scatter(shown[key].map(place), shown["value"], s=6, color=colour, alpha=0.4, linewidths=0, zorder=2)
+        positions = dict(zip((at[i] for i in present), where, strict=True))
+        shown = values[values[key].isin(positions)]
+        ax.scatter(shown[key].map(positions), shown["value"], s=6, color=colour, alpha=0.4, linewidths=0, zorder=2)
     ax.vlines(where, rows["low"], rows["high"], color=colour, lw=1.0, alpha=0.8, zorder=3)
     ax.plot(where, rows["mean"], color=colour, marker=mark, mec=style.PAPER, mew=0.5, label=label, zorder=4)
 
@@ -118,7 +118,7 @@ def draw_series(
 def dense_band(ax: Axes, data: Data, experiment: str, measure: str = "test_accuracy") -> None:
     """The dense network's mean as a line, its interval as a band: all data orders, trained from the start.
 
-    Copies trained from a snapshot k > 0 serve only where the table holds nothing else.
+    Copies trained from a snapshot k > 0 are used only if the table has no other.
     """
     rows = estimates.select(data.table, experiment=experiment, row="network", level=0)
     whole = rows[rows["k"] == 0]
@@ -142,7 +142,7 @@ def panels(n: int, columns: int, height: float, **options: Any) -> tuple[Figure,
 
 
 def columns_for(n: int, choices: Sequence[int] = (3, 4)) -> int:
-    """The number of columns that leaves the fewest empty places; the larger of equals."""
+    """The number of columns that leaves the fewest empty panels; of equal choices the larger."""
     return min(choices, key=lambda c: (-(-n // c) * c, -c))
 
 
@@ -158,16 +158,16 @@ def density_axis(ax: Axes, densities: Sequence[float]) -> None:
 
 
 def shown_grid(grid: Sequence[int], limit: int = 3) -> list[int]:
-    """At most `limit` of the rewind iterations, first and last always among them."""
+    """At most `limit` of the rewind iterations, always with the first and the last."""
     if len(grid) <= limit:
         return list(grid)
     return sorted({grid[round(i)] for i in np.linspace(0, len(grid) - 1, limit)})
 
 
 def told_apart(rows: pd.DataFrame, limit: int = 3) -> list[int]:
-    """At most `limit` rewind iterations to draw over densities: those with baselines, then subnetworks, at most levels.
+    """At most `limit` rewind iterations to draw over densities: those with baselines, then IMP, at most levels.
 
-    One that was run at a single level is no curve, and is drawn only if there is no other.
+    A rewind iteration with a single level makes no curve and is drawn only if there is no other.
     """
     grid = sorted({int(k) for k in rows["k"]})
     rows = rows.assign(baseline=rows["level"].where(rows["branch"] != "imp"))
@@ -177,7 +177,7 @@ def told_apart(rows: pd.DataFrame, limit: int = 3) -> list[int]:
     for best in sorted({rank[k] for k in grid if rank[k][1] > 1} or set(rank.values()), reverse=True):
         room = limit - len(chosen)
         alike = [k for k in grid if rank[k] == best]
-        # beside k that are chosen already, the first of many says least
+        # beside earlier choices the first of many adds least
         chosen += alike if len(alike) <= room else shown_grid(alike, room + bool(chosen))[-room:]
         if len(chosen) >= limit:
             break
@@ -218,7 +218,7 @@ def _measured_densities(ax: Axes, data: Data, experiment: str) -> None:
     for branch in reversed(BRANCHES):
         for i, k in enumerate(shown):
             values = estimates.replicate_values(select_branch(rows, branch, k), ["level"], "test_accuracy", counted)
-            # rewind iterations stand side by side, else their intervals cover each other
+            # rewind iterations are drawn side by side, so that intervals do not overlap
             x = densities.to_numpy() * 100 * 1.022 ** ((len(shown) - 1) / 2 - i)
             colour = style.shade(k, grid) if branch == "imp" else style.branch_colour(branch)
             draw_series(
@@ -259,7 +259,7 @@ def select_branch(rows: pd.DataFrame, branch: str, k: int) -> pd.DataFrame:
 
 
 def spread(error: pd.Series) -> np.ndarray:
-    """Printed errors as bars: none where the paper prints none."""
+    """Printed errors as lengths of error bars; 0 if the paper prints none."""
     return np.nan_to_num(error.abs().to_numpy(dtype=float))
 
 

@@ -10,7 +10,7 @@ SYMBOLS = {"supported": "✓", "contradicted": "✗", "inconclusive": "≈", "no
 
 
 def branch_label(name: str) -> str:
-    """A branch as the page writes it; one that there is not, of another version's results, by its name."""
+    """A branch's label on the page; the name of a branch that this version lacks."""
     return BRANCHES[name].label if name in BRANCHES else clean(name)
 
 
@@ -35,7 +35,7 @@ def unit_of(part: PartVerdict | None) -> str:
 
 
 def with_unit(text: str, unit_text: str) -> str:
-    """`98.3%`, `0.8 points`; nothing is added where there is no value."""
+    """`98.3%`, `0.8 points`; nothing is added without a value."""
     if text == NOTHING or not unit_text:
         return text
     return f"{text}{unit_text}" if unit_text in ("%", "°", "×") else f"{text} {unit_text}"
@@ -54,7 +54,7 @@ def region(pair: Bounds | None) -> str:
 
 
 def interval(pair: Bounds | None) -> str:
-    """A measured interval: `[0.2, 0.9]`; an unbounded end is written as infinity, no interval as nothing."""
+    """A measured interval: `[0.2, 0.9]`; an unbounded end is infinity, no interval is ""."""
     if pair is None:
         return ""
     low, high = finite(pair[0]), finite(pair[1])
@@ -70,7 +70,7 @@ def estimate(value: float | None, span: Bounds | None, unit_text: str) -> str:
 
 
 def deciding_part(claim: ClaimVerdict) -> PartVerdict | None:
-    """The part whose numbers the claim shows, found by equality; None where none matches."""
+    """The part whose numbers the claim shows, found by equality; None if none matches."""
     shown = (claim.estimate, claim.interval, claim.region)
     same = [part for part in claim.parts if (part.estimate, part.interval, part.region) == shown]
     return same[0] if same else claim.parts[0] if len(claim.parts) == 1 else None

@@ -9,14 +9,14 @@ from harness.base import words
 from harness.report import estimates, style
 from harness.report.figures import WIDTH, Data, spread
 
-SHOWN = {"dense": -0.22, "imp": 0.0, "random_prune": 0.22}  # branches and their place within a row
+SHOWN = {"dense": -0.22, "imp": 0.0, "random_prune": 0.22}  # branches and their vertical shift within a row
 
 
 def accuracy_experiments(data: Data) -> Figure | None:
     """Test accuracy at k = 0 and the focus density, in points above the dense network's mean: IMP and random pruning.
 
-    A row for each experiment, with the dense accuracy in its label; published values, above the published dense
-    accuracy, lie under the measured ones where the recipe is the paper's, else in a panel of their own.
+    A row for each experiment, with the dense accuracy in its label. Published values, relative to the published dense
+    accuracy, are drawn under the measured ones if the recipe is the paper's, else in a separate panel.
     """
     cells = [(e, (*estimates.focus_levels(data.table, e), 0)[0]) for e in data.names()]
     dense = {e: _accuracy(data, e, "dense", 0)[0] for e, _ in cells}
@@ -29,8 +29,8 @@ def accuracy_experiments(data: Data) -> Figure | None:
     axes = list(np.atleast_1d(figure.subplots(1, 1 + apart, sharey=True)).flat)
     for y, (experiment, level) in enumerate(cells):
         for branch, shift in SHOWN.items():
-            place = 0 if branch == "dense" else level
-            _draw_measured(axes[0], data, (experiment, branch, place), dense[experiment], y + shift)
+            cell = (experiment, branch, 0 if branch == "dense" else level)
+            _draw_measured(axes[0], data, cell, dense[experiment], y + shift)
         under = experiment in data.own
         _draw_published(axes[0 if under else -1], printed[experiment], y, under)
     for ax, word in zip(axes, ("Measured", "Published"), strict=False):
@@ -51,8 +51,10 @@ def accuracy_experiments(data: Data) -> Figure | None:
 
 def _label(data: Data, experiment: str, level: int, dense: float, printed: pd.DataFrame) -> str:
     density = estimates.select(data.table, experiment=experiment, level=level)["density"].mean()
-    told = printed.loc[printed["branch"] == "dense", "value"]
-    shown = f"dense {words.number(dense, False)}%" + (f" (published {words.number(told.iloc[0])})" if len(told) else "")
+    value = printed.loc[printed["branch"] == "dense", "value"]
+    shown = f"dense {words.number(dense, False)}%" + (
+        f" (published {words.number(value.iloc[0])})" if len(value) else ""
+    )
     return data.title(experiment, 44) + "\n" + (f"{words.percent(density)} remaining; " if level else "") + shown
 
 
@@ -91,8 +93,8 @@ def _draw_published(ax: Axes, rows: pd.DataFrame, y: int, under: bool) -> None:
         return
     values = rows["value"] - dense.iloc[0]
     for branch, value, error in zip(rows["branch"], values, spread(rows["error"]), strict=True):
-        colour, place = style.branch_colour(branch), y + SHOWN[branch]
+        colour, shifted = style.branch_colour(branch), y + SHOWN[branch]
         if under:
-            ax.plot(value, place, color=colour, **style.UNDER)
+            ax.plot(value, shifted, color=colour, **style.UNDER)
         else:
-            ax.errorbar(value, place, xerr=error, color=colour, marker="o", mec=style.PAPER, mew=0.5, elinewidth=1.1)
+            ax.errorbar(value, shifted, xerr=error, color=colour, marker="o", mec=style.PAPER, mew=0.5, elinewidth=1.1)

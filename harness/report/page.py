@@ -29,7 +29,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 class Trusted(str):
-    """Markdown made here, which `_finish` leaves as it is."""
+    """Markdown of this module, which `_finish` does not escape."""
 
 
 Builder = Callable[[Data], Any]
@@ -37,8 +37,8 @@ THRESHOLDS = {
     "stable_below": "Stable, shaded where instability is drawn: below {} points",
     "matching_within": "Matching: less than {} points below the dense network",
 }
-# key that claims name in `figure`, file name, title (what to look for), caption, how it is drawn; in a caption, the
-# names of the paper's thresholds in braces stand for what they are
+# key in claims' `figure`, file name, title (what to look for), caption, function that draws it; a threshold's name in
+# braces stands for its sentence
 FIGURES: tuple[tuple[str, str, str, str, Builder], ...] = (
     (
         "accuracy",
@@ -138,15 +138,15 @@ def build_report(
 ) -> None:
     """Write out/index.html, out/report.md and out/figures/*.svg.
 
-    `claims` may come in any order; `table` and `curves` the tidy tables (densities as shares, accuracies and errors
-    in percent), `published` the papers/<paper>/published rows. Empty tables, missing optional keys and diverged
-    replicates give a page that says so. Raises HarnessError where the disk is full or read-only.
+    `claims` may come in any order; `table` and `curves` are the tidy tables (densities as shares, accuracies and errors
+    in percent), `published` the rows of papers/<paper>/published. The page states empty tables, missing optional keys
+    and diverged replicates. Raises HarnessError if the disk is full or read-only.
     """
     data = Data.of(table, curves, published, scale.get("experiments"), paper)
     claims = formats.by_id(claims)
     with style.look():
         figures = _figures(data)
-        forests = [_forest(claim, place) for place, claim in enumerate(claims)]
+        forests = [_forest(claim, number) for number, claim in enumerate(claims, 1)]
     context = content.page_content(paper, scale, claims, data, provenance)
     shown = {figure["key"] for figure in figures}
     for claim, forest, section in zip(claims, forests, context["claims"], strict=True):
@@ -160,39 +160,42 @@ def build_report(
         "symbols": formats.SYMBOLS,
         "counts": summary.counts(claims),
     }
-    out = Path(out)
-    pictures = {f"{f['name']}.svg": f["svg"] for f in figures}
-    pictures |= {f"{c['forest']['name']}.svg": c["forest"]["svg"] for c in context["claims"] if c["forest"]}
+    _write(Path(out), context, [*figures, *(forest for forest in forests if forest)])
+
+
+def _write(out: Path, context: content.Content, figures: list[dict[str, Any]]) -> None:
+    """Write the page, its Markdown twin and the figures. Remove figures of an earlier page."""
+    pictures = {f"{figure['name']}.svg": figure["svg"] for figure in figures}
     for name, svg in pictures.items():
         write_text(out / "figures" / name, f"{svg}\n")
     write_text(out / "index.html", _html().get_template("page.html.j2").render(context))
     write_text(out / "report.md", _markdown().get_template("report.md.j2").render(context))
-    # last: until the new Markdown stands, the old one names them
+    # last, because the old Markdown refers to them until it is replaced
     for stale in set((out / "figures").glob("*.svg")) - {out / "figures" / name for name in pictures}:
         stale.unlink()
 
 
 def _figures(data: Data) -> list[dict[str, Any]]:
-    found = []
+    figures = []
     for key, name, title, caption, build in FIGURES:
         figure = build(data)
         if figure is not None:
-            caption = _told(caption, data)
+            caption = _with_thresholds(caption, data)
             svg = style.to_svg(figure, name, title, caption)
-            found.append({"key": key, "name": name, "title": title, "caption": caption, "svg": Markup(svg)})
-    return found
+            figures.append({"key": key, "name": name, "title": title, "caption": caption, "svg": Markup(svg)})
+    return figures
 
 
-def _told(caption: str, data: Data) -> str:
-    """The caption with the paper's thresholds in words; of those that it does not give, nothing."""
+def _with_thresholds(caption: str, data: Data) -> str:
+    """The caption with a sentence for each threshold in braces; "" for a threshold that the paper does not give."""
     for name, phrase in THRESHOLDS.items():
         value, source = data.thresholds.get(name, (None, ""))
-        told = "" if value is None else f"{phrase.format(words.number(value))} ({source})."
-        caption = caption.replace(f"{{{name}}}", told)
+        sentence = "" if value is None else f"{phrase.format(words.number(value))} ({source})."
+        caption = caption.replace(f"{{{name}}}", sentence)
     return words.clean(caption)
 
 
-def _forest(claim: ClaimVerdict, place: int) -> dict[str, Any] | None:
+def _forest(claim: ClaimVerdict, number: int) -> dict[str, Any] | None:
     figure = evidence.forest(claim)
     if figure is None:
         return None
@@ -201,7 +204,7 @@ def _forest(claim: ClaimVerdict, place: int) -> dict[str, Any] | None:
         f"{words.clean(part.name)}: {estimate}, {part.verdict}"
         for part, estimate in zip(claim.parts, estimates, strict=True)
     )
-    name = f"claim-{place + 1:02d}"
+    name = f"claim-{number:02d}"
     title = f"Evidence for {claim.id}"
     return {"name": name, "title": title, "svg": Markup(style.to_svg(figure, name, title, alt))}
 

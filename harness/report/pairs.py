@@ -163,10 +163,10 @@ def interpolation(data: Data, split: str = "test") -> Figure | None:
     columns = columns_for(len(cells), (4, 5, 6))
     figure, axes = panels(len(cells), columns, 1.85, sharey=True, sharex=True)
     for i, (ax, (experiment, level, k)) in enumerate(zip(axes, cells, strict=True)):
-        here = joined[(joined["experiment"] == experiment) & (joined["k"] == k) & joined["level"].isin([0, level])]
+        panel = joined[(joined["experiment"] == experiment) & (joined["k"] == k) & joined["level"].isin([0, level])]
         for branch in ("dense", "random_prune", "imp"):
             _draw_line(
-                ax, here[(here["branch"] == branch) & (here["level"] == (0 if branch == "dense" else level))], branch
+                ax, panel[(panel["branch"] == branch) & (panel["level"] == (0 if branch == "dense" else level))], branch
             )
         ax.set_title(f"{data.title(experiment, 22)}\nk = {k:,}", fontsize=7.6)
         ax.set_xlim(0, 1)

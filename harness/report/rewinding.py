@@ -53,7 +53,7 @@ ANGLE = (
 
 
 def row_values(data: Data, row: Row, experiment: str, level: int, branch: str) -> pd.DataFrame:
-    """Replicate values of one branch by k; the dense network's pairs lie at level 0."""
+    """Replicate values of one branch by k; the dense network's rows have level 0."""
     kind = "pair" if row.comparison else "network"
     cell = {"row": kind, "experiment": experiment, "branch": branch, "level": 0 if branch == "dense" else level}
     rows = estimates.select(data.table, **cell)
@@ -73,33 +73,33 @@ class Cell:
 
 
 def _cells(data: Data, rows: Sequence[Row], fewest: int) -> list[Cell]:
-    found = []
+    cells = []
     for experiment in data.names():
         for level in estimates.focus_levels(data.table, experiment):
             values = {(row, b): row_values(data, row, experiment, level, b) for row in rows for b in row.branches}
             ks = sorted({int(k) for frame in values.values() for k in frame["k"]})
             if len(ks) >= fewest:
-                found.append(Cell(experiment, level, ks, values))
-    return found
+                cells.append(Cell(experiment, level, ks, values))
+    return cells
 
 
 def against_k(data: Data, rows: Sequence[Row], fewest: int = 2, columns: int = 4) -> Figure | None:
     """Panels of `rows` for every experiment that has at least `fewest` rewind iterations, at its focus level.
 
-    With few experiments the rows stand side by side; published panels join them where there is room.
+    With few experiments the rows are drawn side by side; published panels join them if there is room.
     """
     rows = [row for row in rows if np.isfinite(data.table[row.measure]).any()]
     cells = _cells(data, rows, fewest)
     if not rows or not cells:
         return None
-    side = len(rows) * len(cells) <= columns
-    deep = 1 if side else len(rows)
+    side_by_side = len(rows) * len(cells) <= columns
+    deep = 1 if side_by_side else len(rows)
     printed = [(c.experiment, _published(data, rows[0], c.experiment, c.level)) for c in cells]
     printed = [(e, frame) for e, frame in printed if frame["k"].nunique() >= 2 and e not in data.own]
-    beside = len(cells) * (len(rows) if side else 1) + len(printed) <= columns
+    beside = len(cells) * (len(rows) if side_by_side else 1) + len(printed) <= columns
     bands = [cells[i : i + columns] for i in range(0, len(cells), columns)]
     heights = [deep * 2.2 + 0.4] * len(bands) + [2.4] * (bool(printed) and not beside)
-    ratios = [[_room(c.ks) for c in band] * (len(rows) if side else 1) for band in bands]
+    ratios = [[_room(c.ks) for c in band] * (len(rows) if side_by_side else 1) for band in bands]
     ratios[0] += [_room(range(3)) for _ in printed if beside]
     widest = max(sum(r) for r in ratios)
     figure = Figure(figsize=(WIDTH if widest > 9 else WIDTH * 0.66, sum(heights) + 0.35), layout="constrained")
@@ -108,7 +108,7 @@ def against_k(data: Data, rows: Sequence[Row], fewest: int = 2, columns: int = 4
         spare = widest - sum(ratios[b])
         wide = ratios[b] + [spare] * (spare > 0)
         inner = whole[b].subgridspec(deep, len(wide), width_ratios=wide)
-        _draw_band(figure, inner, data, rows, band, side)
+        _draw_band(figure, inner, data, rows, band, side_by_side)
         for i, (experiment, frame) in enumerate(printed if beside else []):
             _draw_published(
                 figure.add_subplot(inner[0, len(ratios[b]) - len(printed) + i]), data, rows[0], experiment, frame
@@ -125,27 +125,29 @@ def against_k(data: Data, rows: Sequence[Row], fewest: int = 2, columns: int = 4
 
 
 def _room(ks: Sequence[int]) -> float:
-    """Width of a panel in proportion to its grid, with room for its axis and title."""
+    """Relative width of a panel: in proportion to its grid, plus room for axis and title."""
     return 2.0 + min(len(ks), 8) * 0.8
 
 
 def _draw_band(
-    figure: Figure, inner: GridSpecBase, data: Data, rows: Sequence[Row], band: Sequence[Cell], side: bool
+    figure: Figure, inner: GridSpecBase, data: Data, rows: Sequence[Row], band: Sequence[Cell], side_by_side: bool
 ) -> None:
     for r, row in enumerate(rows):
         first: Axes | None = None
         for c, cell in enumerate(band):
             share = first if row.measure.startswith("instability") else None
-            ax = figure.add_subplot(inner[0, r * len(band) + c] if side else inner[r, c], sharey=share)
+            ax = figure.add_subplot(inner[0, r * len(band) + c] if side_by_side else inner[r, c], sharey=share)
             first = first or ax
             _draw_panel(ax, data, row, cell)
-            if r == 0 or side:
+            if r == 0 or side_by_side:
                 density = estimates.select(data.table, experiment=cell.experiment, level=cell.level)["density"].mean()
-                title = data.title(cell.experiment, 20 if len(cell.ks) < 3 else 26 if side and len(rows) > 1 else 36)
+                title = data.title(
+                    cell.experiment, 20 if len(cell.ks) < 3 else 26 if side_by_side and len(rows) > 1 else 36
+                )
                 ax.set_title(f"{title}\n{words.percent(density)} remaining")
             if c == 0:
                 ax.set_ylabel(row.label)
-            ax.set_xlabel("rewind iteration k" if r == len(rows) - 1 or side else "")
+            ax.set_xlabel("rewind iteration k" if r == len(rows) - 1 or side_by_side else "")
 
 
 def _draw_panel(ax: Axes, data: Data, row: Row, cell: Cell) -> None:
@@ -171,7 +173,7 @@ def _draw_panel(ax: Axes, data: Data, row: Row, cell: Cell) -> None:
 
 
 def k_axis(ax: Axes, ks: Sequence[float], total: float | None) -> None:
-    """The grid's rewind iterations at equal steps, each with its share of training."""
+    """Evenly spaced rewind iterations, each with its share of training."""
     step = -(-len(ks) // 8)
     names = [f"{k:,.0f}" + (f"\n{k / total * 100:.2g}%" if total else "") for k in ks]
     ax.set_xticks(range(len(ks))[::step], names[::step])
@@ -188,8 +190,8 @@ def instability_axis(ax: Axes, named: bool = True, stable: float | None = None) 
     ax.axhspan(-1, stable, color="#0072B2", alpha=0.07, lw=0, zorder=0)
     ax.axhline(stable, color=style.MUTED, lw=0.9, ls=(0, (2, 2)), zorder=1)
     if named:
-        where, told = ax.get_yaxis_transform(), f"stable below {words.number(stable)}"
-        ax.text(0.98, stable, told, ha="right", va="top", fontsize=6.8, color=style.MUTED, transform=where)
+        where, label = ax.get_yaxis_transform(), f"stable below {words.number(stable)}"
+        ax.text(0.98, stable, label, ha="right", va="top", fontsize=6.8, color=style.MUTED, transform=where)
 
 
 def _published(data: Data, row: Row, experiment: str, level: int) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""What was run, as the templates read it: settings, lost networks, published values, stages, machine, checksums."""
+"""The run's details, as the templates read them: settings, published values, stages, machine, checksums."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,35 +25,35 @@ MEASURES = {
 
 
 def experiment_names(data: Data, scale: Mapping[str, Any]) -> list[str]:
-    """The scale's experiments, then those that only the table has."""
-    asked = list(scale.get("experiments") or {})
-    return asked + [name for name in data.names() if name not in asked]
+    """The scale's experiments, then any others in the table."""
+    planned = list(scale.get("experiments") or {})
+    return planned + [name for name in data.names() if name not in planned]
 
 
 def setting(data: Data, name: str, scale: Mapping[str, Any]) -> Content:
-    """One experiment: what the scale asks for and what the table holds."""
-    asked = (scale.get("experiments") or {}).get(name) or {}
+    """One experiment: the scale's settings, and the results in the table."""
+    plan = (scale.get("experiments") or {}).get(name) or {}
     table = data.table[data.table["experiment"] == name]
     networks, pairs = table[table["row"] == "network"], table[table["row"] == "pair"]
-    band = asked.get("calibration")
-    # as the judge holds it against the band: every dense network, copies trained from a snapshot included
+    band = plan.get("calibration")
+    # as for the judge's calibration: every dense network, including copies trained from a snapshot
     dense = estimates.select(table, row="network", level=0)
     mean, low, high, _ = estimates.overall(dense, "test_accuracy", data.grid_of(name, "test_accuracy"))
     counts = [(formats.branch_label(str(b)), int(n)) for b, n in networks["branch"].value_counts().sort_index().items()]
     return {
         "name": words.clean(name),
         "title": data.title(name, 200),
-        "data": words.clean(asked.get("data")),
-        "network": words.clean(asked.get("network")),
+        "data": words.clean(plan.get("data")),
+        "network": words.clean(plan.get("network")),
         "recipe": ", ".join(
             f"{words.clean(k).replace('_', ' ')} {words.clean(v)}"
-            for k, v in (asked.get("recipe") or {}).items()
+            for k, v in (plan.get("recipe") or {}).items()
             if v is not None
         ),
-        "rewind": ", ".join(f"{k:,}" for k in (asked.get("rewind") or sorted(set(networks["k"])))),
-        "densities": ", ".join(words.percent(d) for d in asked.get("densities") or []),
+        "rewind": ", ".join(f"{k:,}" for k in (plan.get("rewind") or sorted(set(networks["k"])))),
+        "densities": ", ".join(words.percent(d) for d in plan.get("densities") or []),
         "replicates": int(networks["replicate"].nunique()),
-        "asked_replicates": asked.get("replicates"),
+        "asked_replicates": plan.get("replicates"),
         "networks": len(networks),
         "branches": ", ".join(f"{n} {b}" for b, n in counts),
         "pairs": len(pairs),
@@ -81,51 +81,47 @@ def lost_networks(data: Data) -> list[Content]:
 
 def published_and_measured(data: Data) -> list[Content]:
     """Published values whose experiment, branch, k, comparison and density (within 8%) the run also has."""
-    cells = []
-    for record in data.published.to_dict("records"):
-        row = SimpleNamespace(**{str(key): value for key, value in record.items()})
-        if (
-            row.measure not in MEASURES
-            or not np.isfinite(row.value)
-            or (not np.isfinite(row.k) and row.branch != "dense")
-        ):
-            continue
-        cell: dict[str, Any] = {
-            "experiment": row.experiment,
-            "branch": row.branch,
-            "row": "pair" if row.comparison else "network",
-        }
-        if row.comparison:
-            cell["comparison"] = row.comparison
-        if row.comparison or row.branch != "dense":
-            cell["k"] = int(row.k)
-        rows = estimates.select(data.table, **cell)
-        levels = rows.groupby("level")["density"].mean()
-        near = (levels / row.density - 1).abs() if np.isfinite(row.density) else levels * np.nan
-        if near.empty or not near.min() <= 0.08:
-            continue
-        rows, grid = rows[rows["level"] == near.idxmin()], data.grid_of(row.experiment, row.measure)
-        mean, low, high, replicates = estimates.overall(rows, row.measure, grid)
-        if not np.isfinite(mean):
-            continue
-        span = formats.interval((low, high)) if np.isfinite(low) else ""
-        error = f" ± {words.number(row.error)}" if np.isfinite(row.error) else ""
-        what = MEASURES[row.measure] + (f" ({row.comparison.replace('_', ' ')})" if row.comparison else "")
-        cells.append(
-            {
-                "experiment": data.title(row.experiment, 200),
-                "branch": formats.branch_label(row.branch),
-                "k": words.number(row.k),
-                "density": words.percent(row.density),
-                "measure": what,
-                "figure": words.clean(row.figure),
-                "measured": f"{words.number(mean, False)} {span}".strip(),
-                "replicates": replicates,
-                "published": f"{words.number(row.value)}{error}",
-                "obtained": words.clean(row.obtained),
-            }
-        )
-    return cells
+    rows = [SimpleNamespace(**{str(k): v for k, v in record.items()}) for record in data.published.to_dict("records")]
+    cells = (_published_and_measured(data, row) for row in rows)
+    return [cell for cell in cells if cell is not None]
+
+
+def _published_and_measured(data: Data, row: SimpleNamespace) -> Content | None:
+    """The cell of one published value; None if the run does not have it."""
+    is_known = row.measure in MEASURES and np.isfinite(row.value)
+    matching = _matching(data, row) if is_known and (np.isfinite(row.k) or row.branch == "dense") else None
+    if matching is None:
+        return None
+    mean, low, high, replicates = estimates.overall(matching, row.measure, data.grid_of(row.experiment, row.measure))
+    if not np.isfinite(mean):
+        return None
+    span = formats.interval((low, high)) if np.isfinite(low) else ""
+    error = f" ± {words.number(row.error)}" if np.isfinite(row.error) else ""
+    return {
+        "experiment": data.title(row.experiment, 200),
+        "branch": formats.branch_label(row.branch),
+        "k": words.number(row.k),
+        "density": words.percent(row.density),
+        "measure": MEASURES[row.measure] + (f" ({row.comparison.replace('_', ' ')})" if row.comparison else ""),
+        "figure": words.clean(row.figure),
+        "measured": f"{words.number(mean, False)} {span}".strip(),
+        "replicates": replicates,
+        "published": f"{words.number(row.value)}{error}",
+        "obtained": words.clean(row.obtained),
+    }
+
+
+def _matching(data: Data, row: SimpleNamespace) -> pd.DataFrame | None:
+    """The measured rows at a published value's cell, at the level of nearest density; None if that is over 8% away."""
+    cell = {"experiment": row.experiment, "branch": row.branch, "row": "pair" if row.comparison else "network"}
+    if row.comparison:
+        cell["comparison"] = row.comparison
+    if row.comparison or row.branch != "dense":
+        cell["k"] = int(row.k)
+    rows = estimates.select(data.table, **cell)
+    levels = rows.groupby("level")["density"].mean()
+    near = (levels / row.density - 1).abs() if np.isfinite(row.density) else levels * np.nan
+    return rows[rows["level"] == near.idxmin()] if not near.empty and near.min() <= 0.08 else None
 
 
 def _records(provenance: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -133,7 +129,7 @@ def _records(provenance: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def has_network_time(provenance: Mapping[str, Any]) -> bool:
-    """Whether the records tell the time in which the networks were trained from the stage's own training time."""
+    """Whether the records have the networks' training time besides the stage's own, which omits reused networks."""
     return any(words.finite(record.get("network_seconds")) is not None for record in _records(provenance))
 
 
@@ -154,9 +150,9 @@ def stage_totals(provenance: Mapping[str, Any]) -> list[Content]:
         steps=("steps", "sum"),
         memory=("peak_memory_mib", "max"),
     )
-    # what belongs to no experiment (prepare) first, then the experiments as they were recorded, kinds as they run
+    # first stages of no experiment (prepare), then the experiments in recorded order; kinds in order of execution
     order = list(dict.fromkeys(["", *records["experiment"]]))
-    ordered = sorted(totals.to_dict("records"), key=lambda row: (order.index(row["experiment"]), _place(row["kind"])))
+    ordered = sorted(totals.to_dict("records"), key=lambda row: (order.index(row["experiment"]), _rank(row["kind"])))
     return [
         {
             "stage": row["kind"] or words.NOTHING,
@@ -171,7 +167,7 @@ def stage_totals(provenance: Mapping[str, Any]) -> list[Content]:
 
 
 def container_images(provenance: Mapping[str, Any]) -> list[str]:
-    """The container images that stages ran in, each with how many did; empty where none is recorded."""
+    """The container images that stages ran in, each with the number of jobs; empty if none is recorded."""
     named = [words.clean(record["image"]) for record in _records(provenance) if "image" in record]
     jobs = Counter(name or "none" for name in named)
     if len(jobs) < 2:
@@ -180,7 +176,7 @@ def container_images(provenance: Mapping[str, Any]) -> list[str]:
 
 
 def checksums(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(what, "name checksum, ...") of the code's parts, the specification's files and the data sets, shortened."""
+    """(title, "name checksum, ...") of the code's parts, the specification's files and the data sets, shortened."""
     identity = provenance.get("identity") or {}
     groups = (("Code", "code"), ("Specification", "spec"), ("Data sets", "data"))
     return [
@@ -190,12 +186,12 @@ def checksums(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _place(kind: str) -> int:
+def _rank(kind: str) -> int:
     return KINDS.index(kind) if kind in KINDS else len(KINDS)
 
 
 def run_and_hardware(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Times, hardware and code of the run as (name, value), those that are known."""
+    """The known times, hardware and code of the run as (name, value)."""
     hardware = provenance.get("hardware") or {}
     revision = words.clean(provenance.get("code_revision"))
     clean = provenance.get("tree_clean")

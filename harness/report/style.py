@@ -1,4 +1,4 @@
-"""How every figure looks, and how a Matplotlib figure becomes one clean, deterministic SVG element.
+"""The style of every figure, and the conversion of a Matplotlib figure to one clean, deterministic SVG element.
 
 Colours are Okabe and Ito's colour-blind safe set: one per branch, in every figure. A rewind iteration has one marker.
 """
@@ -28,7 +28,7 @@ COLOURS = {
     "random_reinit": "#009E73",
     "snip": "#CC79A7",
 }
-SPARE_COLOURS = ("#E69F00", "#56B4E9", "#8C564B", "#4B0082")  # of branches that COLOURS does not name, in turn
+SPARE_COLOURS = ("#E69F00", "#56B4E9", "#8C564B", "#4B0082")  # in turn, of branches without an entry in COLOURS
 VERDICT_COLOURS = {
     "supported": "#00734f",
     "contradicted": "#b3420a",
@@ -44,6 +44,7 @@ INK, MUTED, GRID = "#222222", "#666666", "#e2e2de"
 _FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "{http://www.w3.org/1999/xlink}href"
+_REFERENCE = re.compile(r"url\(#([^)]+)\)")
 
 _RC: dict[str, Any] = {
     "figure.facecolor": PAPER,
@@ -52,7 +53,7 @@ _RC: dict[str, Any] = {
     "font.family": ["sans-serif"],
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 8.0,
-    "text.parse_math": False,  # labels come from data: a dollar sign is a dollar sign
+    "text.parse_math": False,  # labels come from data, so a dollar sign is literal
     "text.color": INK,
     "axes.edgecolor": "#9a9a96",
     "axes.labelcolor": INK,
@@ -103,14 +104,14 @@ def marker(k: int, grid: Sequence[int]) -> str:
 def shade(k: int, grid: Sequence[int]) -> str:
     """IMP's blue, lighter for an early k and darker for a late one."""
     stops = [to_rgb(c) for c in ("#6FBFEA", COLOURS["imp"], "#003B63")]
-    place = 1.0 if len(grid) < 2 else 2 * sorted(grid).index(k) / (len(grid) - 1)
-    first = int(min(place, 1))
-    red, green, blue = (a + (b - a) * (place - first) for a, b in zip(stops[first], stops[first + 1], strict=True))
+    position = 1.0 if len(grid) < 2 else 2 * sorted(grid).index(k) / (len(grid) - 1)
+    first = int(min(position, 1))
+    red, green, blue = (a + (b - a) * (position - first) for a, b in zip(stops[first], stops[first + 1], strict=True))
     return to_hex((red, green, blue))
 
 
 def branch_colour(branch: str) -> str:
-    """A branch's colour; grey for a published curve of which the paper does not say whose it is."""
+    """A branch's colour; grey for a published curve whose branch the paper does not name."""
     further = [name for name in BRANCHES if name not in COLOURS]
     if branch in further:
         return SPARE_COLOURS[further.index(branch) % len(SPARE_COLOURS)]
@@ -139,7 +140,7 @@ def branch_legend(figure: Figure, branches: Sequence[str], extra: Sequence[Line2
 
 
 def mark_published(ax: Axes) -> None:
-    """The tint and the words that keep a published panel from being read as a measured one."""
+    """Tint and label a panel of published values, so that it is not read as measured."""
     ax.set_facecolor(PUBLISHED_FACE)
     ax.text(
         0.99,
@@ -163,22 +164,7 @@ def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
     metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(buffer, format="svg", metadata=metadata)
     root = ElementTree.fromstring(buffer.getvalue())
-    wanted = set(re.findall(r"url\(#([^)]+)\)", buffer.getvalue().decode()))
-    wanted |= {element.get(_XLINK, "#")[1:] for element in root.iter() if element.get(_XLINK)}
-    short = {old: f"{name}-{place}" for place, old in enumerate(sorted(wanted))}
-    for element in root.iter():
-        element.tag = element.tag.split("}")[-1]
-        for key, value in list(element.attrib.items()):
-            if key == "id":
-                del element.attrib[key]
-                if value in short:
-                    element.set("id", short[value])
-            elif key == _XLINK:
-                del element.attrib[key]
-                element.set("href", f"#{short[value[1:]]}")
-            elif key in ("style", "clip-path", "fill"):
-                value = re.sub(r"url\(#([^)]+)\)", lambda m: f"url(#{short[m[1]]})", value)
-                element.set(key, value.replace("'DejaVu Sans'", _FONTS))
+    _rename_ids(root, name)
     for child in [c for c in root if c.tag == "metadata"]:
         root.remove(child)
     _, _, width, height = (float(v) for v in root.attrib["viewBox"].split())
@@ -193,8 +179,29 @@ def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
             "aria-labelledby": f"{name}-title {name}-desc",
         }
     )
-    for place, (tag, text) in enumerate((("title", title), ("desc", description))):
+    for position, (tag, text) in enumerate((("title", title), ("desc", description))):
         element = ElementTree.Element(tag, {"id": f"{name}-{tag}"})
         element.text = words.clean(text)
-        root.insert(place, element)
+        root.insert(position, element)
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _rename_ids(root: ElementTree.Element, name: str) -> None:
+    """Number the ids that are referred to, with the prefix `name`; drop other ids, and the tags' namespaces."""
+    urls = (value for element in root.iter() for value in element.attrib.values())
+    wanted = {reference for url in urls for reference in _REFERENCE.findall(url)}
+    wanted |= {element.get(_XLINK, "#")[1:] for element in root.iter() if element.get(_XLINK)}
+    short = {old: f"{name}-{number}" for number, old in enumerate(sorted(wanted))}
+    for element in root.iter():
+        element.tag = element.tag.split("}")[-1]
+        for key, value in list(element.attrib.items()):
+            if key == "id":
+                del element.attrib[key]
+                if value in short:
+                    element.set("id", short[value])
+            elif key == _XLINK:
+                del element.attrib[key]
+                element.set("href", f"#{short[value[1:]]}")
+            elif key in ("style", "clip-path", "fill"):
+                value = _REFERENCE.sub(lambda match: f"url(#{short[match[1]]})", value)
+                element.set(key, value.replace("'DejaVu Sans'", _FONTS))

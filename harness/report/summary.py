@@ -68,7 +68,7 @@ def verdict_table(claims: Sequence[ClaimVerdict]) -> Table:
 
 
 def verdicts_of(folders: Folders) -> Table:
-    """The verdicts of a finished run. Raises HarnessError where there are none yet."""
+    """The verdicts of a finished run. Raises HarnessError if there are none yet."""
     if not folders.claims.exists():
         raise HarnessError(f"{folders.claims}: missing. Run `harness reproduce` first.")
     return verdict_table(read_claims(folders.claims))

@@ -1,1 +1,1 @@
-"""What lies on disk: a run's files, the digests that identify it, and whether they still fit."""
+"""A run on disk: its files, the digests that identify it, and whether both still match the code."""

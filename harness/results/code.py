@@ -1,12 +1,12 @@
-"""Digests of the code that an entry point can reach, found from imports and names: there is no list of files to keep.
+"""Digests of the code that an entry point can reach, found from imports and names, so no list of files is kept.
 
-A definition is a function, a class or an assignment at the top level of a module. What its text names is reached too,
-and so on; of a module that is imported on the way, the statements that do something are reached (calls, loops,
-registrations). A definition is digested as its syntax tree without comments, docstrings, layout and imports, in which
-each name stands for what it refers to. So a moved file or another style of import changes nothing.
+A definition is a function, a class or an assignment at the top level of a module. It reaches every definition that its
+text names, and so on. An imported module's statements with an effect are reached too (calls, loops, registrations). A
+definition is digested as its syntax tree without comments, docstrings, layout and imports; each name is replaced by
+what it refers to. So a moved file or another style of import changes nothing.
 
-Not followed: attributes of objects other than modules (the class of an object is reached by its own name), attributes
-looked up by a computed name, and what an assignment or a class body that nothing reached names does elsewhere.
+Not followed: attributes of objects other than modules (an object's class is reached by its name), attributes looked up
+by a computed name, and effects in other modules of an assignment or class body that nothing reaches.
 """
 
 import hashlib
@@ -18,13 +18,14 @@ from harness.kernels.build import c_code
 from harness.results.reach import Package
 
 PACKAGE = Path(__file__).parents[1]
-SOURCES = {".c", ".h", ".j2", ".smk"}  # beside a module, or in `templates` there: digested with it
+SOURCES = {".c", ".h", ".j2", ".smk"}  # files beside a module or in its `templates`: digested with it
 
 
 def code_digest(entries: Sequence[str], package: Path = PACKAGE, exempt: Iterable[str] = ()) -> str:
     """SHA-256 (64 hex digits) of the code that entries ("package.module:definition") can reach.
 
-    What `exempt` names, "module" or "module:definition", is not followed; see `harness.results.exemptions`.
+    Modules and definitions in `exempt` ("module", "module:definition") are not followed, see
+    `harness.results.exemptions`.
     Raises LookupError for an entry, an import or an exemption that names nothing in the package.
     """
     if package == PACKAGE:
@@ -33,7 +34,7 @@ def code_digest(entries: Sequence[str], package: Path = PACKAGE, exempt: Iterabl
 
 
 def reached(entries: Sequence[str], package: Path = PACKAGE, exempt: Iterable[str] = ()) -> frozenset[str]:
-    """What entries can reach, as "module:definition", and "module:" for the statements that run on import."""
+    """The definitions that entries can reach, "module:definition", and "module:" for statements that run on import."""
     tree = _running() if package == PACKAGE else Package(package)
     return frozenset(key for key in tree.reached(entries, exempt) if not key.endswith(":*") and tree.parts(key))
 
@@ -54,11 +55,11 @@ def _running_digest(entries: tuple[str, ...], exempt: tuple[str, ...]) -> str:
 
 
 def _digest(package: Package, entries: Iterable[str], exempt: Iterable[str]) -> str:
-    """SHA-256 of all that entries can reach, each with the digests of what it refers to."""
+    """SHA-256 of all definitions that entries can reach, each with the digests of those it refers to."""
     keys = [key for key in package.reached(entries, exempt) if package.parts(key)]
     hashes: dict[str, str] = {}
     finer = {key: _sha256(_filled(package, key, hashes)) for key in keys}
-    while len({*finer.values()}) > len({*hashes.values()}):  # until another round tells no more of them apart
+    while len({*finer.values()}) > len({*hashes.values()}):  # until another round distinguishes no more of them
         hashes = finer
         finer = {key: _sha256(_filled(package, key, hashes)) for key in keys}
     folders = {package.files[key.partition(":")[0]].parent for key in keys}
@@ -74,9 +75,9 @@ def _filled(package: Package, key: str, hashes: Mapping[str, str]) -> str:
 
 
 def _beside(folder: Path) -> Iterator[str]:
-    """What counts of the files beside a module that are not Python: C without comments and layout.
+    """The digested content of the non-Python files beside a module: C without comments and layout.
 
-    Of the others also the name, by which code and templates load them.
+    Other files count with their names, by which code and templates load them.
     """
     for path in (*folder.glob("*.*"), *folder.glob("templates/*.*")):
         if path.suffix in SOURCES:

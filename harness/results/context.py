@@ -1,4 +1,4 @@
-"""Where a run keeps its files, and what a stage needs to find them."""
+"""A stage and its context: the settings, files, data and keys of its experiment."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -74,8 +74,8 @@ class Context:
     def store(self) -> Store:
         """This scale's runs, and the other folders that may hold runs with the same random draws."""
         names = drawing_alike(self.spec, self.experiment)
-        places = [Folders(base).runs / name for base in (self.folders.base, *self.folders.others) for name in names]
-        return Store(self.folders.runs, tuple(places[1:]))
+        folders = [Folders(base).runs / name for base in (self.folders.base, *self.folders.others) for name in names]
+        return Store(self.folders.runs, tuple(folders[1:]))
 
     @cached_property
     def device(self) -> torch.device:

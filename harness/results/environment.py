@@ -1,4 +1,4 @@
-"""What can differ between machines and days: code revision, packages, hardware, container image."""
+"""The environment of a computation: code revision, packages, hardware, container image."""
 
 import contextlib
 import importlib.metadata
@@ -100,6 +100,6 @@ def place() -> str:
 
 
 def made_with() -> dict[str, Any]:
-    """What can differ between machines and days: code revision, packages, processor, container image."""
+    """The fields of `environment` that each stage records."""
     values = environment()
     return {key: values[key] for key in ("code_revision", "tree_clean", "packages", "hardware", "image")}

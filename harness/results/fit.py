@@ -1,4 +1,4 @@
-"""What a resumed run can reuse: matching records and unaltered artefacts; and which missing artefacts it needs.
+"""The results that a resumed run can reuse (matching records, unaltered artefacts), and the missing ones it needs.
 
 Results that were pulled, or checked out from another revision, lack networks and the data sets' arrays. Their stages
 stay finished as long as no stage that has to run reads a missing artefact.
@@ -31,13 +31,13 @@ def forget_broken(spec: Spec, folders: Folders) -> list[str]:
     The workflow then runs these stages again and reuses what the store still has. Returns a line for each reason.
     """
     restore_records(spec, folders)
-    known = {stage.name: stage for stage in stages(spec)}
+    planned = {stage.name: stage for stage in stages(spec)}
     lines, away = [], set()
-    for name in [*map(prepares, data_sets(spec)), *known]:
+    for name in [*map(prepares, data_sets(spec)), *planned]:
         path = folders.stage(name)
         if not path.exists():
             continue
-        reason, status = _look(spec, folders, name, known.get(name))
+        reason, status = _look(spec, folders, name, planned.get(name))
         if status == AWAY:
             away.add(name)
         elif reason:
@@ -207,22 +207,22 @@ def _bring_back(spec: Spec, folders: Folders, away: set[str]) -> list[str]:
     """Recreate missing data and forget missing networks that a stage to run needs. Returns a line for each reason."""
     if not away:
         return []
-    known = {stage.name: stage for stage in stages(spec)}
+    planned = {stage.name: stage for stage in stages(spec)}
     running = _running(spec, folders, away)
     lines = []
-    computing = [name for name in running if name in known and known[name].kind != "tickets"]
-    for name in sorted({_prepares(spec, known[reader]) for reader in computing} & away - running):
+    computing = [name for name in running if name in planned and planned[name].kind != "tickets"]
+    for name in sorted({_prepares(spec, planned[reader]) for reader in computing} & away - running):
         record = folders.data(data_set_of(name))
         data.prepare(data_set_of(name), record)
         lines.append(f"{name}: its arrays are not here and {computing[0]} needs them")
         if file_sha256(record) != read_json(folders.stage(name))["outputs"].get("data"):
             folders.stage(name).unlink()  # the data differ from the run's: all that depends on them runs again
     running = _running(spec, folders, away)
-    lost = [name for name in known if name in running & away]
-    networks = sum(len(stack) for name in lost for stack in stacks(spec, known[name]))
+    lost = [name for name in planned if name in running & away]
+    networks = sum(len(stack) for name in lost for stack in stacks(spec, planned[name]))
     store = Store(folders.runs)
     for name in lost:
-        for run in _own(spec, known[name]):
+        for run in _own(spec, planned[name]):
             # tensors of another training may lie under the same name
             if store.record_path(run).exists() and store.read(run).get(PULLED) and not at_hand(folders, run):
                 store.record_path(run).unlink()

@@ -1,4 +1,4 @@
-"""What identifies a run: digests of code and settings, checksums of its spec and its data sets.
+"""A run's identity: digests of code and settings, checksums of its spec and its data sets.
 
 A stage's digest covers the code that it can reach and the settings that it reads, but not the data set and networks
 that it reads from disk: their digests are in its networks' records, see `harness.stages.train.finished`.

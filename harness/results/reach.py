@@ -1,4 +1,4 @@
-"""A package's modules: what the names in them refer to, and what an entry point can reach.
+"""A package's modules: the targets of their names, and the code that an entry point can reach.
 
 A definition is a function, a class or an assignment at the top level of a module. Keys are `Targets` in the package.
 """
@@ -14,7 +14,7 @@ from harness.results.syntax import Import, Origin, Parts, Targets, Writer, bound
 
 @dataclass
 class Module:
-    """A module's top level: what its names are bound to, and what happens when it is imported."""
+    """A module's top level: the bindings of its names, and the statements that run on import."""
 
     name: str
     package: str  # where relative imports start
@@ -25,7 +25,7 @@ class Module:
     bound: set[str] = field(default_factory=set)  # names that those bind
 
     def add(self, statement: ast.stmt) -> None:
-        """Sort a statement in."""
+        """File a statement under the kinds that it belongs to."""
         names, imported = bound([statement], self.package)
         if isinstance(statement, ast.If) and ast.unparse(statement.test).split(".")[-1] == "TYPE_CHECKING":
             _, imported = bound(statement.body, self.package)
@@ -68,9 +68,9 @@ class Package:
             self._modules[name] = module
         return self._modules[name]
 
-    def named(self, module: str, name: str, seen: tuple[Origin, ...] = ()) -> Targets:
+    def named(self, module: str, name: str, visited: tuple[Origin, ...] = ()) -> Targets:
         """What a name at the top level of a module refers to; empty for builtins."""
-        if not seen and (module, name) in self._targets:
+        if not visited and (module, name) in self._targets:
             return self._targets[module, name]
         at, targets = self.module(module), list[str]()
         if name in at.definitions:
@@ -78,31 +78,33 @@ class Package:
         if name in at.bound:
             targets.append(f"{module}:")
         for origin in at.imported.get(name, ()):
-            if origin not in seen:
-                targets += self.member(*origin, seen=(*seen, origin))
+            if origin not in visited:
+                targets += self.member(*origin, visited=(*visited, origin))
         if f"{module}.{name}" in self.files:
             targets.append(f"{module}.{name}:*")
-        if not seen:
+        if not visited:
             self._targets[module, name] = tuple(dict.fromkeys(targets))
         return tuple(dict.fromkeys(targets))
 
-    def member(self, module: str, name: str, seen: tuple[Origin, ...] = ()) -> Targets:
-        """What is imported as `name` ("" for the module itself) from a module, here or outside the package.
+    def member(self, module: str, name: str, visited: tuple[Origin, ...] = ()) -> Targets:
+        """The targets of importing `name` ("" for the module itself) from a module, inside or outside the package.
 
-        Raises LookupError if the module is one of the package and has no such name.
+        Raises LookupError if the module belongs to the package and has no such name.
         """
         if module.partition(".")[0] != self.name:
             return (f"{module}.{name}".rstrip("."),)
         definitions = self.module(module).definitions
         if not name:
             return (f"{module}:*",)
-        targets = self.named(module, name, seen) or ((f"{module}:__getattr__",) if "__getattr__" in definitions else ())
+        targets = self.named(module, name, visited) or (
+            (f"{module}:__getattr__",) if "__getattr__" in definitions else ()
+        )
         if not targets:
             raise LookupError(f"{module}: it has no {name!r}" + " (star imports can't be followed)" * (name == "*"))
         return targets
 
     def run_by(self, node: Import, package: str) -> Iterator[str]:
-        """The modules of the package that an import statement runs. Raises LookupError for what isn't there."""
+        """The modules of the package that an import statement runs. Raises LookupError for a missing one."""
         pairs = [(alias.name, "") for alias in node.names]
         if isinstance(node, ast.ImportFrom):
             pairs = [origin for _, origin in origins(node, package)]
@@ -123,11 +125,11 @@ class Package:
         return self.named(module, name) if module in self.files else ()
 
     def parts(self, key: str) -> Parts:
-        """The normal form of what a key names."""
+        """The normal form of a key's definition."""
         return self._read(key)[0]
 
     def reaches(self, key: str) -> set[str]:
-        """The keys of all that it reaches in one step."""
+        """The keys that a key reaches in one step."""
         return self._read(key)[1]
 
     def _read(self, key: str) -> tuple[Parts, set[str]]:
@@ -136,10 +138,10 @@ class Package:
             module, more = self.module(name), set[str]()
             writer = Writer(self, name, module.package)
             if definition == "*":
-                for each in sorted({*module.definitions, *module.imported} - {"__all__"}):
-                    # of the modules that it imports, those in it alone are its own
-                    own = [t for t in self.named(name, each) if not t.endswith(":*") or t.startswith(f"{name}.")]
-                    writer.parts += [each, tuple(own)]
+                for attribute in sorted({*module.definitions, *module.imported} - {"__all__"}):
+                    # of imported modules, only its own submodules count
+                    own = [t for t in self.named(name, attribute) if not t.endswith(":*") or t.startswith(f"{name}.")]
+                    writer.parts += [attribute, tuple(own)]
             for statement in module.definitions.get(definition, ()) if definition else module.effects:
                 writer.visit(statement)
             if definition:
@@ -147,7 +149,7 @@ class Package:
             else:
                 writer.run |= {other for node in module.imports for other in self.run_by(node, module.package)}
                 writer.run |= {name.rpartition(".")[0]} & self.files.keys()
-                more |= {f"{name}:{each}" for each in module.definitions if self._registers(module, each)}
+                more |= {f"{name}:{other}" for other in module.definitions if self._registers(module, other)}
             more |= {f"{other}:" for other in writer.run}
             more |= {f"{other}:*" for top in writer.walked for other in self.files if other.startswith(f"{top}.")}
             more |= {t for part in writer.parts if isinstance(part, tuple) for t in part if ":" in t}
@@ -155,7 +157,7 @@ class Package:
         return self._definitions[key]
 
     def _registers(self, module: Module, name: str) -> bool:
-        """Whether a definition makes itself known to others: by a decorator of the package, or as a subclass."""
+        """Whether a definition registers itself: by a decorator of the package, or as a subclass."""
         writer = Writer(self, module.name, module.package)
         for statement in module.definitions[name]:
             for node in getattr(statement, "decorator_list", ()):
@@ -167,12 +169,12 @@ class Package:
                 if any(":" in target for target in writer.targets(keyword.value)):
                     return True
             for target in (target for base in getattr(statement, "bases", ()) for target in writer.targets(base)):
-                if target not in (f"{module.name}:{name}", f"{module.name}:") and self._tells_of_subclasses(target):
+                if target not in (f"{module.name}:{name}", f"{module.name}:") and self._registers_subclasses(target):
                     return True
         return False
 
-    def _tells_of_subclasses(self, key: str) -> bool:
-        """Whether a class of the package, or one above it, does something for each subclass."""
+    def _registers_subclasses(self, key: str) -> bool:
+        """Whether a class of the package, or a base of it, acts on each subclass."""
         module, _, name = key.partition(":")
         if module not in self.files or name not in self.module(module).definitions:
             return False
@@ -181,7 +183,7 @@ class Package:
         return "__init_subclass__" in inside or self._registers(self.module(module), name)
 
     def reached(self, entries: Iterable[str], exempt: Iterable[str]) -> set[str]:
-        """The keys of all that entries can reach."""
+        """All keys that entries can reach."""
         left_out = set[str]()
         for name in exempt:
             if re.split("[.:]", name)[0] == self.name:
@@ -203,7 +205,7 @@ class Package:
 
 
 def _merged(parts: Parts) -> Parts:
-    """The same with runs of text joined."""
+    """The parts with adjacent text joined."""
     merged: Parts = []
     text: list[str] = []
     for part in [*parts, ()]:

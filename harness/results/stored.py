@@ -1,4 +1,4 @@
-"""Reuse: which runs of a scale share a training, which stage waits for another's runs, and which runs are stored."""
+"""Reuse: runs that share a training, stages that wait for another stage's runs, and runs that are stored."""
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -61,7 +61,7 @@ def stored(spec: Spec, folders: Folders) -> dict[Run, bool]:
         return {}
     by_experiment = contexts(spec, folders)
     sums: dict[str, str] = {}
-    there: dict[Run, bool] = {}
+    in_store: dict[Run, bool] = {}
     for run in all_runs(spec):
         context = by_experiment[run.experiment]
         key = context.key(run)
@@ -74,9 +74,9 @@ def stored(spec: Spec, folders: Folders) -> dict[Run, bool]:
             if is_dense(run) and record["status"] == "ok":
                 parts = store.read(f"{name}{SNAPSHOTS}").get("parts", {})
                 sums |= {f"{run.id}{SNAPSHOTS}/{part}": checksum for part, checksum in parts.items()}
-            there[run] = store is not context.store
+            in_store[run] = store is not context.store
             break
-    return there
+    return in_store
 
 
 def _left_elsewhere(store: Store, run: str, key: str) -> Iterator[tuple[Store, str, dict[str, Any]]]:
@@ -106,6 +106,6 @@ def _lineage(context: Context, run: Run, record: dict[str, object], sums: dict[s
     return all(sums.get(f"{run.experiment}/{name}") == checksum for name, checksum in networks.items())
 
 
-def remaining(runs: Iterable[Run], owners: dict[Run, Run], there: dict[Run, bool]) -> list[Run]:
+def remaining(runs: Iterable[Run], owners: dict[Run, Run], in_store: dict[Run, bool]) -> list[Run]:
     """The runs still to be trained, without duplicates."""
-    return list(dict.fromkeys(owners[run] for run in runs if run not in there))
+    return list(dict.fromkeys(owners[run] for run in runs if run not in in_store))

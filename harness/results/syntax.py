@@ -1,4 +1,4 @@
-"""Python statements: the names that they bind, and a normal form in which each name stands for what it refers to."""
+"""Python statements: the names that they bind, and a normal form in which each name is replaced by its targets."""
 
 import ast
 from collections import deque
@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, Protocol
 
-# What a name refers to: "module:definition", "module:" (what a module does on import), "module:*" (the module itself),
-# or the dotted name of something outside the package. Several where an import has an alternative.
+# The targets of a name: "module:definition", "module:" (a module's statements on import), "module:*" (the module), or a
+# dotted name outside the package. An import with an alternative has several.
 Targets = tuple[str, ...]
 Parts = list[str | Targets]  # a normal form: text, and the references in it
 Origin = tuple[str, str]  # where an import takes a name from: a module and the name there, "" for the module itself
@@ -35,7 +35,7 @@ def origins(node: Import, package: str) -> Iterator[tuple[str, Origin]]:
 
 
 def bound(statements: Iterable[ast.AST], package: str) -> tuple[set[str], dict[str, list[Origin]]]:
-    """Names that statements bind in their own scope, and those of imports, with their origins in order."""
+    """Names that statements bind in their scope, and the names that imports bind, with their origins in order."""
     names: set[str] = set()
     imported: dict[str, list[Origin]] = {}
     elsewhere: set[str] = set()
@@ -95,7 +95,7 @@ def annotation(node: Any) -> Any:
 
 
 class Names(Protocol):
-    """What a `Writer` has to know about names."""
+    """The look-ups of names that a `Writer` needs."""
 
     def named(self, module: str, name: str) -> Targets:
         """What a name at the top level of a module refers to; empty for builtins."""
@@ -118,7 +118,7 @@ class Writer(ast.NodeVisitor):
 
     def __init__(self, names: Names, module: str, package: str):
         self.names, self.module, self.package = names, module, package
-        self.scope: dict[str, Targets] = {}  # names that functions around bind; () for a variable
+        self.scope: dict[str, Targets] = {}  # names bound by enclosing functions; () for a variable
         self.parts: Parts = []
         self.run: set[str] = set()
         self.walked: set[str] = set()
@@ -132,12 +132,12 @@ class Writer(ast.NodeVisitor):
         members: list[Targets] = []
         for target in self.targets(node.value):
             module = target.removesuffix(":*")
-            if ":" in module:  # a definition: what its attributes are is not known
+            if ":" in module:  # a definition: its attributes are unknown
                 return ()
             try:
                 members.append(self.names.member(module, node.attr))
             except LookupError:
-                return ()  # the module counts whole
+                return ()  # the whole module counts
         return tuple(dict.fromkeys(target for part in members for target in part))
 
     def generic_visit(
@@ -199,8 +199,8 @@ class Writer(ast.NodeVisitor):
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> None:
         names, imported = (set(), {}) if isinstance(node, ast.Lambda) else self._imported(node.body)
-        rest = [argument for argument in (node.args.vararg, node.args.kwarg) if argument]
-        parameters = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, *rest]
+        variadic = [argument for argument in (node.args.vararg, node.args.kwarg) if argument]
+        parameters = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, *variadic]
         names |= {argument.arg for argument in parameters}
         self.generic_visit(node, ["body"], {**dict.fromkeys(names, ()), **imported})
 

@@ -63,8 +63,8 @@ def check_no_link(root: Path, folders: Folders) -> None:
             return
         if folder.is_symlink():
             raise HarnessError(
-                f"{folder}: is a symbolic link to {folder.resolve()}, and DVC tracks nothing behind one. Put a folder in "
-                f"its place: remove the link and move {folder.resolve()} there, or bind-mount it"
+                f"{folder}: is a symbolic link to {folder.resolve()}, and DVC tracks nothing behind one. Put a folder "
+                "in its place: remove the link, then move or bind-mount the folder there"
             )
 
 

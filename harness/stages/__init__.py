@@ -1,1 +1,1 @@
-"""What each stage of the workflow computes, from the records of those before it to its own files."""
+"""The computation of each stage of the workflow: from the records of earlier stages to its own files."""

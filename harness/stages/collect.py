@@ -36,7 +36,7 @@ def tables(spec: Spec, folders: Folders, records: Iterable[dict[str, Any]]) -> t
     parts = [pd.read_parquet(folders.curves(name)) for name in compared]
     table = tidy(records, [pd.read_parquet(folders.pairs(name)) for name in compared])
     curves = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
-    return table, curves.sort_values(CURVE_KEYS, ignore_index=True)  # however the run was cut into jobs
+    return table, curves.sort_values(CURVE_KEYS, ignore_index=True)  # independent of the division into jobs
 
 
 def networks(store: Store, records: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -51,7 +51,7 @@ def networks(store: Store, records: dict[str, dict[str, Any]]) -> dict[str, dict
 
 
 def provenance(spec: Spec, folders: Folders) -> dict[str, Any]:
-    """What produced a run: code, packages, hardware, and each stage's seconds, steps and memory."""
+    """How a run was produced: code, packages, hardware, and each stage's seconds, steps and memory."""
     names = [stage.name for stage in stages(spec)]
     names += [prepares(name) for name in data_sets(spec)]
     records = [read_json(folders.stage(name)) for name in names]

@@ -1,4 +1,4 @@
-"""The training stages: what each run starts from, and how a stack is trained, stored and reused."""
+"""The training stages: the starting point of each run, and the training, storing and reuse of stacks."""
 
 import os
 import signal
@@ -114,11 +114,11 @@ def place_of(run: str) -> str:
 
 
 def train_stack(
-    context: Context, stack: list[Run], heartbeat: Heartbeat, known: Masks | None = None
+    context: Context, stack: list[Run], heartbeat: Heartbeat, stored_masks: Masks | None = None
 ) -> list[dict[str, Any]]:
     """Train one run per replicate, all together, and store them. Replicates whose ancestors diverged are skipped.
 
-    `known`: IMP's masks of the stack's level, for a stack whose parents' weights are not on this machine.
+    `stored_masks`: IMP's masks of the stack's level, if the parents' weights are not on this machine.
     """
     healthy = [run for run in stack if not _ancestor_diverged(context, run)]
     records = [_record_skipped(context, run) for run in stack if run not in healthy]
@@ -126,7 +126,7 @@ def train_stack(
         return records
     first, data, setting = healthy[0], context.data, context.setting
     network = build(setting.network, len(healthy), data.input_shape, data.classes).to(context.device)
-    start, masks = starting_point(context, healthy, network, known)
+    start, masks = starting_point(context, healthy, network, stored_masks)
     if setting.restart and not is_dense(first):
         start = State(0, start.weights, start.buffers)
     snapshot_steps = setting.snapshot_steps() if is_dense(first) else []
@@ -185,7 +185,7 @@ def _batches(context: Context, orders: list[tuple[str | int, ...]]) -> Batches |
 
 
 def starting_point(
-    context: Context, stack: list[Run], network: nn.Module, known: Masks | None = None
+    context: Context, stack: list[Run], network: nn.Module, stored_masks: Masks | None = None
 ) -> tuple[State, Masks]:
     """The state and masks that a stack trains from: new random weights for dense runs, else as its branch defines."""
     first = stack[0]
@@ -199,11 +199,11 @@ def starting_point(
         first.k,
         first.level,
         pruning.density(first.level),
-        makes_mask(first) and known is None,
+        makes_mask(first) and stored_masks is None,
         CRITERIA[pruning.criterion],
         snapshots=lambda: stacked([_snapshot(context, run) for run in stack]),
         parent=lambda: _parents_finals(context, stack, prunable),
-        stored_masks=lambda: known or _stored_masks(context, stack),
+        stored_masks=lambda: stored_masks or _stored_masks(context, stack),
         minibatches=lambda order: _minibatches(context, stack, order, pruning.snip_batches),
         names=lambda purpose: _names(context, stack, purpose),
     )

@@ -170,18 +170,18 @@ def test_files_that_no_run_has_are_not_pushed(copy, monkeypatch):
     monkeypatch.setattr(remote, "check_finished", lambda *_: None)
     ran = []
     monkeypatch.setattr(remote, "dvc", lambda _, *command, **__: ran.append(command) or "")
-    for name in ("notes.txt", "logs/x.log", "report/.a.svg.7.part"):  # DVC tracks none of these
+    for name in ("notes.txt", "logs/x.log", "report/.a.svg.7.part", "report/.DS_Store"):  # DVC tracks none of these
         (copy.base / name).parent.mkdir(exist_ok=True)
         (copy.base / name).write_text("")
     remote.push(copy.base, None, copy.folders)
     assert [command[0] for command in ran] == ["commit", "push"]
-    for name in ("report/.DS_Store", "stages/lenet/notes.txt", "tickets/x/y", "tickets/z"):
+    for name in ("report/.hidden", "stages/lenet/notes.txt", "tickets/x/y", "tickets/z"):
         (copy.base / name).parent.mkdir(exist_ok=True)
         (copy.base / name).write_text("")
     with pytest.raises(HarnessError) as caught:
         remote.push(copy.base, None, copy.folders)
     assert str(caught.value) == (
-        f"{copy.base}: 'report/.DS_Store', 'stages/lenet/notes.txt', 'tickets/x/y' and 1 more: no file of a run. "
+        f"{copy.base}: 'report/.hidden', 'stages/lenet/notes.txt', 'tickets/x/y' and 1 more: no file of a run. "
         "Move them away, then push again"
     )
     assert len(ran) == 2

@@ -1,4 +1,4 @@
-"""The branches, a file each: how a subnetwork is made at a level. The file's name is the branch's name."""
+"""The branches, one file each: the ways to make a subnetwork at a level. The file's name is the branch's name."""
 
 from harness.base.registry import members
 from harness.lottery.branch import Branch

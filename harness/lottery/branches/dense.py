@@ -1,4 +1,4 @@
-"""dense: the dense network trained again from its snapshot, optimizer and all, with another data order."""
+"""dense: the dense network trained again from its snapshot, optimizer state included, with another data order."""
 
 from harness.lottery.branch import Branch, Origin
 from harness.lottery.masks import Masks

@@ -7,7 +7,7 @@ from harness.training.state import State
 
 
 def start(origin: Origin) -> tuple[State, Masks]:
-    """The snapshot's weights, with the parents' final weights pruned. Further data orders take the mask as stored."""
+    """The snapshot's weights, with the parents' final weights pruned. Further data orders reuse the stored mask."""
     if origin.first_order:
         masks = origin.pruned(origin.criterion, *origin.parent(), order=CRITERION)
     else:

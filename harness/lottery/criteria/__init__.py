@@ -1,4 +1,4 @@
-"""The criteria, a file each: how much a weight matters when pruning. The file's name is the criterion's name."""
+"""The criteria, one file each: the scores by which pruning ranks weights. The file's name is the criterion's name."""
 
 from harness.base.registry import members
 from harness.lottery.branch import Criterion

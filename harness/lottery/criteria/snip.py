@@ -1,4 +1,4 @@
-"""SNIP: how much each weight matters to the loss of a minibatch, before any training (STAB Appendix A)."""
+"""SNIP: the sensitivity of minibatches' loss to each weight, before any training (STAB Appendix A)."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ def sensitivity(
 
     w are the weights that `network` holds and g is the gradient of the mean cross-entropy of minibatches (x [R, N, C,
     *S], y [R, N]), summed over them. SNIP divides by the sum over all weights, which changes no ranking. BatchNorm
-    normalises with each minibatch's own statistics, as in training; what it stores of them is put back.
+    normalises with each minibatch's statistics, as in training; its running statistics are restored afterwards.
     """
     named = dict(network.named_parameters())
     weights = [named[name] for name in prunable]
@@ -25,7 +25,7 @@ def sensitivity(
     total = [torch.zeros_like(weight) for weight in weights]
     for x, y in minibatches:
         losses = cross_entropy(network(x), y).mean(1)
-        # no operation mixes replicates, so the sum's gradient holds each replicate's own
+        # no operation mixes replicates, so the sum's gradient is each replicate's gradient
         for sum_, gradient in zip(total, torch.autograd.grad(losses.sum(), weights), strict=True):
             sum_ += gradient
     for buffer, value in zip(network.buffers(), stored, strict=True):
