@@ -10,6 +10,7 @@ from harness.plan.runs import Run, Stage, dense_run, parents, stacks, stages, st
 from harness.results.context import DATA, Context
 from harness.results.keys import stage_digest
 from harness.results.store import SNAPSHOTS
+from harness.results.stored import contexts
 from harness.stages.train import place_of
 from harness.verify import packs
 from harness.verify.differences import differences, shown
@@ -25,9 +26,9 @@ def networks(shared: SharedRun) -> Iterator[str]:
     dense = {dense_run(run.experiment, run.replicate) for run in runs}
     for name in sorted(set(shared.networks) - {run.id for run in runs} - {f"{run.id}{SNAPSHOTS}" for run in dense}):
         yield f"networks.json: {shown(name)}: is not in the plan"
-    contexts = {name: Context(shared.spec, shared.folders, name) for name in shared.spec.scale.experiments}
+    by_experiment = contexts(shared.spec, shared.folders)
     for run in runs:
-        network, context, place = shared.networks.get(run.id), contexts[run.experiment], f"networks.json: {run.id}"
+        network, context, place = shared.networks.get(run.id), by_experiment[run.experiment], f"networks.json: {run.id}"
         if network is None:
             yield f"{place}: is missing"
             continue

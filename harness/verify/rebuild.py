@@ -200,13 +200,10 @@ def page(shared: SharedRun) -> Iterator[str]:
     for name in sorted({*recorded, *rebuilt}):
         if name not in recorded or name not in rebuilt:
             yield f"{name}: is {'missing' if name in rebuilt else 'not a figure of the page'}"
-            continue
-        figure = name.endswith(".svg")
-        texts = "" if figure else _first_difference(*(DRAWN.sub("<svg/>", page[name]) for page in (recorded, rebuilt)))
-        if texts:
+        elif texts := _first_difference(*(DRAWN.sub("<svg/>", page[name]) for page in (recorded, rebuilt))):
             yield f"{name}: is not what its tables give: {texts}"
         elif shared.same_machine and recorded[name] != rebuilt[name]:
-            yield f"{name}: is not what its tables give" + ("" if figure else ": its figures differ")
+            yield f"{name}: is not what its tables give: its figures differ"
 
 
 def _drawn(report: Path) -> dict[str, str]:

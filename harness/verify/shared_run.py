@@ -1,8 +1,5 @@
 """A finished run as somebody shares it: read with every check of its form, and with the spec that it was made with."""
 
-import atexit
-import shutil
-import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +12,8 @@ from harness.base.paths import checkout
 from harness.base.untrusted import read_checked_json
 from harness.paper import Spec, load_spec
 from harness.paper.columns import TABLE_COLUMNS
-from harness.paper.load import NAME, read_yaml
 from harness.plan.runs import Pair, Run, Stage, all_runs, pairs, stages
-from harness.report.card import read_card
+from harness.report.card import Model, read_card
 from harness.results.environment import environment
 from harness.results.folders import Folders, check_folder
 from harness.results.keys import identity, part_code
@@ -51,14 +47,15 @@ class SharedRun:
     @cached_property
     def provenance(self) -> dict[str, Any]:
         """provenance.json."""
-        content = read_checked_json(self.folders.provenance)
-        check_form(Provenance, content, self.folders.provenance)
-        return dict(content)
+        return self._read(self.folders.provenance, Provenance)
 
     def record(self, stage: str) -> dict[str, Any]:
         """A stage's record."""
-        content = read_checked_json(self.folders.stage(stage))
-        check_form(Record, content, self.folders.stage(stage))
+        return self._read(self.folders.stage(stage), Record)
+
+    def _read(self, path: Path, form: type[Model]) -> dict[str, Any]:
+        content = read_checked_json(path)
+        check_form(form, content, path)
         return dict(content)
 
     def read_object(self, name: str) -> dict[str, Any]:
@@ -151,16 +148,16 @@ def open_run(folders: Folders, paper: str, scale: str) -> SharedRun:
                 "Give --paper and --scale as on the card"
             )
     notes = [f"the code that {words}" for part, words in _CHANGED.items() if not _same(card, part)]
-    spec, fault = _load(checkout(), paper, scale, card)
+    spec, fault = _load(checkout(), card)
     if fault:
-        copy = folders.report / "workflow" / "papers" / paper
-        spec, missing = _load(_laid_out(copy, paper), paper, scale, card)
+        copy = folders.report / "workflow"  # laid out like a checkout
+        spec, missing = _load(copy, card, alone=True)
         if missing:
             raise HarnessError(
                 f"papers/{paper}: {fault}, and the run keeps no copy ({missing}). "
                 f"Check out {card['code']['revision'][:10] or 'the revision of its code'} and verify there"
             )
-        notes.append(f"papers/{paper} has changed since ({fault}): verified with the copy in {copy}")
+        notes.append(f"papers/{paper} has changed since ({fault}): verified with the copy in {copy / 'papers' / paper}")
     assert spec is not None
     return SharedRun(as_recorded(spec, folders), folders, card, tuple(notes))
 
@@ -179,29 +176,10 @@ def _same(card: dict[str, Any], part: str) -> bool:
     return card["code"]["digests"].get(part) == part_code(part)
 
 
-def _laid_out(copy: Path, paper: str) -> Path:
-    """A folder like a checkout with a run's copy of its spec, until this process ends.
-
-    The copy has its own scale alone, and claims name others, which have to exist: those are empty.
-    """
-    root = Path(tempfile.mkdtemp(prefix="harness-spec-"))
-    atexit.register(shutil.rmtree, root, ignore_errors=True)
-    if not (copy / "claims.yaml").is_file():
-        return root
-    folder = Path(shutil.copytree(copy, root / "papers" / paper))
-    claims = read_yaml(folder / "claims.yaml")
-    for claim in claims if isinstance(claims, list) else []:
-        scales = claim.get("scales") if isinstance(claim, dict) else None
-        for name in scales if isinstance(scales, dict) else []:
-            if NAME.fullmatch(str(name)):
-                (folder / "scales" / f"{name}.yaml").touch()
-    return root
-
-
-def _load(root: Path, paper: str, scale: str, card: dict[str, Any]) -> tuple[Spec | None, str]:
+def _load(root: Path, card: dict[str, Any], alone: bool = False) -> tuple[Spec | None, str]:
     """The spec below a folder and why it is not the card's, or ""."""
     try:
-        spec = load_spec(root, paper, scale)
+        spec = load_spec(root, card["paper"], card["scale"], alone)
     except HarnessError as error:
         return None, str(error)
     here = identity(spec)["spec"]
