@@ -66,17 +66,20 @@ def recompare(shared: SharedRun, number: int, seed: int, scratch: Path) -> Itera
     These lie with the run, as networks.json says, or have just been trained again to the same bits. Raises
     HarnessError where the data set can't be had.
     """
-    pairs, folders, done = measured(shared), Folders(scratch / "pairs"), 0
-    store = Store(folders.runs)
+    pairs, folders = measured(shared), Folders(scratch / "pairs")
     ranked = choose(list(pairs), len(pairs), seed)
     lines, others = ([name for name in ranked if pairs[name][1].interpolated is line] for line in (True, False))
-    for name in filter(None, itertools.chain.from_iterable(itertools.zip_longest(lines, others))):
+    mixed = filter(None, itertools.chain.from_iterable(itertools.zip_longest(lines, others)))
+
+    def readable(name: str) -> bool:
+        pair = pairs[name][1]
+        return all(link(shared, run.id, scratch, Store(folders.runs)) for run in (pair.run, pair.run_b))
+
+    for name in itertools.islice(filter(readable, mixed), number):
         stage, pair = pairs[name]
-        if done < number and all(link(shared, run.id, scratch, store) for run in (pair.run, pair.run_b)):
-            done += 1
-            context = Context(shared.spec, folders, stage.experiment)
-            lay_data(shared, folders, scratch, context.setting.data)
-            yield _again(shared, stage, pair, context)
+        context = Context(shared.spec, folders, stage.experiment)
+        lay_data(shared, folders, scratch, context.setting.data)
+        yield _again(shared, stage, pair, context)
 
 
 def _again(shared: SharedRun, stage: Stage, pair: Pair, context: Context) -> Compared:

@@ -60,7 +60,7 @@ def choose(names: list[str], number: int, seed: int) -> list[str]:
 def retrain(shared: SharedRun, run: Run, scratch: Path) -> Outcome:
     """Train a run again in a folder of its own and compare. Raises HarnessError where its inputs can't be had.
 
-    A network that ends with the same bits is kept, in `again(scratch)`.
+    A network that ends with the same bits is kept: see `at_hand`.
     """
     use_threads(1)
     folders = Folders(scratch / hashlib.sha256(run.id.encode()).hexdigest()[:16])
@@ -182,9 +182,13 @@ def exact(shared: SharedRun, stage: Stage, part: str) -> bool:
         for name in names
     )
     recipe = shared.spec.recipe(stage.experiment)
-    in_kernels = hasattr(network_of(shared.spec, stage.experiment), "write") and not now["hardware"]["gpu"]
-    in_kernels = in_kernels and recipe.optimizer in updates._KINDS and recipe.precision == "float32"
-    in_kernels = in_kernels and now["hardware"]["kernels"] != "torch"
+    in_kernels = (
+        hasattr(network_of(shared.spec, stage.experiment), "write")
+        and recipe.optimizer in updates._KINDS
+        and recipe.precision == "float32"
+        and now["hardware"]["kernels"] != "torch"
+        and not now["hardware"]["gpu"]
+    )
     return same and (in_kernels or len(stage.replicates) == 1)
 
 

@@ -15,11 +15,11 @@ from harness.paper.columns import TABLE_COLUMNS
 from harness.plan.runs import Pair, Run, Stage, all_runs, pairs, stages
 from harness.report.card import Model, read_card
 from harness.results.environment import environment
+from harness.results.fit import written
 from harness.results.folders import Folders, check_folder
 from harness.results.keys import identity, part_code
 from harness.results.selection import as_recorded
 from harness.results.tables import read_columns, read_curves, read_table
-from harness.stages.tickets import pack_path
 from harness.verify.records import Network, Provenance, Record, check_form
 
 
@@ -117,15 +117,8 @@ class SharedRun:
             (stage.experiment, replicate, path)
             for stage in stages(self.spec)
             if stage.kind == "tickets"
-            for replicate, path in zip(stage.replicates, self.written(stage), strict=True)
+            for replicate, path in zip(stage.replicates, written(self.folders, stage).values(), strict=True)
         ]
-
-    def written(self, stage: Stage) -> list[Path]:
-        """The shared files that a stage writes besides its record."""
-        if stage.kind == "stability":
-            return [self.folders.pairs(stage.name), self.folders.curves(stage.name)]
-        packed = stage.replicates if stage.kind == "tickets" else ()
-        return [pack_path(self.folders, stage.experiment, replicate) for replicate in packed]
 
     def status(self, *runs: Run) -> str:
         """The first of the runs' statuses that is not ok; networks that are not there don't count."""

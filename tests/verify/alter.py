@@ -7,6 +7,9 @@ import pandas as pd
 from safetensors import safe_open
 
 from harness.base.files import file_sha256, read_json, write_json
+from harness.report.card import read_card
+from harness.report.crate import write_crate
+from harness.results.folders import Folders
 from harness.stages.tickets import save
 from harness.verify.shared_run import SharedRun
 from harness.verify.verify import CHECKS
@@ -38,9 +41,10 @@ def change_pack(path: Path, change: Callable, **facts: str) -> None:
 
 
 def list_again(base: Path, *names: str) -> None:
-    """What a tamperer does: the card's checksums follow the altered files."""
+    """What a tamperer does: the card's checksums follow the altered files, and the crate the card."""
     entries = {name: {"sha256": file_sha256(base / name), "bytes": (base / name).stat().st_size} for name in names}
     change_json(base / "card.json", lambda card: card["files"].update(entries))
+    write_crate(read_card(Folders(base)), Folders(base))
 
 
 def record_again(base: Path, stage: str, name: str) -> None:

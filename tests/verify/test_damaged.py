@@ -178,7 +178,6 @@ def test_no_file_but_those_of_the_plan_is_accepted_and_the_workflow_is_the_codes
     (copy.base / name).parent.mkdir(parents=True, exist_ok=True)
     (copy.base / name).write_text("more")
     list_again(copy.base, name)
-    write_crate(read_card(copy.folders), copy.folders)
     assert [line for line in differences(copy) if message in line]
 
 
