@@ -9,9 +9,9 @@ import pandas as pd
 
 from harness.base.errors import HarnessError
 from harness.base.paths import checkout
-from harness.base.untrusted import read_checked_json
+from harness.base.untrusted import open_parquet, read_checked_json
 from harness.paper import Spec, load_spec
-from harness.paper.columns import TABLE_COLUMNS
+from harness.paper.columns import PAIR_MEASURES
 from harness.plan.runs import Pair, Run, Stage, all_runs, pairs, stages
 from harness.report.card import Model, read_card
 from harness.results.environment import environment
@@ -21,6 +21,8 @@ from harness.results.keys import identity, part_code
 from harness.results.selection import as_recorded
 from harness.results.tables import read_columns, read_curves, read_table
 from harness.verify.records import Network, Provenance, Record, check_form
+
+PAIR_KEYS = ["run", "run_b", "comparison"]  # the columns that name a pair
 
 
 @dataclass(frozen=True)
@@ -76,14 +78,10 @@ class SharedRun:
         return read_curves(self.folders.all_curves)
 
     def read_pairs(self, stage: str) -> pd.DataFrame:
-        """The pairs table of a stability stage; it lacks the measures that none of its pairs has."""
-        import pyarrow.parquet
-
+        """What a stability stage measured of its pairs, without the measures that none of them has."""
         path = self.folders.pairs(stage)
-        if not path.is_file():
-            raise HarnessError(f"{path}: missing. Pull it again")
-        there = pyarrow.parquet.read_schema(path).names  # of a form that was checked with the folder
-        return read_columns(path, [name for name in TABLE_COLUMNS if name in there])
+        there = open_parquet(path).schema_arrow.names
+        return read_columns(path, [*PAIR_KEYS, *(name for name in PAIR_MEASURES if name in there)])
 
     def read_curves(self, stage: str) -> pd.DataFrame:
         """The curves of a stability stage."""

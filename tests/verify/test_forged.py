@@ -222,6 +222,9 @@ def test_instabilities_are_held_against_their_curves_and_descriptions_of_pairs_a
     forge_pairs(copy, lambda table: table.__setitem__("k", table["k"] + 1))
     remade(copy)
     assert any("table.parquet: " in line and ": k: 6, made again 5" in line for line in differences(copy))
+    forge_pairs(copy, lambda table: table.__setitem__("train_loss", 1.0))
+    remade(copy)
+    assert any("table.parquet: " in line and ": train_loss: 1.0, made again None" in line for line in differences(copy))
 
 
 def test_a_row_is_found_that_would_be_shown_as_another_pair(copy):
