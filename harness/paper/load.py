@@ -40,8 +40,11 @@ def changed_recipe(paper: Paper, experiment: Experiment, setting: Setting) -> Re
     return Recipe.model_validate({**paper.networks[experiment.network].recipe.model_dump(), **setting.change})
 
 
-def load_spec(root: Path, paper: str, scale: str) -> Spec:
-    """Load and check papers/<paper>/ at a scale. Raises HarnessError naming file, field, value and fix."""
+def load_spec(root: Path, paper: str, scale: str, alone: bool = False) -> Spec:
+    """Load and check papers/<paper>/ at a scale; `alone`: the other scales that claims name need not be there.
+
+    Raises HarnessError naming file, field, value and fix.
+    """
     for option, value in (("--paper", paper), ("--scale", scale)):
         if not NAME.fullmatch(value):
             raise HarnessError(f"{option} {value!r}: a name is lower-case letters, digits and hyphens")
@@ -64,7 +67,7 @@ def load_spec(root: Path, paper: str, scale: str) -> Spec:
     )
     _check_experiments(spec)
     _check_settings(spec, scale_file)
-    _check_claims(spec)
+    _check_claims(spec, alone)
     check_published(folder / "published", spec.experiments)
     return spec
 
@@ -165,7 +168,7 @@ def _check_settings(spec: Spec, file: Path) -> None:
                 )
 
 
-def _check_claims(spec: Spec) -> None:
+def _check_claims(spec: Spec, alone: bool) -> None:
     """Every cell of a claim at the loaded scale names an experiment, a k and a density that exist there."""
     file = spec.folder / "claims.yaml"
     seen: set[str] = set()
@@ -175,7 +178,7 @@ def _check_claims(spec: Spec) -> None:
             raise HarnessError(f"{file}: {claim.id}: is duplicated; give each claim its own id")
         seen.add(claim.id)
         for name in claim.scales:
-            if name not in scales:
+            if name not in scales and not alone:
                 known = ", ".join(sorted(scales))
                 raise HarnessError(f"{file}: {claim.id}.scales.{name}: no such scale; choose one of {known}")
         for name in claim.figure_experiments:

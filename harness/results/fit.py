@@ -58,7 +58,7 @@ def restore_records(spec: Spec, folders: Folders) -> None:
     for stage in stages(spec):
         for run, checksum in _outputs(folders, stage).items():
             entry = kept.get(run)
-            if run not in _own(spec, stage) or not isinstance(entry, dict) or entry.get("sha256") != checksum:
+            if run not in own_networks(spec, stage) or not isinstance(entry, dict) or entry.get("sha256") != checksum:
                 continue
             if "checksum" in entry and entry["checksum"] != record_checksum(entry):
                 raise HarnessError(f"{folders.networks}: {run}: was altered. Pull the file again, or delete it")
@@ -112,7 +112,7 @@ def _prepares(spec: Spec, stage: Stage) -> str:
     return prepares(spec.scale.experiments[stage.experiment].data)
 
 
-def _own(spec: Spec, stage: Stage) -> set[str]:
+def own_networks(spec: Spec, stage: Stage) -> set[str]:
     """The names under which a training stage may store tensors."""
     runs = {run.id for stack in stacks(spec, stage) for run in stack}
     return runs | ({f"{run}{SNAPSHOTS}" for run in runs} if stage.kind == "dense" else set())
@@ -140,19 +140,20 @@ def _look(spec: Spec, folders: Folders, name: str, stage: Stage | None) -> tuple
     if stage is None:
         return _look_at_data(folders.data(data_set_of(name)), outputs)
     if not KINDS[stage.kind].trains:
-        base = folders.stage(name).parent if stage.kind == "stability" else folders.base
-        return _look_at_files(base, _written(spec, folders, stage), outputs)
-    own = _own(spec, stage)
+        return _look_at_files(written(folders, stage), outputs)
+    own = own_networks(spec, stage)
     if not {run for run in own if not run.endswith(SNAPSHOTS)} <= set(outputs) <= own:
         return "its record is broken", BROKEN
     return _look_at_networks(Store(folders.runs), outputs)
 
 
-def _written(spec: Spec, folders: Folders, stage: Stage) -> set[str]:
-    """The files that a stability or tickets stage writes, by their names in its record."""
+def written(folders: Folders, stage: Stage) -> dict[str, Path]:
+    """The files that a stability or tickets stage writes, by their names in its record; {} for one that trains."""
     if stage.kind == "stability":
-        return {folders.pairs(stage.name).name, folders.curves(stage.name).name}
-    return {f"tickets/{stage.experiment}/r{replicate}.safetensors" for replicate in stage.replicates}
+        return {path.name: path for path in (folders.pairs(stage.name), folders.curves(stage.name))}
+    packed = stage.replicates if stage.kind == "tickets" else ()
+    names = [f"tickets/{stage.experiment}/r{replicate}.safetensors" for replicate in packed]
+    return {name: folders.base / name for name in names}
 
 
 def _look_at_data(record: Path, outputs: Mapping[str, str]) -> tuple[str, str]:
@@ -166,12 +167,11 @@ def _look_at_data(record: Path, outputs: Mapping[str, str]) -> tuple[str, str]:
     return "", HERE
 
 
-def _look_at_files(base: Path, written: set[str], outputs: Mapping[str, str]) -> tuple[str, str]:
-    if set(outputs) != written:
+def _look_at_files(files: Mapping[str, Path], outputs: Mapping[str, str]) -> tuple[str, str]:
+    if set(outputs) != set(files):
         return "its record is broken", BROKEN
-    for name, checksum in outputs.items():
-        file = base / name
-        if not file.exists() or _altered(file, checksum):
+    for name, file in files.items():
+        if not file.exists() or _altered(file, outputs[name]):
             return f"{file} is missing or altered", BROKEN
     return "", HERE
 
@@ -222,7 +222,7 @@ def _bring_back(spec: Spec, folders: Folders, away: set[str]) -> list[str]:
     networks = sum(len(stack) for name in lost for stack in stacks(spec, planned[name]))
     store = Store(folders.runs)
     for name in lost:
-        for run in _own(spec, planned[name]):
+        for run in own_networks(spec, planned[name]):
             # tensors of another training may lie under the same name
             if store.record_path(run).exists() and store.read(run).get(PULLED) and not at_hand(folders, run):
                 store.record_path(run).unlink()

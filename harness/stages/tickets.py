@@ -33,6 +33,7 @@ from harness.plan.runs import Run, Stage, dense_run, tickets
 from harness.results.store import SNAPSHOTS, Store
 
 if TYPE_CHECKING:
+    from harness.paper import Spec
     from harness.results.context import Context, Work
     from harness.results.folders import Folders
 
@@ -79,10 +80,8 @@ def tickets_stage(work: "Work") -> dict[str, Any]:
 def pack(context: "Context", replicate: int) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and metadata of a replicate's tickets. Diverged runs are left out."""
     setting, name = context.setting, context.experiment
-    source = source_of(setting.data)
-    network = build(setting.network, 1, source.shape, source.classes)
-    shapes = {name: list(value.shape[1:]) for name, value in network.named_parameters()}
-    prunable = prunable_names(network)
+    metadata = describe_pack(context.spec, name, replicate)
+    prunable = [weight for weight, _ in json.loads(metadata["prunable"])]
     tensors: dict[str, Tensor] = {}
     dense = dense_run(name, replicate)
     if context.store.read(dense.id)["status"] == "ok":
@@ -90,23 +89,31 @@ def pack(context: "Context", replicate: int) -> tuple[dict[str, Tensor], dict[st
     for run in tickets(context.spec, Stage("tickets", name, 0, (replicate,))):
         if context.store.read(run.id)["status"] == "ok":
             masks = context.store.load_part(run.id, "mask/")
-            bits = np.packbits(np.concatenate([masks[name].numpy().ravel() for name in prunable]))
+            bits = np.packbits(np.concatenate([masks[weight].numpy().ravel() for weight in prunable]))
             tensors[f"mask/{run.branch}/k{run.k}/L{run.level}"] = torch.from_numpy(bits)
-    metadata = {
+    return tensors, metadata
+
+
+def describe_pack(spec: "Spec", experiment: str, replicate: int) -> dict[str, str]:
+    """The metadata of a replicate's tickets, which the spec and the network settle."""
+    setting = spec.scale.experiments[experiment]
+    source = source_of(setting.data)
+    network = build(setting.network, 1, source.shape, source.classes)
+    shapes = {name: list(value.shape[1:]) for name, value in network.named_parameters()}
+    return {
         "format": "1",
-        "paper": context.spec.paper.id,
-        "experiment": name,
+        "paper": spec.paper.id,
+        "experiment": experiment,
         "replicate": str(replicate),
         "network": setting.network,
         "input_shape": canonical_json(source.shape),
         "classes": str(source.classes),
         "data": setting.data,
         "data_checksum": source.checksum,
-        "recipe": canonical_json(dump(context.recipe)),
+        "recipe": canonical_json(dump(spec.recipe(experiment))),
         "restart": canonical_json(setting.restart),
-        "prunable": canonical_json([[name, shapes[name]] for name in prunable]),
+        "prunable": canonical_json([[name, shapes[name]] for name in prunable_names(network)]),
     }
-    return tensors, metadata
 
 
 def _rewound(store: Store, dense: Run, steps: list[int]) -> dict[str, Tensor]:

@@ -5,14 +5,13 @@ from collections.abc import Iterator
 
 from harness.base.files import file_sha256
 from harness.plan.kinds import files_of, prepares
-from harness.plan.runs import stages
+from harness.plan.runs import data_sets, stages
 from harness.report.card import NOT_LISTED, shared_files
+from harness.report.crate import WORKFLOW
 from harness.results.folders import NAME
 from harness.results.keys import JUDGED
-from harness.verify import revision
 from harness.verify.shared_run import SharedRun
 
-WORKFLOW = "report/workflow"
 #: files whose names the plan does not tell: held against the page made again, and against the card's code
 _OPEN = re.compile(rf"report/figures/{NAME}\.svg|{WORKFLOW}/harness/workflow/{NAME}\.smk")
 
@@ -35,30 +34,13 @@ def files(shared: SharedRun) -> Iterator[str]:
             yield f"{name}: is on the card, and no file of this run"
 
 
-def copies(shared: SharedRun) -> Iterator[str]:
-    """The copies of spec and workflow beside the page: those that the card names."""
-    card = {name: entry["sha256"] for name, entry in shared.card["files"].items()}
-    for name, checksum in shared.card["spec"].items():
-        place = f"{WORKFLOW}/papers/{shared.spec.paper.id}/{name}"
-        if card.get(place) != checksum:
-            yield f"{place}: is not the spec that the card names"
-    known = {f"{WORKFLOW}/{name}": file_sha256(path) for name, path in revision.workflow(shared).items()}
-    own = {name for name in card if name.startswith((f"{WORKFLOW}/harness/", f"{WORKFLOW}/Snakefile"))}
-    for name in sorted(known.keys() | own if known else ()):
-        if name not in known:
-            yield f"{name}: is no file of the workflow"
-        elif card.get(name) != known[name]:
-            yield f"{name}: is not the one of the code that the card names"
-
-
 def _planned(shared: SharedRun) -> Iterator[str]:
     """The names of the shared files that a run of this plan has, but for _OPEN and NOT_LISTED."""
     folders, spec = shared.folders, shared.spec
-    paths = [folders.base / name for kind in JUDGED for name in files_of(kind)]
-    paths += [folders.report / "workflow" / "papers" / spec.paper.id / name for name in shared.card["spec"]]
-    paths += [folders.report / "workflow" / "Snakefile"]
-    paths += [folders.stage(prepares(setting.data)) for setting in spec.scale.experiments.values()]
-    paths += [folders.selection] if folders.selection.is_file() else []
-    for stage in stages(spec):
-        paths += [folders.stage(stage.name), *shared.written(stage)]
-    return (path.relative_to(folders.base).as_posix() for path in paths)
+    yield from (f"{WORKFLOW}/papers/{spec.paper.id}/{name}" for name in shared.card["spec"])
+    yield f"{WORKFLOW}/Snakefile"
+    for name in (*map(prepares, data_sets(spec)), *(stage.name for stage in stages(spec)), *JUDGED):
+        yield from files_of(name)
+    for path in (folders.selection, *(path for _, _, path in shared.packs())):
+        if path != folders.selection or path.is_file():
+            yield path.relative_to(folders.base).as_posix()

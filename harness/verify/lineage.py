@@ -6,10 +6,12 @@ from typing import Any
 from harness.base.files import file_sha256
 from harness.lottery.branches import BRANCHES
 from harness.plan.kinds import prepares
-from harness.plan.runs import Run, Stage, dense_run, parents, stacks, stages, steps_of
+from harness.plan.runs import Run, Stage, dense_run, parents, stages, steps_of
 from harness.results.context import DATA, Context
+from harness.results.fit import own_networks, written
 from harness.results.keys import stage_digest
 from harness.results.store import SNAPSHOTS
+from harness.results.stored import contexts
 from harness.stages.train import place_of
 from harness.verify import packs
 from harness.verify.differences import differences, shown
@@ -25,9 +27,9 @@ def networks(shared: SharedRun) -> Iterator[str]:
     dense = {dense_run(run.experiment, run.replicate) for run in runs}
     for name in sorted(set(shared.networks) - {run.id for run in runs} - {f"{run.id}{SNAPSHOTS}" for run in dense}):
         yield f"networks.json: {shown(name)}: is not in the plan"
-    contexts = {name: Context(shared.spec, shared.folders, name) for name in shared.spec.scale.experiments}
+    by_experiment = contexts(shared.spec, shared.folders)
     for run in runs:
-        network, context, place = shared.networks.get(run.id), contexts[run.experiment], f"networks.json: {run.id}"
+        network, context, place = shared.networks.get(run.id), by_experiment[run.experiment], f"networks.json: {run.id}"
         if network is None:
             yield f"{place}: is missing"
             continue
@@ -118,11 +120,9 @@ def stage_records(shared: SharedRun) -> Iterator[str]:
 
 def _outputs(shared: SharedRun, stage: Stage) -> dict[str, str]:
     """The checksums of what a stage wrote: of files, or of networks by networks.json."""
-    if paths := [path for path in shared.written(stage) if path.is_file()]:
-        base = paths[0].parent if stage.kind == "stability" else shared.folders.base
-        return {path.relative_to(base).as_posix(): file_sha256(path) for path in paths}
-    runs = [run for stack in stacks(shared.spec, stage) for run in stack if run.id in shared.networks]
-    names = [run.id for run in runs]
-    if stage.kind == "dense":  # snapshots of a run that diverged are stored, and not named
-        names += [f"{run.id}{SNAPSHOTS}" for run in runs if shared.status(run) == "ok"]
-    return {name: shared.networks[name].sha256 for name in names if name in shared.networks}
+    if files := written(shared.folders, stage):
+        return {name: file_sha256(path) for name, path in files.items() if path.is_file()}
+    names = own_networks(shared.spec, stage) & shared.networks.keys()
+    # snapshots of a run that diverged are stored, and not named
+    diverged = {f"{name}{SNAPSHOTS}" for name in names if shared.networks[name].status != "ok"}
+    return {name: shared.networks[name].sha256 for name in names - diverged}

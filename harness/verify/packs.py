@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from functools import lru_cache
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -13,9 +12,10 @@ from harness.base.files import file_sha256
 from harness.data import source_of
 from harness.lottery.masks import keep_count
 from harness.networks import build, prunable_names
+from harness.paper import Spec
 from harness.plan.runs import Run, Stage, dense_run, tickets
 from harness.results.store import SNAPSHOTS, Store, tensor_checksums
-from harness.stages.tickets import Pack, open_pack
+from harness.stages.tickets import Metadata, Pack, describe_pack, open_pack
 from harness.verify.differences import differences
 from harness.verify.shared_run import SharedRun
 
@@ -29,32 +29,19 @@ def masks(shared: SharedRun) -> Iterator[str]:
             yield str(error)
             continue
         place = path.relative_to(shared.folders.base).as_posix()
-        expected = {**dict(pack.metadata), **_metadata(shared, experiment, replicate)}
-        wrong = list(differences(place, dict(pack.metadata), expected, "the spec says"))
+        recorded, expected = dict(pack.metadata), dict(described(shared, experiment, replicate))
+        if not shared.same_code("data"):
+            expected["data_checksum"] = recorded["data_checksum"]
+        wrong = list(differences(place, recorded, expected, "the spec says"))
         yield from wrong
         if not wrong:  # else masks are of other weights
             yield from (f"{place}: {line}" for line in _masks(shared, experiment, replicate, pack))
         yield from (f"{place}: {line}" for line in _weights(shared, experiment, replicate, pack))
 
 
-def _metadata(shared: SharedRun, experiment: str, replicate: int) -> dict[str, object]:
+def described(shared: SharedRun, experiment: str, replicate: int) -> Metadata:
     """What the metadata of a pack have to say."""
-    setting = shared.spec.scale.experiments[experiment]
-    source = source_of(setting.data)
-    return {
-        "format": "1",
-        "paper": shared.spec.paper.id,
-        "experiment": experiment,
-        "replicate": replicate,
-        "network": setting.network,
-        "input_shape": tuple(source.shape),
-        "classes": source.classes,
-        "data": setting.data,
-        **({"data_checksum": source.checksum} if shared.same_code("data") else {}),
-        "recipe": shared.spec.recipe(experiment),
-        "restart": setting.restart,
-        "prunable": prunable(shared, experiment),
-    }
+    return Metadata.model_validate(describe_pack(shared.spec, experiment, replicate))
 
 
 def _masks(shared: SharedRun, experiment: str, replicate: int, pack: Pack) -> Iterator[str]:
@@ -89,7 +76,7 @@ def _weights(shared: SharedRun, experiment: str, replicate: int, pack: Pack) -> 
 
 def rewound_fault(shared: SharedRun, experiment: str, pack: Pack, k: int) -> str:
     """What of the weights and buffers of step k does not fit the network, or ""."""
-    network = _built(shared, experiment)
+    network = network_of(shared.spec, experiment)
     expected: dict[str, Tensor] = {f"weights/{name}": value for name, value in network.named_parameters()}
     expected |= {f"buffers/{name}": value for name, value in network.named_buffers()}
     weights = pack.rewound(k)
@@ -139,25 +126,16 @@ def _ok(shared: SharedRun, run: Run) -> bool:
 
 def remaining(shared: SharedRun, run: Run) -> tuple[int, int]:
     """How many of the network's prunable weights a run must have left, and how many there are."""
-    total = sum(int(np.prod(shape)) for _, shape in prunable(shared, run.experiment))
+    network = network_of(shared.spec, run.experiment)
+    sizes = {name: value.numel() for name, value in network.named_parameters()}
+    total = sum(sizes[name] for name in prunable_names(network))
     level = shared.spec.scale.experiments[run.experiment].pruning.density(run.level)
     return total if run.branch == "dense" else keep_count(total, level), total
 
 
-def prunable(shared: SharedRun, experiment: str) -> list[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of the weights that masks are about, as the network is built here."""
-    network = _built(shared, experiment)
-    shapes = {weight: tuple(value.shape[1:]) for weight, value in network.named_parameters()}
-    return [(weight, shapes[weight]) for weight in prunable_names(network)]
-
-
-def _built(shared: SharedRun, experiment: str) -> nn.Module:
-    """An experiment's network, of one replicate."""
-    setting = shared.spec.scale.experiments[experiment]
-    source = source_of(setting.data)
-    return _build(setting.network, source.shape, source.classes)
-
-
 @lru_cache(maxsize=8)
-def _build(name: str, shape: tuple[int, ...], classes: int) -> nn.Module:
-    return build(name, 1, shape, classes)
+def network_of(spec: Spec, experiment: str) -> nn.Module:
+    """An experiment's network, of one replicate, as it is built here."""
+    setting = spec.scale.experiments[experiment]
+    source = source_of(setting.data)
+    return build(setting.network, 1, source.shape, source.classes)

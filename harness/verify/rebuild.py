@@ -31,7 +31,7 @@ from harness.stages.judging import claims_stage, published, scale_content
 from harness.stages.stability import pair_row
 from harness.verify.differences import differences
 from harness.verify.drawings import DRAWN
-from harness.verify.shared_run import SharedRun
+from harness.verify.shared_run import PAIR_KEYS, SharedRun
 
 #: fields of provenance.json that follow from the stages' records; the others are the machine's and the clock's
 FROM_RECORDS = ("paper", "scale", "started", "finished", "network_core_seconds", "training_share", "stages")
@@ -71,11 +71,8 @@ def tables(shared: SharedRun) -> Iterator[str]:
 
 def _pair_rows(shared: SharedRun, stage: str) -> pd.DataFrame:
     """The rows of a stage that compares networks: measured by the stage, described by the plan."""
-    key = ("run", "run_b", "comparison")
-    measured = {tuple(row[name] for name in key): row for row in shared.read_pairs(stage).to_dict("records")}
     planned = [pair_row(pair, shared.status(pair.run, pair.run_b)) for own, pair in shared.pairs() if own.name == stage]
-    rows = [(measured.get(tuple(row[name] for name in key)), row) for row in planned]
-    return pd.DataFrame([{**measures, **row} for measures, row in rows if measures])
+    return pd.DataFrame(planned).merge(shared.read_pairs(stage), on=PAIR_KEYS, validate="one_to_one")
 
 
 def _by_row(table: pd.DataFrame) -> dict[tuple[str, ...], dict[str, Any]]:
@@ -201,13 +198,10 @@ def page(shared: SharedRun) -> Iterator[str]:
     for name in sorted({*recorded, *rebuilt}):
         if name not in recorded or name not in rebuilt:
             yield f"{name}: is {'missing' if name in rebuilt else 'not a figure of the page'}"
-            continue
-        figure = name.endswith(".svg")
-        texts = "" if figure else _first_difference(*(DRAWN.sub("<svg/>", page[name]) for page in (recorded, rebuilt)))
-        if texts:
+        elif texts := _first_difference(*(DRAWN.sub("<svg/>", page[name]) for page in (recorded, rebuilt))):
             yield f"{name}: is not what its tables give: {texts}"
         elif shared.same_machine and recorded[name] != rebuilt[name]:
-            yield f"{name}: is not what its tables give" + ("" if figure else ": its figures differ")
+            yield f"{name}: is not what its tables give: its figures differ"
 
 
 def _drawn(report: Path) -> dict[str, str]:

@@ -6,15 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from harness.paper.columns import CURVE_KEYS
-from harness.plan.runs import Pair, Run, Stage
+from harness.plan.runs import Pair, Stage
 from harness.results.context import Context
 from harness.results.folders import Folders
 from harness.results.store import Store
 from harness.stages import stability as compare
 from harness.training.loop import use_threads
-from harness.verify.retrain import again, at_hand, choose, exact, lay_data, link
+from harness.verify.retrain import choose, exact, lay_data, link
 from harness.verify.shared_run import SharedRun
 
 #: how far an error may be from the recorded one on another kind of machine, where a sample at the border between two
@@ -65,45 +66,34 @@ def recompare(shared: SharedRun, number: int, seed: int, scratch: Path) -> Itera
     These lie with the run, as networks.json says, or have just been trained again to the same bits. Raises
     HarnessError where the data set can't be had.
     """
-    pairs, done = measured(shared), 0
+    pairs, folders = measured(shared), Folders(scratch / "pairs")
     ranked = choose(list(pairs), len(pairs), seed)
     lines, others = ([name for name in ranked if pairs[name][1].interpolated is line] for line in (True, False))
-    for name in itertools.chain.from_iterable(itertools.zip_longest(lines, others)):
-        if done == number:
-            break
-        if name is None:
-            continue
+    mixed = filter(None, itertools.chain.from_iterable(itertools.zip_longest(lines, others)))
+
+    def readable(name: str) -> bool:
+        pair = pairs[name][1]
+        return all(link(shared, run.id, scratch, Store(folders.runs)) for run in (pair.run, pair.run_b))
+
+    for name in itertools.islice(filter(readable, mixed), number):
         stage, pair = pairs[name]
-        if all(_store(shared, scratch, run) for run in (pair.run, pair.run_b)):
-            done += 1
-            yield _again(shared, stage, pair, scratch)
+        context = Context(shared.spec, folders, stage.experiment)
+        lay_data(shared, folders, scratch, context.setting.data)
+        yield _again(shared, stage, pair, context)
 
 
-def _store(shared: SharedRun, scratch: Path, run: Run) -> Store | None:
-    """The store that has a network: just trained again, or with the run."""
-    stores = (again(scratch), Store(shared.folders.runs))
-    return next((store for store in stores if at_hand(store, run.id, shared.networks[run.id])), None)
-
-
-def _again(shared: SharedRun, stage: Stage, pair: Pair, scratch: Path) -> Compared:
+def _again(shared: SharedRun, stage: Stage, pair: Pair, context: Context) -> Compared:
     use_threads(1)
-    context = Context(shared.spec, Folders(scratch / "pairs"), stage.experiment)
-    lay_data(shared, context.folders, scratch, context.setting.data)
-    for run in (pair.run, pair.run_b):
-        store = _store(shared, scratch, run)
-        if store and not context.store.tensors_path(run.id).exists():
-            link(store, context.store, run.id, shared.networks[run.id])
-    rows, curves = compare._compare(context, [pair])
+    (row,), curves = compare._compare(context, [pair])
     outcome = Compared(pair, exact(shared, stage, "stability"))
     points = _CLOSE if outcome.exact else CURVE_POINTS
-    table = shared.table[shared.table["comparison"] == pair.comparison]
-    recorded = table[(table["run"] == pair.run.id) & (table["run_b"] == pair.run_b.id)]
-    for measure in ("distance", "angle", *(name for name in rows[0] if name.startswith("instability"))):
-        before, now = (recorded[measure].iloc[0] if len(recorded) else np.nan), rows[0][measure]
+    recorded, drawn = (_of_pair(table, pair) for table in (shared.table, shared.curves))
+    recorded = recorded[recorded["comparison"] == pair.comparison]
+    for measure in ("distance", "angle", *(name for name in row if name.startswith("instability"))):
+        before, now = (recorded[measure].iloc[0] if len(recorded) else np.nan), row[measure]
         within = (_CLOSE, _CLOSE) if measure in ("distance", "angle") else (0.0, 2 * points)
         if not np.isclose(before, now, rtol=within[0], atol=within[1], equal_nan=True):
             outcome.differences.append(f"table.parquet: {measure}: {before:.6g}, compared again {now:.6g}")
-    drawn = shared.curves[(shared.curves["run"] == pair.run.id) & (shared.curves["run_b"] == pair.run_b.id)]
     for curve in curves:
         way, split = curve["batch_norm"].iloc[0], curve["split"].iloc[0]
         here = drawn[(drawn["batch_norm"] == way) & (drawn["split"] == split)].sort_values(CURVE_KEYS)
@@ -113,3 +103,7 @@ def _again(shared: SharedRun, stage: Stage, pair: Pair, scratch: Path) -> Compar
                 f"curves.parquet: {split}, BatchNorm {way}: is not the error between the networks"
             )
     return outcome
+
+
+def _of_pair(table: pd.DataFrame, pair: Pair) -> pd.DataFrame:
+    return table[(table["run"] == pair.run.id) & (table["run_b"] == pair.run_b.id)]

@@ -3,20 +3,15 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from harness.base.errors import HarnessError
 from harness.paper.load import describe
+from harness.report.card import Model
 
 LATEST = 1e11  # seconds since 1970: thousands of years
 Amount = Annotated[float, Field(ge=0, le=LATEST, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
-
-
-class Model(BaseModel):
-    """A record without conversions. Other fields than these stand in no file of the harness."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Hardware(Model):
@@ -89,7 +84,7 @@ class Network(Model):
     key: str
     sha256: str
     parts: dict[str, str]
-    inputs: dict[str, str] = {}
+    inputs: dict[str, str] = Field({})
     status: Literal["ok", "diverged", "ancestor_diverged"] = "ok"
     diverged_at: int | None = None
     id: str = ""
@@ -100,7 +95,7 @@ class Network(Model):
     branch: str = ""
     data_order: int = 0
     steps: int = 0
-    snapshots: list[int] = []
+    snapshots: list[int] = Field([])
     density: float | None = None
     remaining: int | None = None
     prunable: int | None = None
@@ -113,7 +108,7 @@ class Network(Model):
     seconds: float = 0.0
     stack_seconds: float = 0.0
     trained_as: str | None = None
-    computed_with: dict[str, str] = {}
+    computed_with: dict[str, str] = Field({})
     checksum: str = ""
 
     @property

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from safetensors.torch import load_file
 from torch import Tensor
 
 from harness import data
@@ -14,19 +15,18 @@ from harness.base.files import file_sha256
 from harness.data import source_of
 from harness.lottery.branches import BRANCHES
 from harness.lottery.masks import Masks
-from harness.networks import build
 from harness.plan.runs import Run, Stage, dense_run, stacks, stages
 from harness.results.context import Context
 from harness.results.environment import made_with
 from harness.results.folders import Folders
 from harness.results.heartbeats import Heartbeat
 from harness.results.store import SNAPSHOTS, Store
-from harness.stages.tickets import open_pack, pack_path
+from harness.stages.tickets import Pack, open_pack, pack_path
 from harness.stages.train import train_stack
+from harness.training import updates
 from harness.training.loop import use_threads
 from harness.verify.lineage import SCORES
-from harness.verify.packs import prunable, rewound_differences, rewound_fault
-from harness.verify.records import Network
+from harness.verify.packs import described, network_of, rewound_differences, rewound_fault
 from harness.verify.shared_run import SharedRun
 
 #: how far a network may end from the recorded one on another kind of machine, whose last bits differ: over thousands
@@ -38,7 +38,6 @@ RELATIVE_DISTANCE = 1.2
 #: share of SNIP's mask, which is ranked by gradients, that may differ
 MASK_SHARE = 0.01
 ACCURACIES = ("test_accuracy", "train_accuracy")
-_OPTIMIZERS = ("momentum", "adam")  # that the CPU kernels know
 
 
 @dataclass
@@ -61,28 +60,45 @@ def choose(names: list[str], number: int, seed: int) -> list[str]:
 def retrain(shared: SharedRun, run: Run, scratch: Path) -> Outcome:
     """Train a run again in a folder of its own and compare. Raises HarnessError where its inputs can't be had.
 
-    A network that ends with the same bits is kept, in `again(scratch)`.
+    A network that ends with the same bits is kept: see `at_hand`.
     """
     use_threads(1)
     folders = Folders(scratch / hashlib.sha256(run.id.encode()).hexdigest()[:16])
     context = Context(shared.spec, folders, run.experiment)
     lay_data(shared, folders, scratch, context.setting.data)
-    known = _lay_inputs(shared, context, run)
+    known = _lay_inputs(shared, context, run, scratch)
     train_stack(context, [run], Heartbeat(folders.progress / "beat.json", run.id, 1), known)
     stage = next(stage for stage in stages(shared.spec) if any(run in stack for stack in stacks(shared.spec, stage)))
     outcome = Outcome(run.id, exact=exact(shared, stage, "training"))
-    _compare(shared, context, run, outcome)
+    outcome.differences += _compare(shared, context, run, scratch, outcome)
     if outcome.bits:
-        path = again(scratch).tensors_path(run.id)
+        path = _again(scratch).tensors_path(run.id)
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(context.store.tensors_path(run.id), path)
     shutil.rmtree(folders.runs, ignore_errors=True)
     return outcome
 
 
-def again(scratch: Path) -> Store:
+def _again(scratch: Path) -> Store:
     """Where networks lie that were trained again to the same bits."""
     return Store(scratch / "again")
+
+
+def at_hand(shared: SharedRun, name: str, scratch: Path) -> Path | None:
+    """The tensors of a network with the checksum of networks.json: just trained again, or with the run."""
+    paths = [store.tensors_path(name) for store in (_again(scratch), Store(shared.folders.runs))]
+    checksum = shared.network(name).sha256
+    return next((path for path in paths if path.is_file() and file_sha256(path) == checksum), None)
+
+
+def link(shared: SharedRun, name: str, scratch: Path, store: Store) -> bool:
+    """Make a network readable in another store, under the checksums of networks.json. False if it is not at hand."""
+    path, place, network = at_hand(shared, name, scratch), store.tensors_path(name), shared.network(name)
+    if path and not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(path.resolve())
+        store.write_record(name, {"sha256": network.sha256, "parts": network.parts, "status": network.status})
+    return path is not None
 
 
 def lay_data(shared: SharedRun, folders: Folders, scratch: Path, name: str) -> None:
@@ -102,7 +118,7 @@ def lay_data(shared: SharedRun, folders: Folders, scratch: Path, name: str) -> N
         (folders.base / "data").symlink_to(record.parent.resolve())
 
 
-def _lay_inputs(shared: SharedRun, context: Context, run: Run) -> Masks | None:
+def _lay_inputs(shared: SharedRun, context: Context, run: Run, scratch: Path) -> Masks | None:
     """Put into the scratch store what a run starts from. Returns IMP's masks where the parent's weights are not there.
 
     The inputs are the run's own networks where they lie with it, else its pack of tickets. Copies of the dense network
@@ -113,33 +129,34 @@ def _lay_inputs(shared: SharedRun, context: Context, run: Run) -> Masks | None:
     if run == dense:
         return None
     parent, snapshots = context.parent(run).id, f"{dense.id}{SNAPSHOTS}"
-    real, inputs = Store(shared.folders.runs), {name: shared.network(name) for name in (parent, snapshots)}
-    if f"k{run.k}" not in inputs[snapshots].parts:
+    linked = [link(shared, name, scratch, context.store) for name in (parent, snapshots)]
+    if f"k{run.k}" not in shared.network(snapshots).parts:
         raise HarnessError(f"{shared.folders.networks}: {snapshots}: has no checksum of step {run.k}. Pull it again")
-    if all(at_hand(real, name, network) for name, network in inputs.items()):
-        for name, network in inputs.items():
-            link(real, context.store, name, network)
-    elif run.branch == "dense" or (BRANCHES[run.branch].source == "level" and shared.network(run.id).status != "ok"):
+    if all(linked):
+        return None
+    if run.branch == "dense" or (BRANCHES[run.branch].source == "level" and shared.network(run.id).status != "ok"):
         _train_ancestors(context, run)
-    else:
-        return _unpack(shared, context, run, inputs[parent], inputs[snapshots])
-    return None
+        return None
+    return _unpack(shared, context, run, parent, snapshots)
 
 
-def _unpack(shared: SharedRun, context: Context, run: Run, parent: Network, snapshots: Network) -> Masks | None:
+def _pack(shared: SharedRun, run: Run) -> Pack:
+    return open_pack(pack_path(shared.folders, run.experiment, run.replicate))
+
+
+def _unpack(shared: SharedRun, context: Context, run: Run, parent: str, snapshots: str) -> Masks | None:
     """Put weights of a pack of tickets into the scratch store. Returns the masks of an IMP network."""
-    pack = open_pack(pack_path(shared.folders, run.experiment, run.replicate))
+    pack, network = _pack(shared, run), shared.network(parent)
     fault = rewound_fault(shared, run.experiment, pack, run.k)
-    if fault or pack.prunable != prunable(shared, run.experiment):
+    if fault or pack.prunable != described(shared, run.experiment, run.replicate).prunable:
         raise HarnessError(
             f"{pack.path}: {fault or 'its prunable weights are not those of the network'}. Pull it again"
         )
-    name = f"{dense_run(run.experiment, run.replicate).id}{SNAPSHOTS}"
-    context.store.write(name, {}, {f"k{run.k}/{part}": value for part, value in pack.rewound(run.k).items()})
+    context.store.write(snapshots, {}, {f"k{run.k}/{part}": value for part, value in pack.rewound(run.k).items()})
     # the recorded checksum, of the whole snapshot, names the input; the file's own is that of what the pack has of it
-    context.store.write_record(name, {**context.store.read(name), "parts": snapshots.parts})
-    own = {"sha256": parent.sha256, "status": parent.status}
-    context.store.write_record(context.parent(run).id, own)
+    record = {**context.store.read(snapshots), "parts": shared.network(snapshots).parts}
+    context.store.write_record(snapshots, record)
+    context.store.write_record(parent, {"sha256": network.sha256, "status": network.status})
     if BRANCHES[run.branch].source == "dense":
         return None
     return {weight: mask.float().unsqueeze(0) for weight, mask in pack.mask("imp", run.k, run.level).items()}
@@ -153,21 +170,6 @@ def _train_ancestors(context: Context, run: Run) -> None:
     train_stack(context, [parent], Heartbeat(context.folders.progress / "beat.json", parent.id, 1))
 
 
-def at_hand(store: Store, name: str, network: Network) -> bool:
-    """Whether a store has a network's tensors with the checksum of networks.json."""
-    path = store.tensors_path(name)
-    return path.is_file() and file_sha256(path) == network.sha256
-
-
-def link(source: Store, target: Store, name: str, network: Network) -> None:
-    """Make a stored network readable in another store, under the checksums of networks.json."""
-    path = target.tensors_path(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.symlink_to(source.tensors_path(name).resolve())
-    record = {"sha256": network.sha256, "parts": network.parts, "status": network.status}
-    target.write_record(name, record)
-
-
 def exact(shared: SharedRun, stage: Stage, part: str) -> bool:
     """Whether a stage gives the same bits here: the same code (`part` of it), kind of machine and libraries.
 
@@ -179,51 +181,48 @@ def exact(shared: SharedRun, stage: Stage, part: str) -> bool:
         for group, names in (("hardware", ("cpu", "gpu", "kernels")), ("packages", ("torch", "numpy")))
         for name in names
     )
-    setting, recipe = shared.spec.scale.experiments[stage.experiment], shared.spec.recipe(stage.experiment)
-    source = source_of(setting.data)
-    written = hasattr(build(setting.network, 1, source.shape, source.classes), "write")
-    in_kernels = written and recipe.optimizer in _OPTIMIZERS and not now["hardware"]["gpu"]
-    in_kernels = in_kernels and now["hardware"]["kernels"] != "torch" and recipe.precision == "float32"
+    recipe = shared.spec.recipe(stage.experiment)
+    in_kernels = (
+        hasattr(network_of(shared.spec, stage.experiment), "write")
+        and recipe.optimizer in updates._KINDS
+        and recipe.precision == "float32"
+        and now["hardware"]["kernels"] != "torch"
+        and not now["hardware"]["gpu"]
+    )
     return same and (in_kernels or len(stage.replicates) == 1)
 
 
-def _compare(shared: SharedRun, context: Context, run: Run, outcome: Outcome) -> None:
-    """Hold a network that was trained again against networks.json, and the dense one against its tickets."""
+def _compare(shared: SharedRun, context: Context, run: Run, scratch: Path, outcome: Outcome) -> Iterator[str]:
+    """A line for each difference of a network that was trained again from networks.json, or of its tickets from it."""
     trained, recorded = context.store.read(run.id), shared.network(run.id)
-    if trained["status"] != recorded.status:
-        outcome.differences.append(f"ended {trained['status']}, networks.json says {recorded.status}")
-        return
-    if outcome.exact and trained["diverged_at"] != recorded.diverged_at:
-        outcome.differences.append(
-            f"diverged at step {trained['diverged_at']}, networks.json says {recorded.diverged_at}"
-        )
-        return
-    dense = run == dense_run(run.experiment, run.replicate)
+    endings = {"status": "ended", "diverged_at": "diverged at step"} if outcome.exact else {"status": "ended"}
+    for name, words in endings.items():
+        if trained[name] != getattr(recorded, name):
+            yield f"{words} {trained[name]}, networks.json says {getattr(recorded, name)}"
+            return
+    dense, snapshots = run == dense_run(run.experiment, run.replicate), f"{run.id}{SNAPSHOTS}"
     other = [name for name in ACCURACIES if trained[name] != getattr(recorded, name)]
-    for name in (run.id, f"{run.id}{SNAPSHOTS}") if dense else (run.id,):
+    for name, words in {run.id: "", **({snapshots: f" of {snapshots}"} if dense else {})}.items():
         parts = context.store.read(name)["parts"]
-        different = [part for part, checksum in shared.network(name).parts.items() if parts.get(part) != checksum]
-        other += [part if name == run.id else f"{part} of {name}" for part in different]
+        other += [part + words for part, due in shared.network(name).parts.items() if parts.get(part) != due]
     outcome.bits = not other
     if outcome.bits:
         outcome.words = "the same bits"
-        path = pack_path(shared.folders, run.experiment, run.replicate)
-        if dense and path.exists():
-            snapshots = context.store.load(f"{run.id}{SNAPSHOTS}")
-            outcome.differences += rewound_differences(shared, open_pack(path), snapshots)
+        if dense and pack_path(shared.folders, run.experiment, run.replicate).exists():
+            yield from rewound_differences(shared, _pack(shared, run), context.store.load(snapshots))
         scores = {name: (trained[name], getattr(recorded, name)) for name in SCORES}
-        outcome.differences += [f"{name}: {a}, networks.json says {b}" for name, (a, b) in scores.items() if a != b]
+        yield from (f"{name}: {a}, networks.json says {b}" for name, (a, b) in scores.items() if a != b)
     elif trained["status"] == "diverged":
         outcome.words = f"diverged again, at step {trained['diverged_at']} (recorded {recorded.diverged_at})"
     elif outcome.exact:
-        outcome.differences.append(f"other bits on the same kind of machine with the same code: {', '.join(other)}")
+        yield f"other bits on the same kind of machine with the same code: {', '.join(other)}"
     else:
-        _within(shared, context, run, outcome)
+        yield from _within(shared, context, run, scratch, outcome)
 
 
-def _within(shared: SharedRun, context: Context, run: Run, outcome: Outcome) -> None:
+def _within(shared: SharedRun, context: Context, run: Run, scratch: Path, outcome: Outcome) -> Iterator[str]:
     """Compare where the last bits may differ."""
-    trained, recorded = context.store.read(run.id), shared.networks[run.id]
+    trained, recorded = context.store.read(run.id), shared.network(run.id)
     tensors, said = context.store.load(run.id), []
     for name in ACCURACIES:
         accuracy, before = trained[name], getattr(recorded, name)
@@ -231,15 +230,14 @@ def _within(shared: SharedRun, context: Context, run: Run, outcome: Outcome) -> 
             continue
         said.append(f"{name.replace('_', ' ')} {accuracy:.2f} (recorded {before:.2f})")
         if abs(accuracy - before) > ACCURACY_POINTS:
-            outcome.differences.append(f"{said[-1]}: more than {ACCURACY_POINTS:g} points apart")
+            yield f"{said[-1]}: more than {ACCURACY_POINTS:g} points apart"
     if recorded.parts.get("mask") != trained["parts"].get("mask"):
-        outcome.differences += _mask_differences(shared, run, tensors)
-    real = Store(shared.folders.runs)
-    if at_hand(real, run.id, recorded):
-        distance = relative_distance(tensors, real.load(run.id))
+        yield from _mask_differences(shared, run, tensors)
+    if path := at_hand(shared, run.id, scratch):
+        distance = relative_distance(tensors, load_file(path))
         said.append(f"weights {distance:.2g} apart")
         if distance > RELATIVE_DISTANCE:
-            outcome.differences.append(f"final weights: {distance:.2g} apart, more than {RELATIVE_DISTANCE:g}")
+            yield f"final weights: {distance:.2g} apart, more than {RELATIVE_DISTANCE:g}"
     outcome.words = "within tolerance: " + ", ".join(said)
 
 
@@ -248,7 +246,7 @@ def _mask_differences(shared: SharedRun, run: Run, tensors: dict[str, Tensor]) -
     if BRANCHES[run.branch].source != "dense":
         yield "its mask is not the one in networks.json"
         return
-    recorded = open_pack(pack_path(shared.folders, run.experiment, run.replicate)).mask(run.branch, run.k, run.level)
+    recorded = _pack(shared, run).mask(run.branch, run.k, run.level)
     changed = sum(int((tensors[f"mask/{name}"] != value).sum()) for name, value in recorded.items())
     total = sum(value.numel() for value in recorded.values())
     if changed > MASK_SHARE * total:

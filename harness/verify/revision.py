@@ -13,6 +13,7 @@ from pathlib import Path
 from harness.base.files import file_sha256
 from harness.base.git import git
 from harness.base.paths import checkout
+from harness.report.crate import WORKFLOW
 from harness.results.code import PACKAGE
 from harness.results.environment import code_revision, environment
 from harness.results.keys import CODE_PARTS, part_code, workflow_files
@@ -72,6 +73,22 @@ def code(shared: SharedRun) -> Iterator[str]:
     for part in CODE_PARTS:
         if digests.get(part) != part_code(part, folder / PACKAGE.name):
             yield f"card.json: code: digests: that of {part} is not that of revision {revision:.10}"
+
+
+def copies(shared: SharedRun) -> Iterator[str]:
+    """The copies of spec and workflow beside the page: those that the card names."""
+    card = {name: entry["sha256"] for name, entry in shared.card["files"].items()}
+    for name, checksum in shared.card["spec"].items():
+        place = f"{WORKFLOW}/papers/{shared.spec.paper.id}/{name}"
+        if card.get(place) != checksum:
+            yield f"{place}: is not the spec that the card names"
+    known = {f"{WORKFLOW}/{name}": file_sha256(path) for name, path in workflow(shared).items()}
+    own = {name for name in card if name.startswith((f"{WORKFLOW}/harness/", f"{WORKFLOW}/Snakefile"))}
+    for name in sorted(known.keys() | own if known else ()):
+        if name not in known:
+            yield f"{name}: is no file of the workflow"
+        elif card.get(name) != known[name]:
+            yield f"{name}: is not the one of the code that the card names"
 
 
 def workflow(shared: SharedRun) -> dict[str, Path]:

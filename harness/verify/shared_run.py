@@ -1,8 +1,5 @@
 """A finished run as somebody shares it: read with every check of its form, and with the spec that it was made with."""
 
-import atexit
-import shutil
-import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,19 +9,20 @@ import pandas as pd
 
 from harness.base.errors import HarnessError
 from harness.base.paths import checkout
-from harness.base.untrusted import leftovers, read_checked_json
+from harness.base.untrusted import leftovers, open_parquet, read_checked_json
 from harness.paper import Spec, load_spec
-from harness.paper.columns import TABLE_COLUMNS
-from harness.paper.load import NAME, read_yaml
+from harness.paper.columns import PAIR_MEASURES
 from harness.plan.runs import Pair, Run, Stage, all_runs, pairs, stages
-from harness.report.card import read_card
+from harness.report.card import Model, read_card
 from harness.results.environment import environment
+from harness.results.fit import written
 from harness.results.folders import Folders, check_folder
 from harness.results.keys import identity, part_code
 from harness.results.selection import as_recorded
 from harness.results.tables import read_columns, read_curves, read_table
-from harness.stages.tickets import pack_path
 from harness.verify.records import Network, Provenance, Record, check_form
+
+PAIR_KEYS = ["run", "run_b", "comparison"]  # the columns that name a pair
 
 
 @dataclass(frozen=True)
@@ -51,14 +49,15 @@ class SharedRun:
     @cached_property
     def provenance(self) -> dict[str, Any]:
         """provenance.json."""
-        content = read_checked_json(self.folders.provenance)
-        check_form(Provenance, content, self.folders.provenance)
-        return dict(content)
+        return self._read(self.folders.provenance, Provenance)
 
     def record(self, stage: str) -> dict[str, Any]:
         """A stage's record."""
-        content = read_checked_json(self.folders.stage(stage))
-        check_form(Record, content, self.folders.stage(stage))
+        return self._read(self.folders.stage(stage), Record)
+
+    def _read(self, path: Path, form: type[Model]) -> dict[str, Any]:
+        content = read_checked_json(path)
+        check_form(form, content, path)
         return dict(content)
 
     def read_object(self, name: str) -> dict[str, Any]:
@@ -79,14 +78,10 @@ class SharedRun:
         return read_curves(self.folders.all_curves)
 
     def read_pairs(self, stage: str) -> pd.DataFrame:
-        """The pairs table of a stability stage; it lacks the measures that none of its pairs has."""
-        import pyarrow.parquet
-
+        """What a stability stage measured of its pairs, without the measures that none of them has."""
         path = self.folders.pairs(stage)
-        if not path.is_file():
-            raise HarnessError(f"{path}: missing. Pull it again")
-        there = pyarrow.parquet.read_schema(path).names  # of a form that was checked with the folder
-        return read_columns(path, [name for name in TABLE_COLUMNS if name in there])
+        there = open_parquet(path).schema_arrow.names
+        return read_columns(path, [*PAIR_KEYS, *(name for name in PAIR_MEASURES if name in there)])
 
     def read_curves(self, stage: str) -> pd.DataFrame:
         """The curves of a stability stage."""
@@ -120,15 +115,8 @@ class SharedRun:
             (stage.experiment, replicate, path)
             for stage in stages(self.spec)
             if stage.kind == "tickets"
-            for replicate, path in zip(stage.replicates, self.written(stage), strict=True)
+            for replicate, path in zip(stage.replicates, written(self.folders, stage).values(), strict=True)
         ]
-
-    def written(self, stage: Stage) -> list[Path]:
-        """The shared files that a stage writes besides its record."""
-        if stage.kind == "stability":
-            return [self.folders.pairs(stage.name), self.folders.curves(stage.name)]
-        packed = stage.replicates if stage.kind == "tickets" else ()
-        return [pack_path(self.folders, stage.experiment, replicate) for replicate in packed]
 
     def status(self, *runs: Run) -> str:
         """The first of the runs' statuses that is not ok; networks that are not there don't count."""
@@ -152,16 +140,16 @@ def open_run(folders: Folders, paper: str, scale: str) -> SharedRun:
             )
     notes = [f"the code that {words}" for part, words in _CHANGED.items() if not _same(card, part)]
     notes += [f"{name} is left by another program and no part of the run" for name in leftovers(folders.base)]
-    spec, fault = _load(checkout(), paper, scale, card)
+    spec, fault = _load(checkout(), card)
     if fault:
-        copy = folders.report / "workflow" / "papers" / paper
-        spec, missing = _load(_laid_out(copy, paper), paper, scale, card)
+        copy = folders.report / "workflow"  # laid out like a checkout
+        spec, missing = _load(copy, card, alone=True)
         if missing:
             raise HarnessError(
                 f"papers/{paper}: {fault}, and the run keeps no copy ({missing}). "
                 f"Check out {card['code']['revision'][:10] or 'the revision of its code'} and verify there"
             )
-        notes.append(f"papers/{paper} has changed since ({fault}): verified with the copy in {copy}")
+        notes.append(f"papers/{paper} has changed since ({fault}): verified with the copy in {copy / 'papers' / paper}")
     assert spec is not None
     return SharedRun(as_recorded(spec, folders), folders, card, tuple(notes))
 
@@ -180,29 +168,10 @@ def _same(card: dict[str, Any], part: str) -> bool:
     return card["code"]["digests"].get(part) == part_code(part)
 
 
-def _laid_out(copy: Path, paper: str) -> Path:
-    """A folder like a checkout with a run's copy of its spec, until this process ends.
-
-    The copy has its own scale alone, and claims name others, which have to exist: those are empty.
-    """
-    root = Path(tempfile.mkdtemp(prefix="harness-spec-"))
-    atexit.register(shutil.rmtree, root, ignore_errors=True)
-    if not (copy / "claims.yaml").is_file():
-        return root
-    folder = Path(shutil.copytree(copy, root / "papers" / paper))
-    claims = read_yaml(folder / "claims.yaml")
-    for claim in claims if isinstance(claims, list) else []:
-        scales = claim.get("scales") if isinstance(claim, dict) else None
-        for name in scales if isinstance(scales, dict) else []:
-            if NAME.fullmatch(str(name)):
-                (folder / "scales" / f"{name}.yaml").touch()
-    return root
-
-
-def _load(root: Path, paper: str, scale: str, card: dict[str, Any]) -> tuple[Spec | None, str]:
+def _load(root: Path, card: dict[str, Any], alone: bool = False) -> tuple[Spec | None, str]:
     """The spec below a folder and why it is not the card's, or ""."""
     try:
-        spec = load_spec(root, paper, scale)
+        spec = load_spec(root, card["paper"], card["scale"], alone)
     except HarnessError as error:
         return None, str(error)
     here = identity(spec)["spec"]

@@ -14,7 +14,7 @@ from harness.base.errors import HarnessError
 from harness.results.keys import CODE_PARTS
 from harness.verify import lineage, packs, rebuild, revision
 from harness.verify.drawings import drawings
-from harness.verify.files import copies, files
+from harness.verify.files import files
 from harness.verify.recompare import CURVE_POINTS, Compared, choose_networks, measured, recompare
 from harness.verify.retrain import ACCURACY_POINTS, RELATIVE_DISTANCE, Outcome, retrain
 from harness.verify.shared_run import SharedRun
@@ -33,7 +33,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("the card's facts", rebuild.card),
     ("the crate", rebuild.crate),
     ("the code that the card names", revision.code),
-    ("the copies of spec and workflow", copies),
+    ("the copies of spec and workflow", revision.copies),
     ("networks.json", lineage.networks),
     ("stage records", lineage.stage_records),
     ("provenance.json", rebuild.provenance),

@@ -4,24 +4,21 @@ import io
 import shutil
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from rich.console import Console
-from safetensors import safe_open
 
 from harness.base.errors import HarnessError
-from harness.base.files import file_sha256, read_json, write_json, write_text
+from harness.base.files import read_json, write_json, write_text
 from harness.report.card import read_card
 from harness.report.crate import write_crate
 from harness.results.code import PACKAGE
 from harness.results.folders import check_folder
-from harness.stages.tickets import save
 from harness.verify.drawings import fault
-from harness.verify.files import copies
-from harness.verify.revision import code, code_fault
+from harness.verify.revision import code, code_fault, copies
 from harness.verify.verify import Findings, verify
 from tests.tiny import TinyRun
+from tests.verify.alter import change_json, change_pack, list_again, record_again
 from tests.verify.test_forged import STABILITY, differences, remade, shared_of
 
 PACK = "tickets/lenet/r1.safetensors"
@@ -35,12 +32,6 @@ def rewrite_card(tiny_run: TinyRun, **facts) -> None:
         card[name] = {**card[name], **value} if isinstance(value, dict) else value
     write_json(tiny_run.folders.card, card)
     write_crate(read_card(tiny_run.folders), tiny_run.folders)
-
-
-def change_json(path: Path, change: Callable) -> None:
-    found = read_json(path)
-    change(found)
-    write_json(path, found)
 
 
 def checked(tiny_run: TinyRun) -> tuple[Findings, str]:
@@ -80,13 +71,9 @@ def twice_an_entity(tiny_run: TinyRun) -> None:
 def test_an_id_that_stands_twice_is_a_difference(copy, name, alter, listed):
     alter(copy)
     if listed:
-        change_json(copy.folders.card, lambda card: card["files"].update({name: entry(copy.base / name)}))
+        list_again(copy.base, name)
     found, _ = checked(copy)
     assert any(name in line and "is duplicated" in line for line in found.differences), found.differences
-
-
-def entry(path: Path) -> dict:
-    return {"sha256": file_sha256(path), "bytes": path.stat().st_size}
 
 
 # what is broken, and a word of the line that says so
@@ -164,11 +151,8 @@ def test_a_folder_in_forty_others_is_refused_in_one_line(copy):
 
 
 def test_weights_of_tickets_are_held_against_the_snapshots_that_lie_with_the_run(copy):
-    with safe_open(copy.base / PACK, framework="pt") as file:
-        tensors, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
-    tensors["k5/weights/output.bias"] *= 1.5
-    save(tensors, metadata, copy.base / PACK)
-    change_json(copy.folders.stage("lenet/c0/tickets"), lambda found: found["outputs"].update({PACK: sha256(copy)}))
+    change_pack(copy.base / PACK, lambda tensors: tensors["k5/weights/output.bias"].mul_(1.5))
+    record_again(copy.base, "lenet/c0/tickets", PACK)
     remade(copy)
     line = f"{PACK}: weights/output.bias of step 5 is not what the dense network had then"
     found, _ = checked(copy)
@@ -177,10 +161,6 @@ def test_weights_of_tickets_are_held_against_the_snapshots_that_lie_with_the_run
     found, output = checked(copy)
     assert not found.differences
     assert "tickets' weights at k > 0 of 1 replicates, unless their dense network was trained again" in output
-
-
-def sha256(tiny_run: TinyRun) -> str:
-    return file_sha256(tiny_run.base / PACK)
 
 
 @pytest.mark.parametrize(
@@ -197,8 +177,7 @@ def sha256(tiny_run: TinyRun) -> str:
 def test_no_file_but_those_of_the_plan_is_accepted_and_the_workflow_is_the_codes(copy, name, message):
     (copy.base / name).parent.mkdir(parents=True, exist_ok=True)
     (copy.base / name).write_text("more")
-    change_json(copy.folders.card, lambda card: card["files"].update({name: entry(copy.base / name)}))
-    write_crate(read_card(copy.folders), copy.folders)
+    list_again(copy.base, name)
     assert [line for line in differences(copy) if message in line]
 
 
@@ -308,8 +287,7 @@ def test_the_cards_code_is_held_against_its_revision_where_git_has_it(copy, repo
     shared = shared_of(copy)
     assert "report/workflow/Snakefile: is not the one of the code that the card names" in list(copies(shared))
     write_text(copy.folders.report / "workflow" / "Snakefile", "committed")
-    place = "report/workflow/Snakefile"
-    change_json(copy.folders.card, lambda card: card["files"].update({place: entry(copy.base / place)}))
+    list_again(copy.base, "report/workflow/Snakefile")
     assert not list(copies(shared_of(copy)))
     for other in ("0" * 40, "HEAD", "--help"):
         assert not fine_code(copy, other, digests)
@@ -328,10 +306,8 @@ def fine_code(tiny_run: TinyRun, revision: str, digests: dict) -> list[str]:
     [("paper", "other"), ("network", "other"), ("classes", "7"), ("data_checksum", "0" * 64), ("restart", "true")],
 )
 def test_what_a_pack_says_of_itself_is_held_against_the_spec(copy, field, value):
-    with safe_open(copy.base / PACK, framework="pt") as file:
-        tensors, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
-    save(tensors, {**metadata, field: value}, copy.base / PACK)
-    change_json(copy.folders.stage("lenet/c0/tickets"), lambda found: found["outputs"].update({PACK: sha256(copy)}))
+    change_pack(copy.base / PACK, lambda tensors: None, **{field: value})
+    record_again(copy.base, "lenet/c0/tickets", PACK)
     remade(copy)
     lines = differences(copy)
     assert len(lines) == 1

@@ -7,14 +7,15 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from harness.base.files import file_sha256, read_json, write_json, write_text
+from harness.base.files import read_json, write_json, write_text
 from harness.plan.runs import stages
 from harness.report.card import read_card
 from harness.verify.recompare import choose_networks, measured, recompare
 from harness.verify.retrain import retrain
 from harness.verify.shared_run import SharedRun
-from harness.verify.verify import CHECKS, Findings, compute_again, summary
+from harness.verify.verify import Findings, compute_again, summary
 from tests.tiny import TinyRun, tiny_context
+from tests.verify.alter import change_table, lines_of, record_again
 
 STABILITY = "lenet/c0/k5-stability"
 ORDER = "lenet/r1/k5/L2-imp-o1"  # nothing starts from it
@@ -26,8 +27,7 @@ def shared_of(tiny_run: TinyRun) -> SharedRun:
 
 
 def differences(tiny_run: TinyRun) -> list[str]:
-    shared = shared_of(tiny_run)
-    return [line for _, check in CHECKS for line in check(shared)]
+    return lines_of(shared_of(tiny_run))
 
 
 def remade(tiny_run: TinyRun) -> None:
@@ -46,13 +46,8 @@ def again(tiny_run: TinyRun, sample: int, seed: int = 0) -> tuple[Findings, str]
 
 def forge_pairs(tiny_run: TinyRun, change: Callable[[pd.DataFrame], None], suffix: str = ".parquet") -> None:
     """Alter what a stability stage wrote, with its record to match."""
-    record, path = tiny_run.folders.stage(STABILITY), tiny_run.base / "stages" / f"{STABILITY}{suffix}"
-    table = pd.read_parquet(path)
-    change(table)
-    table.to_parquet(path, index=False)
-    found = read_json(record)
-    found["outputs"][path.name] = file_sha256(path)
-    write_json(record, found)
+    change_table(tiny_run.base / "stages" / f"{STABILITY}{suffix}", change)
+    record_again(tiny_run.base, STABILITY, f"stages/{STABILITY}{suffix}")
 
 
 def mark_diverged(tiny_run: TinyRun, run: str, **facts) -> None:
@@ -227,6 +222,9 @@ def test_instabilities_are_held_against_their_curves_and_descriptions_of_pairs_a
     forge_pairs(copy, lambda table: table.__setitem__("k", table["k"] + 1))
     remade(copy)
     assert any("table.parquet: " in line and ": k: 6, made again 5" in line for line in differences(copy))
+    forge_pairs(copy, lambda table: table.__setitem__("train_loss", 1.0))
+    remade(copy)
+    assert any("table.parquet: " in line and ": train_loss: 1.0, made again None" in line for line in differences(copy))
 
 
 def test_a_row_is_found_that_would_be_shown_as_another_pair(copy):

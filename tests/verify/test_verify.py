@@ -17,24 +17,22 @@ from typer.testing import CliRunner
 
 from harness import kernels
 from harness.base.errors import HarnessError
-from harness.base.files import file_sha256, read_json, write_json
+from harness.base.files import file_sha256
 from harness.cli.verify import verify as command
 from harness.paper import load_spec
 from harness.plan.runs import stages
-from harness.report.card import read_card
-from harness.report.crate import write_crate
 from harness.results.folders import Folders
-from harness.stages.tickets import save
 from harness.verify import packs
 from harness.verify.drawings import DRAWN, drawings
 from harness.verify.files import files
 from harness.verify.rebuild import page as built_again
 from harness.verify.retrain import choose, relative_distance, retrain
 from harness.verify.shared_run import SharedRun, open_run
-from harness.verify.verify import CHECKS, verify
+from harness.verify.verify import verify
 from harness.workflow.reproduce import LOCK
 from harness.workflow.run_stage import run_stage
 from tests.end_to_end.conftest import TINY, Checkout, make_checkout
+from tests.verify.alter import change_json, change_pack, change_table, lines_of, list_again, record_again
 
 PAPER, SCALE = "stabilizing-lth", "tiny"
 IMP = "lenet/r1/k40/L2-imp-o0"
@@ -78,38 +76,7 @@ def opened(base: Path) -> SharedRun:
 
 
 def differences(base: Path) -> list[str]:
-    """Every line of the checks that train nothing and draw nothing."""
-    shared = opened(base)
-    return [line for _, check in CHECKS for line in check(shared)]
-
-
-def rewrite_card(base: Path, *names: str) -> None:
-    """What a tamperer does: the card's checksums follow the altered files."""
-    card = read_json(base / "card.json")
-    for name in names:
-        card["files"][name] = {"sha256": file_sha256(base / name), "bytes": (base / name).stat().st_size}
-    write_json(base / "card.json", card)
-
-
-def change_json(base: Path, name: str, change: Callable) -> None:
-    found = read_json(base / name)
-    change(found)
-    write_json(base / name, found)
-
-
-def change_table(base: Path, name: str, change: Callable) -> None:
-    table = pd.read_parquet(base / name)
-    change(table)
-    table.to_parquet(base / name, index=False)
-
-
-def change_pack(base: Path, change: Callable, name: str = PACK) -> None:
-    from safetensors import safe_open
-
-    with safe_open(base / name, framework="pt") as file:
-        tensors, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
-    change(tensors)
-    save(tensors, metadata, base / name)
+    return lines_of(opened(base))
 
 
 def set_cell(row: str, column: str, value: float) -> Callable:
@@ -144,7 +111,7 @@ def test_a_finished_run_passes_an_altered_one_does_not_and_both_say_what_was_che
     assert "Trained again: 2 networks, 2 to the same bits.\nCompared again: 1 pairs of networks.\n" in passed.output
     assert "final weights (runs/ is not here)" in passed.output
     assert passed.output.endswith("No difference: verified\n")
-    change_json(base, "claims.json", lambda claims: claims[0].update(title="Other"))
+    change_json(base / "claims.json", lambda claims: claims[0].update(title="Other"))
     failed = CliRunner().invoke(app, [*arguments, "--sample", "0"])
     assert failed.exit_code == 1
     assert re.search(r"DIFFERS claims.json: [\d,]+ bytes, the card says", failed.output)
@@ -154,96 +121,69 @@ def test_a_finished_run_passes_an_altered_one_does_not_and_both_say_what_was_che
 
 
 # file, how it is altered, what finds it besides the card's checksum
-ALTERED: list[tuple[str, Callable[[Path], None], str]] = [
+ALTERED: list[tuple[str, Callable, str]] = [
     (
         "table.parquet",
-        lambda base: change_table(base, "table.parquet", set_cell("network", "test_accuracy", 99.9)),
+        set_cell("network", "test_accuracy", 99.9),
         r"table.parquet: lenet/r.*: test_accuracy: 99.9, made again",
     ),
     (
         "table.parquet",
-        lambda base: change_table(base, "table.parquet", set_cell("pair", "distance", 0.1)),
+        set_cell("pair", "distance", 0.1),
         r"table.parquet: lenet/r.* and lenet/r.*: distance: 0.1, made again",
     ),
-    (
-        "table.parquet",
-        lambda base: change_table(base, "table.parquet", set_cell("network", "density", 0.5)),
-        "density: 0.5, made again",
-    ),
-    (
-        "table.parquet",
-        lambda base: change_table(base, "table.parquet", lambda table: table.drop(index=5, inplace=True)),
-        "is missing",
-    ),
+    ("table.parquet", set_cell("network", "density", 0.5), "density: 0.5, made again"),
+    ("table.parquet", lambda table: table.drop(index=5, inplace=True), "is missing"),
     (
         "stages/lenet/c0/k40-stability.parquet",
-        lambda base: change_table(base, "stages/lenet/c0/k40-stability.parquet", set_cell("pair", "angle", 1.0)),
+        set_cell("pair", "angle", 1.0),
         "k40-stability.json: outputs: k40-stability.parquet: '.*', files and settings here give",
     ),
-    (
-        "curves.parquet",
-        lambda base: change_table(base, "curves.parquet", lambda curves: curves.__setitem__("error", 1.0)),
-        "is not what the stages' curves make together",
-    ),
+    ("curves.parquet", lambda curves: curves.__setitem__("error", 1.0), "is not what the stages' curves make together"),
     (
         "claims.json",
-        lambda base: change_json(base, "claims.json", lambda claims: claims[0].update(verdict="supported")),
+        lambda claims: claims[0].update(verdict="supported"),
         "claims.json: C1: verdict: 'supported', judged again 'not tested'",
     ),
+    (PACK, flip, r"mask \('imp', 40, 2\): keeps 20,56\d of 50,200 weights, not the level's"),
+    (PACK, swap, f"is not the one that {IMP} was trained with"),
     (
         PACK,
-        lambda base: change_pack(base, flip),
-        r"mask \('imp', 40, 2\): keeps 20,56\d of 50,200 weights, not the level's",
-    ),
-    (PACK, lambda base: change_pack(base, swap), f"is not the one that {IMP} was trained with"),
-    (
-        PACK,
-        lambda base: change_pack(base, lambda tensors: tensors["k40/weights/output.bias"].mul_(1.5)),
+        lambda tensors: tensors["k40/weights/output.bias"].mul_(1.5),
         f"tickets.json: outputs: {PACK}: '.*', files and settings here give",
     ),
-    (
-        PACK,
-        lambda base: change_pack(base, lambda tensors: tensors.pop("mask/imp/k40/L1")),
-        r"\('imp', 40, 1\): is missing",
-    ),
+    (PACK, lambda tensors: tensors.pop("mask/imp/k40/L1"), r"\('imp', 40, 1\): is missing"),
     (
         "networks.json",
-        lambda base: change_json(base, "networks.json", lambda found: found[IMP].update(sha256="0" * 64)),
+        lambda networks: networks[IMP].update(sha256="0" * 64),
         f"outputs: {IMP}: '.*', files and settings here give '0000",
     ),
     (
         "networks.json",
-        lambda base: change_json(base, "networks.json", lambda found: found[IMP].update(test_accuracy=99.0)),
+        lambda networks: networks[IMP].update(test_accuracy=99.0),
         f"table.parquet: {IMP}: test_accuracy: .*, made again 99.0",
     ),
     (
         "networks.json",
-        lambda base: change_json(base, "networks.json", lambda found: found[IMP].update(key="0" * 64)),
+        lambda networks: networks[IMP].update(key="0" * 64),
         f"networks.json: {IMP}: key: '0+', the plan says",
     ),
-    (
-        "networks.json",
-        lambda base: change_json(base, "networks.json", lambda found: found.pop(IMP)),
-        f"networks.json: {IMP}: is missing",
-    ),
+    ("networks.json", lambda networks: networks.pop(IMP), f"networks.json: {IMP}: is missing"),
     (
         "stages/lenet/c0/dense.json",
-        lambda base: change_json(base, "stages/lenet/c0/dense.json", lambda record: record.update(seconds=1.0)),
+        lambda record: record.update(seconds=1.0),
         r"provenance.json: stages: lenet/c0/dense: seconds: [\d.]+, made again 1.0",
     ),
-    (
-        "provenance.json",
-        lambda base: change_json(base, "provenance.json", lambda facts: facts.update(code_revision="f" * 40)),
-        "card.json: code: revision",
-    ),
+    ("provenance.json", lambda facts: facts.update(code_revision="f" * 40), "card.json: code: revision"),
 ]
 
 
-@pytest.mark.parametrize(("name", "alter", "message"), ALTERED, ids=[f"{one[0]}-{i}" for i, one in enumerate(ALTERED)])
-def test_what_is_altered_is_found_even_if_the_card_is_made_to_match(pulled, name, alter, message):
-    alter(pulled)
+@pytest.mark.parametrize(("name", "change", "message"), ALTERED, ids=[f"{one[0]}-{i}" for i, one in enumerate(ALTERED)])
+def test_what_is_altered_is_found_even_if_the_card_is_made_to_match(pulled, name, change, message):
+    alter = {".json": change_json, ".parquet": change_table, ".safetensors": change_pack}[Path(name).suffix]
+    alter(pulled / name, change)
     assert any(line.startswith(name) and "the card" in line for line in files(opened(pulled)))
-    rewrite_card(pulled, name)
+    list_again(pulled, name)
     lines = differences(pulled)
     assert not any("its checksum is not the card's" in line for line in lines)
     assert any(re.search(message, line) for line in lines), lines
@@ -262,14 +202,14 @@ def test_files_missing_added_or_out_of_place_are_found(pulled):
 
 
 def test_a_pack_that_does_not_fit_the_network_is_a_difference_and_no_traceback(pulled, tmp_path):
-    change_pack(pulled, lambda tensors: tensors.update({"k40/weights/output.bias": torch.zeros(3)}))
+    change_pack(pulled / PACK, lambda tensors: tensors.update({"k40/weights/output.bias": torch.zeros(3)}))
     expected = "weights/output.bias of step 40: has another shape or type than the network's"
     assert f"{PACK}: {expected}" in differences(pulled)
     shared = opened(pulled)
     runs = {run.id: run for run in shared.runs()}
     with pytest.raises(HarnessError, match=expected):
         retrain(shared, runs[IMP], tmp_path / "one")
-    change_json(pulled, "networks.json", lambda found: found[f"{DENSE}.snapshots"]["parts"].pop("k40"))
+    change_json(pulled / "networks.json", lambda networks: networks[f"{DENSE}.snapshots"]["parts"].pop("k40"))
     with pytest.raises(HarnessError, match="has no checksum of step 40"):
         retrain(opened(pulled), runs[IMP], tmp_path / "two")
 
@@ -282,11 +222,11 @@ def test_a_page_that_tells_something_else_is_found(pulled):
     figure = next((pulled / "report" / "figures").glob("*.svg"))
     figure.write_text(figure.read_text().replace("<path", "<path opacity='0'", 1))
     names = [path.relative_to(pulled).as_posix() for path in (page, twin, figure)]
-    rewrite_card(pulled, *names)
+    list_again(pulled, *names)
     stream = io.StringIO()
-    found = verify(opened(pulled), 0, 0, Console(file=stream, width=200))
+    findings = verify(opened(pulled), 0, 0, Console(file=stream, width=200))
     for name in names:
-        assert any(line.startswith(f"{name}: is not what its tables give") for line in found.differences)
+        assert any(line.startswith(f"{name}: is not what its tables give") for line in findings.differences)
         assert f"DIFFERS {name}: is not what its tables give" in stream.getvalue()
 
 
@@ -311,7 +251,7 @@ def test_on_another_machine_figures_may_be_drawn_otherwise_but_are_in_their_plac
 def test_a_card_of_another_run_is_refused(pulled):
     with pytest.raises(HarnessError, match=r"card\.json: scale: 'tiny': this is not the scale asked for \(mini\)"):
         open_run(Folders(pulled), PAPER, "mini")
-    change_json(pulled, "networks.json", lambda found: found[IMP].update(status="<b>"))
+    change_json(pulled / "networks.json", lambda networks: networks[IMP].update(status="<b>"))
     with pytest.raises(HarnessError, match=r"networks\.json: .*status"):
         differences(pulled)
 
@@ -328,7 +268,7 @@ def test_a_changed_spec_is_taken_from_the_runs_own_copy_and_changed_code_is_said
     assert shared.spec.scale.experiments["lenet"].replicates == 2
     assert "scales/tiny.yaml differs" in shared.notes[-1]
     assert not differences(pulled)
-    change_json(pulled, "card.json", lambda card: card["code"]["digests"].update(training="0" * 64))
+    change_json(pulled / "card.json", lambda card: card["code"]["digests"].update(training="0" * 64))
     assert opened(pulled).notes[0] == "the code that trains has changed since: differences may come from that"
     shutil.rmtree(pulled / "report" / "workflow")
     with pytest.raises(HarnessError, match="the run keeps no copy"):
@@ -365,10 +305,9 @@ def test_a_result_that_all_files_agree_on_does_not_train_again(pulled, tmp_path)
     def raise_it(table: pd.DataFrame) -> None:
         table.loc[(table["row"] == "network") & (table["run"] == DENSE), "test_accuracy"] = 99.99
 
-    change_table(pulled, "table.parquet", raise_it)
-    change_json(pulled, "networks.json", lambda found: found[DENSE].update(test_accuracy=99.99))
-    rewrite_card(pulled, "table.parquet", "networks.json")
-    write_crate(read_card(Folders(pulled)), Folders(pulled))
+    change_table(pulled / "table.parquet", raise_it)
+    change_json(pulled / "networks.json", lambda networks: networks[DENSE].update(test_accuracy=99.99))
+    list_again(pulled, "table.parquet", "networks.json")
     assert not differences(pulled)
     shared = opened(pulled)
     outcome = retrain(shared, next(run for run in shared.runs() if run.id == DENSE), tmp_path / "scratch")
@@ -376,20 +315,18 @@ def test_a_result_that_all_files_agree_on_does_not_train_again(pulled, tmp_path)
 
 
 def test_rewound_weights_that_all_files_agree_on_are_not_those_of_the_dense_network(pulled, tmp_path):
-    change_pack(pulled, lambda tensors: tensors["k40/weights/output.bias"].mul_(1.5))
+    change_pack(pulled / PACK, lambda tensors: tensors["k40/weights/output.bias"].mul_(1.5))
     record = "stages/lenet/c0/tickets.json"
-    change_json(pulled, record, lambda found: found["outputs"].update({PACK: file_sha256(pulled / PACK)}))
+    record_again(pulled, "lenet/c0/tickets", PACK)
     change_json(
-        pulled,
-        "provenance.json",
+        pulled / "provenance.json",
         lambda facts: [
             stage["outputs"].update({PACK: file_sha256(pulled / PACK)})
             for stage in facts["stages"]
             if stage["stage"] == "lenet/c0/tickets"
         ],
     )
-    rewrite_card(pulled, PACK, record, "provenance.json")
-    write_crate(read_card(Folders(pulled)), Folders(pulled))
+    list_again(pulled, PACK, record, "provenance.json")
     assert not differences(pulled)
     shared = opened(pulled)
     runs = {run.id: run for run in shared.runs()}
