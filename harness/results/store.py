@@ -98,7 +98,9 @@ class Store:
         record = read_json(self.record_path(run))
         if not isinstance(record, dict) or "sha256" not in record:
             raise HarnessError(f"{self.record_path(run)}: field sha256 is missing. {self._fix(run)}")
-        if record.get("checksum") != record_checksum(record):
+        if "checksum" not in record:
+            raise HarnessError(f"{self.record_path(run)}: has no checksum: an older version wrote it. {self._fix(run)}")
+        if record["checksum"] != record_checksum(record):
             raise HarnessError(f"{self.record_path(run)}: checksum: the record was altered. {self._fix(run)}")
         return record
 

@@ -27,21 +27,21 @@ BROKEN = (
     *(ArithmeticError, RuntimeError, SafetensorError),
 )
 Check = Callable[[SharedRun], Iterator[str]]
-# what is checked, in words, and the function that gives a line for each difference
-CHECKS: tuple[tuple[str, Check], ...] = (
-    ("the files on the card", files),
-    ("the card's facts", rebuild.card),
-    ("the crate", rebuild.crate),
-    ("the code that the card names", revision.code),
-    ("the copies of spec and workflow", revision.copies),
-    ("networks.json", lineage.networks),
-    ("stage records", lineage.stage_records),
-    ("provenance.json", rebuild.provenance),
-    ("the table and the curves", rebuild.tables),
-    ("instabilities", rebuild.instabilities),
-    ("tickets", packs.masks),
-    ("claims.json and metrics.json", rebuild.claims),
-    ("drawings", drawings),
+# what is checked, in words; the function that gives a line for each difference; the parts of the code that it repeats
+CHECKS: tuple[tuple[str, Check, tuple[str, ...]], ...] = (
+    ("the files on the card", files, ()),
+    ("the card's facts", rebuild.card, ("report",)),
+    ("the crate", rebuild.crate, ("report",)),
+    ("the code that the card names", revision.code, ()),
+    ("the copies of spec and workflow", revision.copies, ()),
+    ("networks.json", lineage.networks, ("collect",)),
+    ("stage records", lineage.stage_records, ()),
+    ("provenance.json", rebuild.provenance, ("collect",)),
+    ("the table and the curves", rebuild.tables, ("collect",)),
+    ("instabilities", rebuild.instabilities, ("collect",)),
+    ("tickets", packs.masks, ("tickets",)),
+    ("claims.json and metrics.json", rebuild.claims, ("claims",)),
+    ("drawings", drawings, ()),
 )
 
 
@@ -54,20 +54,24 @@ class Findings:
     differences: list[str] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     pairs: list[Compared] = field(default_factory=list)
+    incomparable: list[str] = field(default_factory=list)  # checks in which other code gives other values
     missed: list[str] = field(default_factory=list)  # checks that were due and could not be made
     unchecked: list[str] = field(default_factory=list)  # what no check here covers
 
     @property
     def fine(self) -> bool:
         """Whether nothing differs."""
-        return not self.differences
+        return not self.differences and not self.incomparable
 
     def say(self, line: str) -> None:
         """Print a line."""
         self.console.print(escape(line), soft_wrap=True)
 
-    def note(self, what: str, lines: Iterable[str], before: str = "") -> None:
-        """Note and print the differences of a check; a file that can't be read for it is one too."""
+    def note(self, what: str, lines: Iterable[str], before: str = "", same_code: bool = True) -> None:
+        """Note and print the differences of a check; a file that can't be read for it is one too.
+
+        Without `same_code`, other code than here made what is checked: its values are not comparable where they differ.
+        """
         noted: list[str] = []
         try:
             noted.extend(lines)
@@ -78,6 +82,10 @@ class Findings:
             noted.append(f"{what}: could not be checked: {type(error).__name__}: {first:.200}")
         # a broken file is met by several checks
         noted = [line for line in (f"{before}{line}" for line in noted) if line not in self.differences]
+        if noted and not same_code:
+            self.incomparable.append(what)
+            self.say(f"OTHER CODE made {what}: this code gives other values, such as {noted[0]}")
+            return
         self.differences += noted
         for line in noted if len(noted) <= MOST else noted[: MOST - 1]:
             self.say(f"DIFFERS {line}")
@@ -92,16 +100,16 @@ def verify(shared: SharedRun, sample: int, seed: int, console: Console) -> Findi
     findings = Findings(console)
     checks = list(CHECKS)
     if shared.same_code("report"):
-        checks.append(("the page made again", rebuild.page))
+        checks.append(("the page made again", rebuild.page, ()))
     else:
         findings.missed.append("the page (the code that writes it has changed since)")
     if shared.folders.runs.is_dir():
-        checks.append(("stored networks", packs.stored))
+        checks.append(("stored networks", packs.stored, ()))
     else:
         findings.unchecked.append("final weights (runs/ is not here)")
-    for name, check in checks:
+    for name, check, parts in checks:
         findings.checked.append(name)
-        findings.note(name, check(shared))
+        findings.note(name, check(shared), same_code=shared.same_code(*parts))
     _left_out(shared, findings)
     compute_again(shared, sample, seed, findings)
     for line in summary(shared, findings):
@@ -187,6 +195,9 @@ def summary(shared: SharedRun, findings: Findings) -> list[str]:
     lines.append(f"Not checked: {'; '.join([*missed, *unchecked])}.")
     if findings.differences:
         return [*lines, f"{len(findings.differences)} differences"]
+    if findings.incomparable:
+        revision_there = shared.card["code"]["revision"][:10] or "the revision of its code"
+        return [*lines, f"Not verified: other code made this run. Check out {revision_there} and verify there"]
     if missed:
         return [*lines, f"No difference in what could be checked; not checked: {'; '.join(missed)}"]
     return [*lines, "No difference: verified"]

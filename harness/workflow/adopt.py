@@ -17,6 +17,7 @@ from harness.report.card import read_card
 from harness.results.context import Work
 from harness.results.fit import fitting, graph, paths_of, read_record, restore_records
 from harness.results.folders import Folders
+from harness.results.keys import part_code
 from harness.results.open import open_run
 from harness.stages.judging import card_stage, claims_stage, report_stage
 from harness.workflow.rules import Rules
@@ -69,7 +70,15 @@ def remember(root: Path, folders: Folders) -> None:
 
 
 def report_again(root: Path, spec: Spec, folders: Folders) -> None:
-    """From a run's tables, judge the claims, build the page and write the card again. Raises HarnessError."""
+    """From a run's tables, judge the claims, build the page and write the card again.
+
+    Raises HarnessError for tables that other code collected: they may lack what this code reads.
+    """
+    if folders.card.exists() and read_card(folders)["code"]["digests"].get("collect") != part_code("collect"):
+        raise HarnessError(
+            f"{folders.table}: other code collected these tables. `harness reproduce` collects them again, and trains "
+            "only what no longer fits"
+        )
     for stage in (claims_stage, report_stage, card_stage):
         stage(Work(spec, folders, stage.__name__.removesuffix("_stage")))
     remember(root, folders)

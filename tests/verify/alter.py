@@ -17,7 +17,7 @@ from harness.verify.verify import CHECKS
 
 def lines_of(shared: SharedRun) -> list[str]:
     """Every line of the checks that train nothing and draw nothing."""
-    return [line for _, check in CHECKS for line in check(shared)]
+    return [line for _, check, _ in CHECKS for line in check(shared)]
 
 
 def change_json(path: Path, change: Callable) -> None:

@@ -1,15 +1,18 @@
 """`harness verify` on runs that are damaged, or hold more than a run does: each is a difference, none a traceback."""
 
 import io
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
 from harness.base.errors import HarnessError
 from harness.base.files import read_json, write_json, write_text
+from harness.base.paths import checkout
 from harness.report.card import read_card
 from harness.report.crate import write_crate
 from harness.results.code import PACKAGE
@@ -17,6 +20,7 @@ from harness.results.folders import check_folder
 from harness.verify.drawings import fault
 from harness.verify.revision import code, code_fault, copies
 from harness.verify.verify import Findings, verify
+from harness.workflow.adopt import report_again
 from tests.tiny import TinyRun
 from tests.verify.alter import change_json, change_pack, list_again, record_again
 from tests.verify.test_forged import STABILITY, differences, remade, shared_of
@@ -257,6 +261,26 @@ def test_other_code_than_here_is_not_verified_and_the_last_line_says_so(copy):
         assert last.startswith("No difference in what could be checked; not checked: ")
         assert "the page (the code that writes it has changed since)" in last
         assert "keys and digests of what other code made here (report)" in last
+
+
+def test_what_other_code_made_otherwise_is_not_told_as_damage(copy, monkeypatch):
+    """As after an update that collects another column: nothing is wrong with the run, and it is not verified here."""
+    table = pd.read_parquet(copy.folders.table)
+    table.assign(test_accuracy=table["test_accuracy"] + 1).to_parquet(copy.folders.table, index=False)
+    digests = {**read_card(copy.folders)["code"]["digests"], "collect": "0" * 64, "claims": "0" * 64}
+    rewrite_card(copy, code={"digests": digests})
+    monkeypatch.setattr("harness.verify.revision.committed", lambda shared: None)  # git here lacks that code
+    findings, text = checked(copy)
+    lines = text.splitlines()
+    assert not findings.fine
+    assert findings.differences == []
+    assert findings.incomparable[0] == "the table and the curves"
+    assert [
+        line for line in lines if line.startswith("OTHER CODE made the table and the curves: this code gives other")
+    ]
+    assert re.fullmatch(r"Not verified: other code made this run\. Check out .+ and verify there", lines[-1])
+    with pytest.raises(HarnessError, match=r"table\.parquet: other code collected these tables\. `harness reproduce`"):
+        report_again(checkout(), copy.context.spec, copy.folders)
 
 
 @pytest.fixture
