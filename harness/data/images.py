@@ -159,7 +159,7 @@ class Images:
 def open_images(details: Mapping[str, Any], arrays: Mapping[str, np.ndarray], record: Path) -> DataSet:
     """The data set of a stored index; its x are Images.
 
-    Raises HarnessError for a missing or shortened file.
+    Raises HarnessError for a missing, shortened or unreadable file.
     """
     folder = data_folder() / details["folder"]
     advice = f"Delete {record}, and that file if it is there, and run `harness reproduce` again."
@@ -169,7 +169,11 @@ def open_images(details: Mapping[str, Any], arrays: Mapping[str, np.ndarray], re
         index = {column: arrays[f"{split}_{column}"] for column in COLUMNS}
         count = len(index["shard"])
         stored = Stored(folder, split, details["crop"], mean, std, index, advice, np.zeros(count, bool), {})
-        stored.check_files()
+        try:
+            stored.check_files()
+        except OSError as error:
+            reason = f"can't be read ({error.strerror}). Make it readable and run again."
+            raise HarnessError(f"{error.filename}: {reason}") from None
         x[split] = Images(stored, np.arange(count))
     y = {split: torch.from_numpy(arrays[f"{split}_y"]) for split in SPLITS}
     # Images stand in for tensors where those are only indexed, measured and moved to a device
