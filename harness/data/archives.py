@@ -1,4 +1,4 @@
-"""Published archives: found in the data folder or downloaded by torchvision, checked by MD5, read without unpacking.
+"""Published archives: located or downloaded by torchvision, checked by MD5, read without unpacking.
 
 The data folder has torchvision's layout. What lies elsewhere in it, unpacked or packed again, is used too if its
 content is the published one.
@@ -34,7 +34,7 @@ FORM = 1  # raise it when the same files become other arrays: stored networks ar
 WAITS = (2.0, 8.0)  # seconds before the second and the third try
 UNREADABLE = (tarfile.TarError, EOFError, zlib.error, OSError)  # what a damaged archive raises
 TIMEOUT = 30.0  # seconds without a byte after which a try has failed
-DEPTH, FOLDERS, ENTRIES = 3, 1_000, 100_000  # levels that are searched, folders of each, entries of each folder
+DEPTH, WIDTH, ENTRIES = 3, 1_000, 100_000  # levels that are searched, folders of each, entries of each folder
 CLASS_FOLDER = re.compile(r"n\d{8}")  # ImageNet's: a thousand, with over a million files
 LARGEST_MEMBER = 64 * 2**20  # bytes; MNIST's largest has 47 MB, CIFAR-10's 31 MB
 
@@ -97,9 +97,9 @@ def file_md5(path: Path) -> str:
 
 
 def fetch(published: Published) -> list[Path]:
-    """A file or folder with the content of each archive, for `read_members`; an archive is downloaded if there is none.
+    """For each archive a path from which `read_members` reads its content. What is missing is downloaded.
 
-    Raises HarnessError if one can't be downloaded, with what lies there instead and how to get it by hand.
+    Raises HarnessError if a download fails: with the files that were found instead, and how to get it by hand.
     """
     return [_locate(archive) or _get(published, archive) for archive in published.archives]
 
@@ -150,11 +150,11 @@ def candidates(archive: Archive) -> Iterator[Path]:
 
 
 def folders(root: Path, depth: int = DEPTH) -> Iterator[Path]:
-    """A folder and those below it, nearest first, without those of ImageNet's classes and what can't be listed."""
+    """A folder and the folders below it, level by level. ImageNet's class folders and unreadable ones are left out."""
     level = [root]
     for _ in range(depth + 1):
-        yield from level[:FOLDERS]
-        entries = [entry for folder in level[:FOLDERS] for entry in listed(folder)]
+        yield from level[:WIDTH]
+        entries = [entry for folder in level[:WIDTH] for entry in visible_entries(folder)]
         level = [Path(entry) for entry in entries if _leads_to_folder(entry) and not CLASS_FOLDER.fullmatch(entry.name)]
 
 
@@ -177,7 +177,7 @@ def is_file(path: Path) -> bool:
 
 
 def denied(*places: Path) -> str:
-    """Which of these folders exists and can't be read, and why; "" for none."""
+    """The first of these folders that exists and can't be read, with the reason; or ""."""
     for place in places:
         try:
             os.scandir(place).close()
@@ -189,15 +189,15 @@ def denied(*places: Path) -> str:
 
 
 def unreadable(path: Path | str, error: Exception) -> HarnessError:
-    """What to say of a file or folder that can't be read, whether it is damaged or not permitted."""
+    """The error for a file or folder that is damaged or that the user may not read."""
     reason = getattr(error, "strerror", None) or error
     return HarnessError(
         f"{path}: can't be read ({reason}). Make it readable, or replace it by a complete copy, and run again."
     )
 
 
-def listed(folder: Path) -> list["os.DirEntry[str]"]:
-    """A folder's entries sorted by name, without hidden ones; none if it can't be listed."""
+def visible_entries(folder: Path) -> list["os.DirEntry[str]"]:
+    """A folder's entries sorted by name, without hidden ones. Empty if the folder can't be listed."""
     try:
         with os.scandir(folder) as entries:
             return sorted(
@@ -229,9 +229,9 @@ def _fault(archive: Archive, path: Path) -> str:
 
 
 def _contents(folder: Path) -> str:
-    """What lies in a folder, or in the data folder if it is empty, in brackets."""
+    """The contents of a folder, or of the data folder if it is empty, in brackets."""
     for place in (folder, data_folder()):
-        names = [entry.name for entry in listed(place)]
+        names = [entry.name for entry in visible_entries(place)]
         if names:
             return f" ({place} holds only {', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
     return ""
@@ -262,7 +262,7 @@ def _download(name: str, archive: Archive, path: Path) -> str:
                 cause = error.reason if type(error) is URLError else error
                 reason = f"{url}: {str(cause) or type(cause).__name__}"
             except RuntimeError:  # torchvision's word for a wrong checksum
-                reason = f"{url}: what arrived is not the published file"
+                reason = f"{url}: the downloaded file is not the published one"
             print(f"failed: {reason}", file=sys.stderr, flush=True)
     return reason
 
@@ -281,7 +281,7 @@ def _download_once(url: str, checksum: str, path: Path) -> None:
 
 @contextlib.contextmanager
 def open_tar(path: Path, file: IO[bytes] | None = None) -> Iterator[tarfile.TarFile]:
-    """An archive to read from, or `file`, one within another; HarnessError for one missing, damaged or cut short."""
+    """Open an archive, or an archive `file` within another. HarnessError if it is missing, damaged or truncated."""
     try:
         with tarfile.open(path, fileobj=file) as tar:
             yield tar
@@ -290,7 +290,7 @@ def open_tar(path: Path, file: IO[bytes] | None = None) -> Iterator[tarfile.TarF
 
 
 def members(tar: tarfile.TarFile, largest: int) -> Iterator[tarfile.TarInfo]:
-    """The regular files of an archive, in its order, to be read in memory: nothing is ever unpacked, no link followed.
+    """The regular files of an archive, in its order. Nothing is written to disk, and no link is followed.
 
     Raises HarnessError for a path that leads out of the archive, and for a file of more than `largest` bytes.
     """
@@ -307,7 +307,7 @@ def members(tar: tarfile.TarFile, largest: int) -> Iterator[tarfile.TarInfo]:
 
 
 def content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    """The bytes of a member; HarnessError when the archive is damaged or ends before them."""
+    """The bytes of a member. Raises HarnessError for a damaged or truncated archive."""
     fault = ""
     try:
         file = tar.extractfile(member)
@@ -322,7 +322,7 @@ def content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def pick(names: Sequence[str], tar: tarfile.TarFile, largest: int) -> dict[str, bytes]:
-    """The named members of an archive, in the order of the names. Raises HarnessError for one that is missing."""
+    """The named members of an archive, in the order of the names. Raises HarnessError for a missing member."""
     known = ((str(PurePosixPath(member.name)), member) for member in members(tar, largest))  # ./a is a
     contents = {name: content(tar, member) for name, member in known if name in names}
     for name in names:
@@ -332,10 +332,10 @@ def pick(names: Sequence[str], tar: tarfile.TarFile, largest: int) -> dict[str, 
 
 
 def read_members(path: Path, names: Sequence[str], largest: int = LARGEST_MEMBER) -> dict[str, bytes]:
-    """The named members of a tar archive, or of a folder with their files; one name alone is that of a file, gzipped or
-    not, and `path` may be this file.
+    """The named members of an archive, or of a folder in which they lie unpacked.
 
-    Raises HarnessError for one that is missing, damaged or larger than `largest` bytes.
+    With several names `path` is a tar archive or a folder; with one, it can also be the member's file, gzipped or not.
+    Raises HarnessError for a member that is missing, damaged or larger than `largest` bytes.
     """
     if is_folder(path):
         return {name: _read(path / PurePosixPath(name).name, largest) for name in names}

@@ -29,12 +29,12 @@ from harness.data.archives import (
     in_the_way,
     is_file,
     is_folder,
-    listed,
     members,
     open_tar,
     pick,
     read_members,
     unreadable,
+    visible_entries,
 )
 
 CLASSES, TESTS = 20, 1000  # of training, test images, what is converted into one file: few enough to stay open
@@ -53,16 +53,16 @@ Shards = Iterator[tuple[int, Iterator[Item]]]  # number and images of each conve
 
 @dataclass(frozen=True)
 class Labels:
-    """The classes' WordNet ids, in the order of their numbers (sorted, as torchvision does), and what is in them."""
+    """The classes' WordNet ids, sorted as by torchvision, so that a class's number is its place; and the labels."""
 
     wnids: list[str]
-    truth: list[int]  # class of each test image, by its number; these are ILSVRC's validation images
+    truth: list[int]  # class of each test image in the order of their numbers; these are ILSVRC's validation images
     counts: tuple[int, ...] = ()  # training images of each class; empty if unknown
 
 
 @dataclass(frozen=True)
 class Split:
-    """The images of a split, found and counted."""
+    """The images of a split, checked and ready to be read."""
 
     read: Callable[[list[int]], Shards]  # the converted files to make -> their images
     checked: bool  # whether they come from an archive with its published checksum
@@ -108,7 +108,7 @@ def root(published: PublishedImages) -> Path:
 
 
 def unpacked(split: str, below: Path, depth: int = 4) -> Path | None:
-    """The nearest folder with a split's unpacked images, as torchvision or Kaggle lay them out; None without any."""
+    """The nearest folder with a split's unpacked images, in torchvision's or Kaggle's layout; None if there is none."""
     places = (folder / name for folder in folders(below, depth) for name in FOLDERS[split])
     return next((place for place in places if _holds_images(place)), None)
 
@@ -118,9 +118,9 @@ def _holds_images(folder: Path) -> bool:
 
     Kaggle has folders of annotations, and other sets have folders of images, by the same names.
     """
-    for entry in listed(folder):
+    for entry in visible_entries(folder):
         if CLASS_FOLDER.fullmatch(entry.name):
-            names = [image.name for image in listed(Path(entry))]
+            names = [image.name for image in visible_entries(Path(entry))]
             if names:
                 return any(map(_is_image, names))
         elif _is_image(entry.name) or PACKED.fullmatch(entry.name):
@@ -133,7 +133,7 @@ def _is_image(name: str) -> bool:
 
 
 def missing(published: PublishedImages) -> str:
-    """What a conversion lacks and how to get it, or "". Quick: opens and counts nothing."""
+    """The files that a conversion lacks and how to get them, or "". Quick: opens no file and counts no images."""
     folder = root(published)
     names = [folder / name for names in FOLDERS.values() for name in names if not is_file(folder / name)]
     fault = denied(data_folder(), folder, *names)
@@ -161,7 +161,7 @@ def missing(published: PublishedImages) -> str:
 
 
 def _unpacked(split: str, below: Path) -> list[Path]:
-    """What serves instead of the archive of a split's images, or of the devkit's (""); empty if there is nothing."""
+    """The folder that replaces the archive of a split, or the files that replace the devkit (split ""), if any."""
     if split:
         images = unpacked(split, below)
         return [images] if images else []
@@ -170,13 +170,13 @@ def _unpacked(split: str, below: Path) -> list[Path]:
 
 
 def _label_files(folder: Path) -> list[Path]:
-    """Files outside the devkit's archive that tell the labels, nearest first."""
+    """Files with the labels of the test images, outside the devkit's archive, nearest first."""
     names = (PurePosixPath(TRUTH).name, KAGGLE)
     return [place / name for place in folders(folder, 4) for name in names if is_file(place / name)]
 
 
 def read_labels(published: PublishedImages) -> Labels:
-    """The labels from the devkit's archive, else from a file that gives the published ones.
+    """The labels from the devkit's archive, else from an unpacked devkit or Kaggle's table.
 
     Raises HarnessError for a damaged archive and for other labels.
     """
@@ -252,7 +252,7 @@ def _verified(published: PublishedImages, which: int) -> Path:
 
 
 def training_images(published: PublishedImages, labels: Labels) -> Split:
-    """The images of each class, sorted by name; from the unpacked folder if there is one, else from the archive.
+    """The images of each class, sorted by name: from an unpacked folder, else from the archive.
 
     Raises HarnessError for classes, names or numbers of images other than published, before an image is read.
     """
@@ -283,7 +283,7 @@ def training_images(published: PublishedImages, labels: Labels) -> Split:
 
 
 def _first_fault(folder: Path, files: list[list[Path]], labels: Labels) -> str:
-    """Which class's images are not all there, in brackets; the command for a class that is still packed."""
+    """The first class with missing or surplus images, in brackets; for a packed class, the command that unpacks it."""
     for label, (wnid, images) in enumerate(zip(labels.wnids, files, strict=True)):
         if not images and is_file(folder / f"{wnid}.tar"):
             return f" ({wnid}.tar is not unpacked: `cd {shlex.quote(str(folder))} && {UNPACK}`)"
@@ -309,10 +309,10 @@ def _class(outer: tarfile.TarFile, member: tarfile.TarInfo, label: int) -> Itera
 
 
 def test_images(published: PublishedImages, labels: Labels) -> Split:
-    """ILSVRC's validation images by number; from the unpacked folder if there is one, else from the archive.
+    """ILSVRC's validation images by number: from an unpacked folder, else from the archive.
 
-    The folder may be flat or have a folder for each class: the devkit knows the classes. Raises HarnessError for names
-    or numbers of images other than published, before an image is read.
+    The folder can be flat, since the labels are known by number, or have a folder for each class.
+    Raises HarnessError for names or numbers of images other than published, before an image is read.
     """
     parts, truth, folder = shards(published)["test"], labels.truth, unpacked("test", root(published))
     if folder is None:

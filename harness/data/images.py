@@ -32,7 +32,7 @@ from harness.data.archives import data_folder
 from harness.data.base import SPLITS, DataSet
 from harness.data.normalise import normalised
 
-COLUMNS = ("shard", "offset", "height", "width", "digest")  # what the index holds of each image
+COLUMNS = ("shard", "offset", "height", "width", "digest")  # of the index, which has a row for each image
 DIGEST_BYTES = 16  # of an image's SHA-256
 CHUNK = 16  # images a task of the thread pool
 
@@ -43,13 +43,13 @@ def shard_path(folder: Path, split: str, shard: int) -> Path:
 
 
 def image_digest(pixels: Any) -> bytes:
-    """What the index keeps to recognise an image's bytes."""
+    """The digest of an image's pixels, as the index stores it."""
     return hashlib.sha256(pixels).digest()[:DIGEST_BYTES]
 
 
 @dataclass(frozen=True)
 class Stored:
-    """All images of a split: where each lies, and the files once opened."""
+    """All images of a split: the place of each, and the files, opened when they are first read."""
 
     folder: Path
     split: str
@@ -57,14 +57,14 @@ class Stored:
     mean: Tensor  # [3]
     std: Tensor  # [3]
     index: Mapping[str, np.ndarray]  # COLUMNS, each [N] (digest [N, 16])
-    fix: str  # what to do about a file that is not as it was stored
+    fix: str  # what to do about a damaged file
     seen: np.ndarray  # [N] bool: compared with its digest by this process
     files: dict[int, BinaryIO]
 
     def read_rows(self, image: int, top: int, rows: int) -> np.ndarray:
-        """Rows of one image, uint8 [rows, width, 3]; the first time the whole image is read and compared.
+        """Rows of one image, uint8 [rows, width, 3]. The first call for an image compares all of it with its digest.
 
-        Raises HarnessError for a file that can't be read and for pixels that are not those converted.
+        Raises HarnessError for a file that can't be read and for altered pixels.
         """
         start, width = int(self.index["offset"][image]), int(self.index["width"][image])
         if self.seen[image]:
@@ -103,7 +103,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Images:
-    """Images [N, 3, crop, crop] that look like a tensor and stay on disk: an index gives Images, `to` the pixels."""
+    """Images [N, 3, crop, crop] on disk, used like a tensor: indexing selects images, and `to` reads their pixels."""
 
     stored: Stored
     rows: np.ndarray  # [N] of the stored images
@@ -120,7 +120,7 @@ class Images:
         return (len(self), 3, self.stored.crop, self.stored.crop)
 
     def content(self) -> list[object]:
-        """What identifies the samples: which images, their digests and places, and how they are cropped and scaled."""
+        """What identifies the samples: the images' numbers, digests and places, and how they are cropped and scaled."""
         index = {name: hashlib.sha256(column.tobytes()).hexdigest() for name, column in self.stored.index.items()}
         scale = [self.stored.crop, self.stored.mean.tolist(), self.stored.std.tolist()]
         return [hashlib.sha256(self.rows.tobytes()).hexdigest(), index, scale]
@@ -142,7 +142,7 @@ class Images:
     def read_crops(self, out: Tensor, boxes: np.ndarray, flips: np.ndarray) -> list["Future[None]"]:
         """Start to fill out [N, 3, crop, crop] uint8 with boxes [N, 4] (top, left, height, width), resized.
 
-        Bilinear with antialiasing, as torchvision resizes; mirrored where flips [N] says so. Gives what to `wait` for.
+        Bilinear with antialiasing, as in torchvision; mirrored where flips [N] is true. Returns tasks to `wait` for.
         """
         return in_chunks(lambda part: self._crops(out, boxes, flips, part), len(self))
 

@@ -137,7 +137,7 @@ def test_where_torchvision_is_not_installed_one_line_says_so(folder, small, serv
 def test_another_file_than_published_is_not_kept(folder, small, serve):
     published, files = small
     served = serve(dict.fromkeys(files, b"something else"))
-    with pytest.raises(HarnessError, match="what arrived is not the published file"):
+    with pytest.raises(HarnessError, match="the downloaded file is not the published one"):
         fetch(at(published, served.address))
     assert not [path for path in folder.rglob("*") if path.is_file()]
     assert len(served.asked) == 2 * 3

@@ -52,7 +52,7 @@ CIFAR10 = Published(
 def arrays(published: Published = CIFAR10) -> dict[str, np.ndarray]:
     """Train, validation and test arrays: x uint8 [N, 3, 32, 32], y int64 [N]; the test set is the published one.
 
-    Raises HarnessError for an archive that can't be had or is not what was published.
+    Raises HarnessError for an archive that can't be read or downloaded, and for other content than published.
     """
     (path,) = fetch(published)
     contents = read_members(path, (*TRAINING, *TEST))

@@ -1,9 +1,9 @@
 """ImageNet (ILSVRC2012) from its own archives, or from unpacked folders: converted once.
 
-It can't be downloaded without an account. The archives lie in imagenet/ of the data folder; `harness.data.ilsvrc` says
-what else serves. What they are converted to, and why, is told in `harness.data.images`. A conversion that was stopped
-goes on at the file it was at; it needs memory for a few images a thread. All 1,281,167 training images are trained on:
-the paper's runs have 1,251 steps of 1,024 an epoch.
+It can't be downloaded without an account. The files lie in imagenet/ of the data folder: `harness.data.ilsvrc` knows
+which. `harness.data.images` describes the converted form. A stopped conversion continues at the file that it was
+writing; it needs memory for a few images per thread. All 1,281,167 training images are used: the paper's runs have
+1,251 steps of 1,024 images per epoch.
 """
 
 import io
@@ -42,7 +42,7 @@ from harness.data.images import DIGEST_BYTES, image_digest, shard_path, threads
 from harness.data.normalise import normalisation
 from harness.data.source import Source
 
-FORM = "1"  # of the converted files; a new one converts anew
+FORM = "1"  # of the converted files; with another form they are converted again
 EMPTY = {
     "shard": np.empty(0, np.uint32),
     "offset": np.empty(0, np.uint64),
@@ -70,17 +70,17 @@ IMAGENET = PublishedImages(
 
 
 def require(published: PublishedImages = IMAGENET) -> None:
-    """Raise HarnessError with the way to get the files if there is nothing to convert and nothing converted."""
+    """Raise HarnessError, with how to get the files, if images are neither converted nor there to be converted."""
     fault = missing(published) if _unconverted(published) else ""
     if fault:
         raise HarnessError(f"data set {published.name}: {fault}")
 
 
 def arrays(published: PublishedImages = IMAGENET) -> dict[str, np.ndarray]:
-    """Convert what is not converted yet; returns the index of the images (`images.COLUMNS`), y and the normalisation.
+    """Convert the images that are not converted yet. Returns their index (`images.COLUMNS`), y and the normalisation.
 
     Training images are indexed in an order drawn by the seed (name, "order"), so that the first of them are a sample of
-    all classes. Raises HarnessError for files that are missing or not what was published, and names a broken image.
+    all classes. Raises HarnessError for files that are missing, broken or not the published ones.
     """
     require(published)
     todo = _unconverted(published)
@@ -160,7 +160,7 @@ def _index(published: PublishedImages, split: str) -> dict[str, np.ndarray]:
 
 
 def _convert(published: PublishedImages, todo: list[tuple[str, int]]) -> None:
-    """Make the files of `todo`. All that can be wrong with the layout is found before the first."""
+    """Make the files of `todo`, after the layout of all images is checked."""
     folder = data_folder() / converted_folder(published)
     _check_writable(folder)
     _check_space(published, len(todo))
@@ -192,7 +192,7 @@ def _check_writable(folder: Path) -> None:
 
 
 def _check_space(published: PublishedImages, files: int) -> None:
-    """Refuse to begin what can't end: the disk would be full after an hour."""
+    """Raise HarnessError if the disk is too small for the converted images."""
     need = published.stored_bytes() * files / sum(map(len, shards(published).values()))
     free = shutil.disk_usage(data_folder()).free
     if need > free:
@@ -203,7 +203,7 @@ def _check_space(published: PublishedImages, files: int) -> None:
 
 
 def convert_shard(path: Path, items: Iterable[Item], side: int, checked: bool = False) -> None:
-    """Write resized images to `path` and what the index needs of them beside it; each appears whole or not at all.
+    """Write resized images to `path` and their part of the index beside it. Neither file is ever seen half-written.
 
     `checked`: they come from an archive that has its published checksum.
     """

@@ -51,7 +51,7 @@ MNIST = Published(
 def arrays(published: Published = MNIST) -> dict[str, np.ndarray]:
     """Train, validation and test arrays: x uint8 [N, 1, 28, 28], y int64 [N]; the test set is the published one.
 
-    Raises HarnessError for a file that can't be had or is not what was published.
+    Raises HarnessError for a file that can't be read or downloaded, and for other content than published.
     """
     sizes = published.sizes
     training, test = sizes["train"] + sizes["validation"], sizes["test"]
