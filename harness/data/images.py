@@ -81,23 +81,23 @@ class Stored:
         path = shard_path(self.folder, self.split, shard)
         try:
             file = self.files.get(shard) or self.files.setdefault(shard, path.open("rb", buffering=0))
-            found = os.pread(file.fileno(), math.prod(shape), start)
+            data = os.pread(file.fileno(), math.prod(shape), start)
         except OSError as error:
             raise HarnessError(f"{path}: can't be read ({error.strerror}). {self.fix}") from None
-        if len(found) != math.prod(shape):
+        if len(data) != math.prod(shape):
             raise HarnessError(f"{path}: is cut short. {self.fix}")
-        return np.frombuffer(found, np.uint8).reshape(shape)
+        return np.frombuffer(data, np.uint8).reshape(shape)
 
     def check_files(self) -> None:
         """Raise HarnessError for a missing or shortened file; pixels are compared when they are read."""
-        sizes = np.zeros(int(self.index["shard"].astype(np.int64).max(initial=-1)) + 1, np.int64)
+        expected = np.zeros(int(self.index["shard"].astype(np.int64).max(initial=-1)) + 1, np.int64)
         area = self.index["height"].astype(np.int64) * self.index["width"]
-        np.maximum.at(sizes, self.index["shard"], self.index["offset"].astype(np.int64) + 3 * area)
-        for shard, size in enumerate(sizes):
+        np.maximum.at(expected, self.index["shard"], self.index["offset"].astype(np.int64) + 3 * area)
+        for shard, length in enumerate(expected):
             path = shard_path(self.folder, self.split, shard)
-            found = path.stat().st_size if path.is_file() else -1
-            if found != size:
-                fault = f"{found} bytes instead of {size}." if found >= 0 else "missing."
+            size = path.stat().st_size if path.is_file() else -1
+            if size != length:
+                fault = f"{size} bytes instead of {length}." if size >= 0 else "missing."
                 raise HarnessError(f"{path}: {fault} {self.fix}")
 
 
@@ -150,8 +150,8 @@ class Images:
         size, into = (self.stored.crop,) * 2, out.numpy()
         for position in part:
             top, left, height, width = boxes[position].tolist()
-            found = self.stored.read_rows(int(self.rows[position]), top, height)[:, left : left + width]
-            image = torch.from_numpy(found.copy()).permute(2, 0, 1)[None]
+            pixels = self.stored.read_rows(int(self.rows[position]), top, height)[:, left : left + width]
+            image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
             resized = F.interpolate(image, size, mode="bilinear", antialias=True)[0].numpy()
             into[position] = resized[..., ::-1] if flips[position] else resized
 
