@@ -11,6 +11,7 @@ _FIXES = {
     **dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.EEXIST), "Move what lies there away and run again."),
     errno.ENOENT: "It was removed during the run, or never made. Run again.",
     errno.ENAMETOOLONG: "Give a shorter name.",
+    errno.EFBIG: "Raise the limit of a file's size (`ulimit -f`), or give another file system.",
 }
 
 

@@ -14,7 +14,7 @@ from harness.base.errors import HarnessError, system_error
 
 # a full or read-only disk, or a path that can't be created or written: the user can fix these
 PATH_ERRORS = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.ENAMETOOLONG),
 )
 

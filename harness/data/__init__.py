@@ -1,4 +1,4 @@
-"""Data sets by name: shape, size, the function that makes the arrays, and the pinned checksum of their content."""
+"""Data sets by name: shape, size, the function that makes the arrays, and the pinned checksum."""
 
 from pathlib import Path
 
@@ -20,12 +20,12 @@ def source_of(name: str) -> Source:
 
 
 def checksum(name: str) -> str:
-    """The pinned checksum of a data set, known before it is there. Raises HarnessError for an unknown name."""
+    """The pinned checksum of a data set, known before it is prepared. Raises HarnessError for an unknown name."""
     return source_of(name).checksum
 
 
 def require(name: str) -> None:
-    """Raise HarnessError, with what to do, for a set whose files a person must get first; cheap, for before a run."""
+    """Raise HarnessError, with the fix, if files are missing that can't be downloaded. Quick: it opens none."""
     check = source_of(name).require
     if check:
         check()
@@ -34,14 +34,15 @@ def require(name: str) -> None:
 def prepare(name: str, record: Path) -> None:
     """Make a data set and store it beside `record`.
 
-    Raises HarnessError for an unknown name, content that is not the pinned one, and files that can't be had.
+    Raises HarnessError for an unknown name, for other content than the pinned one, and for files that are missing or
+    can't be read.
     """
     source = source_of(name)
     arrays = source.make()
     if source.generated:
         check_content(name, arrays, source.checksum)
     details = {"name": name, "classes": source.classes, "checksum": source.checksum}
-    store(arrays, record, {**details, **source.details, **source.found()})
+    store(arrays, record, {**details, **source.details, **source.provenance()})
     write_json(record, {**read_json(record), "as_read": content_as_read(load(record))})
 
 
@@ -54,9 +55,6 @@ def content(record: Path) -> str:
 
 
 def load(record: Path) -> DataSet:
-    """Read a stored data set, refusing arrays that are not those of the record.
-
-    Raises HarnessError for a missing, broken or altered file.
-    """
+    """Read a stored data set. Raises HarnessError for a missing, broken or altered file."""
     details, arrays = load_arrays(record)
     return open_images(details, arrays, record) if "folder" in details else in_memory(details, arrays)

@@ -15,18 +15,18 @@ from torch import Tensor
 from harness.base.errors import HarnessError
 from harness.base.files import digest, file_sha256, read_json, write_atomically, write_json
 from harness.base.seeds import SPLIT, numpy_generator
-from harness.data.archives import Published
+from harness.data.archives import Published, unreadable
 from harness.data.normalise import normalisation, normalised
 
 SPLITS = ("train", "validation", "test")
-NEEDED = ("name", "classes", "checksum")  # what every record says of its set
+NEEDED = ("name", "classes", "checksum")  # fields of every record
 
 
 @dataclass(frozen=True)
 class DataSet:
     """Arrays in memory: x[split] is [N, C, *S] float32, y[split] is [N] int64.
 
-    For ImageNet x[split] is `harness.data.images.Images` instead, which reads from disk what is asked of it.
+    For ImageNet x[split] is `harness.data.images.Images`, which reads from disk only the samples asked for.
     """
 
     name: str
@@ -48,18 +48,18 @@ def content_checksum(arrays: Mapping[str, np.ndarray]) -> str:
     """
     parts = {}
     for name in sorted(arrays):
-        found = arrays[name]
-        if found.dtype.kind == "u":  # read from files, and too large for the way below
-            little = found.astype(found.dtype.newbyteorder("<"), copy=False)
-            parts[name] = [list(found.shape), hashlib.sha256(little.tobytes()).hexdigest()]
+        array = arrays[name]
+        if array.dtype.kind == "u":  # read from files, and too large for hexadecimal text
+            little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+            parts[name] = [list(array.shape), hashlib.sha256(little.tobytes()).hexdigest()]
         else:
-            values = np.round(np.asarray(found, dtype=np.float64) * 1000).astype("<i4")
+            values = np.round(np.asarray(array, dtype=np.float64) * 1000).astype("<i4")
             parts[name] = [list(values.shape), digest(values.tobytes().hex())]
     return digest(parts)
 
 
 def split_arrays(x: np.ndarray, y: np.ndarray, sizes: Mapping[str, int], order: np.ndarray) -> dict[str, np.ndarray]:
-    """Cut samples into train, validation and test, in that order along `order`; the indexes are kept too.
+    """Cut samples, taken in the order `order`, into train, validation and test, and keep their indexes.
 
     uint8 samples stay so, others become float32. Raises ValueError when the sizes don't add up to their number.
     """
@@ -67,11 +67,11 @@ def split_arrays(x: np.ndarray, y: np.ndarray, sizes: Mapping[str, int], order: 
         raise ValueError(f"splits {dict(sizes)} don't add up to {len(y)} samples")
     arrays = {}
     start = 0
-    kind = np.uint8 if x.dtype == np.uint8 else np.float32
+    dtype = np.uint8 if x.dtype == np.uint8 else np.float32
     for split in SPLITS:
         index = order[start : start + sizes[split]]
         start += sizes[split]
-        arrays[f"{split}_x"] = np.ascontiguousarray(x[index], dtype=kind)
+        arrays[f"{split}_x"] = np.ascontiguousarray(x[index], dtype=dtype)
         arrays[f"{split}_y"] = y[index].astype(np.int64)
         arrays[f"{split}_index"] = index.astype(np.int64)
     return arrays
@@ -97,35 +97,31 @@ def published_split(published: Published, x: np.ndarray, y: np.ndarray) -> dict[
 
 def check_content(name: str, arrays: Mapping[str, np.ndarray], expected: str) -> None:
     """Compare generated arrays with the pinned checksum. Raises HarnessError when they differ."""
-    found = content_checksum(arrays)
-    if found != expected:
+    checksum = content_checksum(arrays)
+    if checksum != expected:
         raise HarnessError(
-            f"data set {name}: content checksum {found[:16]} instead of {expected[:16]}. The library that provides "
+            f"data set {name}: content checksum {checksum[:16]} instead of {expected[:16]}. The library that provides "
             "it has changed its data. Install the versions in envs/ or pyproject.toml and run again."
         )
 
 
 def store(arrays: dict[str, np.ndarray], record: Path, details: Mapping[str, Any]) -> None:
-    """Write the arrays beside `record` (JSON), which keeps the `details` (NEEDED) and the content's checksums.
+    """Write the arrays beside `record` (JSON), which holds the `details` (NEEDED and more) and checksums of the arrays.
 
-    The content of downloaded sets is pinned by their archives' MD5s; these checksums hold for what was made of them
-    here, so that a later change is found, and say whether two machines made the same.
+    With these checksums a later change of the arrays is found, and arrays of two machines can be compared.
     """
     path = record.with_suffix(".safetensors")
     write_atomically(path, lambda temporary: save_file(arrays, temporary))
-    made = {
+    checksums = {
         "content": content_checksum(arrays),
         "sha256": file_sha256(path),
         "shapes": {key: list(value.shape) for key, value in arrays.items()},
     }
-    write_json(record, {**details, **made})
+    write_json(record, {**details, **checksums})
 
 
 def load_arrays(record: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """A stored set's details and arrays, refusing arrays that are not those of the record.
-
-    Raises HarnessError for a missing, broken or altered file.
-    """
+    """A stored set's record and arrays. Raises HarnessError for a missing, broken or altered file."""
     details = read_json(record)
     path = record.with_suffix(".safetensors")
     if not isinstance(details, dict) or not {*NEEDED, "sha256"} <= details.keys():
@@ -136,12 +132,14 @@ def load_arrays(record: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         return details, load_file(path)
     except FileNotFoundError:
         raise HarnessError(f"{path}: missing. {fix(record)}") from None
+    except OSError as error:
+        raise unreadable(path, error) from None
     except (SafetensorError, KeyError) as error:
         raise HarnessError(f"{path}: can't be read ({error}). {fix(record)}") from None
 
 
 def content_as_read(data_set: DataSet) -> str:
-    """SHA-256 of every sample and label as training reads them, to the last bit; of images on disk, of their index."""
+    """SHA-256 of every sample and label as training reads them, exactly. For images on disk, of their index."""
     return digest(
         {"classes": data_set.classes}
         | {
@@ -157,7 +155,7 @@ def _tensor_digest(tensor: Tensor) -> list[object]:
 
 
 def fix(record: Path) -> str:
-    """What to do about a stored set that is not as it was stored."""
+    """What to do about a stored set that is damaged."""
     return f"Delete {record} and run `harness reproduce` again."
 
 

@@ -1,6 +1,6 @@
 """Training batches of images on disk: the standard random resized crop and flip, read ahead by threads.
 
-What `harness.training.batches.Batches` is to arrays in memory: a batch depends on (data order, step) alone.
+The counterpart of `harness.training.batches.Batches` for arrays in memory. A batch depends on (data order, step) alone.
 """
 
 import math
@@ -16,9 +16,9 @@ from harness.base.seeds import CROPS, EPOCH, numpy_generator
 from harness.data.images import Images, pixel_buffer, wait
 from harness.data.normalise import normalised
 
-AHEAD = 2  # batches read while one is trained on
+AHEAD = 2  # batches that are read during a training step
 SCALE, RATIO = (0.1, 1.0), (0.8, 1.25)  # a crop's share of the area, its width to height (open_lth)
-ATTEMPTS = 10  # at a box that fits, then the largest one in the middle (torchvision)
+ATTEMPTS = 10  # to draw a box that fits; then the largest box in the middle is used (torchvision)
 
 
 @dataclass(frozen=True)

@@ -1,52 +1,100 @@
-"""ILSVRC2012's files as published, image by image: the devkit, and the archives or torchvision's unpacked folders.
+"""ILSVRC2012's files as published: the devkit and the images, from the archives or from unpacked folders.
 
-Nothing is unpacked: images are read from the archives in memory.
+Archives are read in memory. Layouts, names and numbers of images are checked before the first image is read.
 """
 
+import csv
 import io
+import os
 import re
+import shlex
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from harness.base.errors import HarnessError
 from harness.base.files import digest, read_json, write_json
-from harness.data.archives import Published, by_hand, content, data_folder, file_md5, members, open_tar, pick
+from harness.data.archives import (
+    CLASS_FOLDER,
+    Published,
+    by_hand,
+    content,
+    data_folder,
+    denied,
+    file_md5,
+    folders,
+    in_the_way,
+    is_file,
+    is_folder,
+    members,
+    open_tar,
+    pick,
+    read_members,
+    unreadable,
+    visible_entries,
+)
 
 CLASSES, TESTS = 20, 1000  # of training, test images, what is converted into one file: few enough to stay open
 LARGEST_IMAGE, LARGEST_CLASS = 64 * 2**20, 2**30  # bytes of an image in an archive, of a class's inner archive
 META = "ILSVRC2012_devkit_t12/data/meta.mat"
 TRUTH = "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt"
+KAGGLE = "LOC_val_solution.csv"  # Kaggle's copy has this instead of the devkit
+#: split -> names of its unpacked folder: torchvision's, then what others use
+FOLDERS = {"train": ("train", "ILSVRC2012_img_train"), "test": ("val", "ILSVRC2012_img_val", "validation")}
+PACKED = re.compile(r"n\d{8}\.tar")
+UNPACK = "for f in *.tar; do mkdir -p ${f%.tar} && tar -xf $f -C ${f%.tar}; done"  # torchvision's layout of train
 
 Item = tuple[str, int, bytes]  # an image file's name, class and content
-Read = Iterator[tuple[int, Iterator[Item]]]  # number and images of each converted file to make
+Shards = Iterator[tuple[int, Iterator[Item]]]  # number and images of each converted file to make
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The classes' WordNet ids, sorted as by torchvision, so that a class's number is its place; and the labels."""
+
+    wnids: list[str]
+    truth: list[int]  # class of each test image in the order of their numbers; these are ILSVRC's validation images
+    counts: tuple[int, ...] = ()  # training images of each class; empty if unknown
+
+
+@dataclass(frozen=True)
+class Split:
+    """The images of a split, checked and ready to be read."""
+
+    read: Callable[[list[int]], Shards]  # the converted files to make -> their images
+    checked: bool  # whether they come from an archive with its published checksum
 
 
 @dataclass(frozen=True)
 class PublishedImages(Published):
-    """Archives: training images, validation images, devkit. `side`: pixels of the shorter side that are stored."""
+    """Archives: training images, validation images, devkit. `side`: pixels of the shorter side that are stored.
+
+    `labels`: digest of [wnids, truth], by which labels outside the devkit's archive are recognised.
+    """
 
     side: int = 256
+    labels: str = ""
 
     @property
     def checksum(self) -> str:
-        """SHA-256 of all that settles the content; the side is part of it."""
+        """SHA-256 of all that determines the content; the side is part of it."""
         return digest([super().checksum, self.side])
 
     def stored_bytes(self) -> int:
-        """About what its converted images take: sides of 3 to 4 on average."""
+        """About how many bytes the converted images take: their sides are 3 to 4 on average."""
         return sum(self.sizes.values()) * 4 * self.side**2
 
 
 def converted_folder(published: PublishedImages) -> str:
-    """Where the converted images are, below the data folder."""
+    """The folder of the converted images, below the data folder."""
     return f"imagenet/converted-{published.side}"
 
 
 def shards(published: PublishedImages) -> dict[str, list[range]]:
-    """What each split's converted files hold: a range of the classes (train), of the images (test)."""
+    """The contents of each split's converted files: ranges of classes (train) or of images (test)."""
     parts = {"train": (published.classes, CLASSES), "validation": (0, 1), "test": (published.sizes["test"], TESTS)}
     return {
         split: [range(first, min(first + step, count)) for first in range(0, count, step)]
@@ -54,41 +102,135 @@ def shards(published: PublishedImages) -> dict[str, list[range]]:
     }
 
 
-FOLDERS = {"train": "train", "test": "val"}  # torchvision's, by split
+def root(published: PublishedImages) -> Path:
+    """The folder with the archives or the unpacked images."""
+    return (data_folder() / published.archives[0].path).parent
 
 
-def unpacked(published: PublishedImages, name: str) -> Path:
-    """torchvision's train/ or val/, which serves instead of the archive."""
-    return (data_folder() / published.archives[0].path).parent / name
+def unpacked(split: str, below: Path, depth: int = 4) -> Path | None:
+    """The nearest folder with a split's unpacked images, in torchvision's or Kaggle's layout; None if there is none."""
+    places = (folder / name for folder in folders(below, depth) for name in FOLDERS[split])
+    return next((place for place in places if _holds_images(place)), None)
 
 
-def devkit(published: PublishedImages) -> tuple[list[str], list[int]]:
-    """The classes' WordNet ids, in the order of their numbers (sorted, as torchvision), and the test images' classes.
+def _holds_images(folder: Path) -> bool:
+    """Whether images, packed classes, or folders of classes with images lie in a folder.
 
-    The test images are ILSVRC's validation images, in the order of their file names.
+    Kaggle has folders of annotations, and other sets have folders of images, by the same names.
     """
+    for entry in visible_entries(folder):
+        if CLASS_FOLDER.fullmatch(entry.name):
+            names = [image.name for image in visible_entries(Path(entry))]
+            if names:
+                return any(map(_is_image, names))
+        elif _is_image(entry.name) or PACKED.fullmatch(entry.name):
+            return True
+    return False
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith((".jpeg", ".jpg"))
+
+
+def missing(published: PublishedImages) -> str:
+    """The files that a conversion lacks and how to get them, or "". Quick: opens no file and counts no images."""
+    folder = root(published)
+    names = [folder / name for names in FOLDERS.values() for name in names if not is_file(folder / name)]
+    fault = denied(data_folder(), folder, *names)
+    if fault:
+        return fault
+    absent, moves = [], []
+    for archive, split in zip(published.archives, ("train", "test", ""), strict=True):
+        path = data_folder() / archive.path
+        if is_folder(path):
+            return in_the_way(path)
+        if not (os.path.lexists(path) or _unpacked(split, folder)):
+            elsewhere = [place / path.name for place in folders(data_folder(), 4) if is_file(place / path.name)]
+            places = elsewhere[:1] or _unpacked(split, data_folder())
+            moves += places
+            absent += [] if places else [path]
+    command = f"{shlex.join(['mkdir', '-p', str(folder)])} && {shlex.join(['mv', *map(str, moves), str(folder)])}"
+    misplaced = f"{', '.join(map(str, moves))}: not where they are looked for. Run `{command}`. " if moves else ""
+    if absent:
+        return (
+            f"{misplaced}{absent[0]} is missing and can't be downloaded. {by_hand(published)} Folders train and val, "
+            "unpacked as torchvision or Kaggle do, serve as well as their archives; the unpacked devkit or Kaggle's "
+            f"{KAGGLE} serves as well as the devkit."
+        )
+    return misplaced.rstrip()
+
+
+def _unpacked(split: str, below: Path) -> list[Path]:
+    """The folder that replaces the archive of a split, or the files that replace the devkit (split ""), if any."""
+    if split:
+        images = unpacked(split, below)
+        return [images] if images else []
+    files = _label_files(below)[:1]
+    return files + [file.with_name("meta.mat") for file in files if file.name != KAGGLE]
+
+
+def _label_files(folder: Path) -> list[Path]:
+    """Files with the labels of the test images, outside the devkit's archive, nearest first."""
+    names = (PurePosixPath(TRUTH).name, KAGGLE)
+    return [place / name for place in folders(folder, 4) for name in names if is_file(place / name)]
+
+
+def read_labels(published: PublishedImages) -> Labels:
+    """The labels from the devkit's archive, else from an unpacked devkit or Kaggle's table.
+
+    Raises HarnessError for a damaged archive and for other labels.
+    """
+    path = data_folder() / published.archives[2].path
+    if os.path.lexists(path):
+        with open_tar(_verified(published, 2)) as tar:
+            return _devkit(published, str(path), pick((META, TRUTH), tar, LARGEST_IMAGE))
+    for path in _label_files(root(published)):
+        labels = _kaggle(path) if path.name == KAGGLE else _devkit(published, str(path), _beside(path))
+        if digest([labels.wnids, labels.truth]) == published.labels:
+            return labels
+        raise HarnessError(f"{path}: these are not the published labels. Give the devkit's archive and run again.")
+    raise HarnessError(f"data set {published.name}: {missing(published)}")
+
+
+def _beside(truth: Path) -> dict[str, bytes]:
+    return read_members(truth.parent, (META, TRUTH), LARGEST_IMAGE)
+
+
+def _devkit(published: PublishedImages, source: str, files: dict[str, bytes]) -> Labels:
     from scipy.io import loadmat
 
-    with open_tar(_verified(published, 2)) as tar:
-        found = pick((META, TRUTH), tar, LARGEST_IMAGE)
-        try:
-            synsets = loadmat(io.BytesIO(found[META]), squeeze_me=True)["synsets"]
-            ids = {int(one["ILSVRC2012_ID"]): str(one["WNID"]) for one in synsets if int(one["num_children"]) == 0}
-            wnids = sorted(ids.values())
-            truth = [wnids.index(ids[int(line)]) for line in found[TRUTH].split()]
-        except Exception as error:  # a broken file can raise nearly anything
-            raise HarnessError(f"{tar.name!s}: can't be read as ImageNet's devkit ({error!r})") from None
+    try:
+        synsets = loadmat(io.BytesIO(files[META]), squeeze_me=True)["synsets"]
+        leaves = [synset for synset in synsets if int(synset["num_children"]) == 0]
+        ids = {int(leaf["ILSVRC2012_ID"]): str(leaf["WNID"]) for leaf in leaves}
+        counts = {str(leaf["WNID"]): int(leaf["num_train_images"]) for leaf in leaves}
+        wnids = sorted(ids.values())
+        truth = [wnids.index(ids[int(line)]) for line in files[TRUTH].split()]
+    except Exception as error:  # a broken file can raise nearly anything
+        raise HarnessError(f"{source}: can't be read as ImageNet's devkit ({error!r})") from None
     sizes = (len(wnids), len(truth))
-    if sizes != (published.classes, published.sizes["test"]) or not all(re.fullmatch(r"n\d{8}", one) for one in wnids):
+    if sizes != (published.classes, published.sizes["test"]) or not all(map(CLASS_FOLDER.fullmatch, wnids)):
         raise HarnessError(
-            f"{tar.name!s}: {sizes[0]} classes and {sizes[1]} labels instead of {published.classes} and "
-            f"{published.sizes['test']}: this is not the published archive"
+            f"{source}: {sizes[0]} classes and {sizes[1]} labels instead of {published.classes} and "
+            f"{published.sizes['test']}: this is not the published devkit"
         )
-    return wnids, truth
+    return Labels(wnids, truth, tuple(counts[wnid] for wnid in wnids))
+
+
+def _kaggle(path: Path) -> Labels:
+    """Labels from Kaggle's table: ImageId, and a PredictionString that begins with the class."""
+    (data,) = read_members(path, (path.name,), LARGEST_IMAGE).values()
+    try:
+        rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"))))
+        classes = {row["ImageId"]: row["PredictionString"].split()[0] for row in rows}
+        wnids = sorted(set(classes.values()))
+        return Labels(wnids, [wnids.index(classes[image]) for image in sorted(classes)])
+    except Exception as error:  # a broken file can raise nearly anything
+        raise HarnessError(f"{path}: can't be read as Kaggle's table of labels ({error!r})") from None
 
 
 def _verified(published: PublishedImages, which: int) -> Path:
-    """An archive that has its published MD5. 138 GB take minutes to read, so what was found is kept with size and time.
+    """An archive that has its published MD5. Reading 138 GB takes minutes, so the result is kept with size and time.
 
     Raises HarnessError for any other file.
     """
@@ -97,41 +239,64 @@ def _verified(published: PublishedImages, which: int) -> Path:
     kept = data_folder() / converted_folder(published) / f"{path.name}.json"
     try:
         identity = [archive.md5, path.stat().st_size, path.stat().st_mtime_ns]
-        if kept.exists() and read_json(kept) == identity:
+        if kept.is_file() and read_json(kept) == identity:
             return path
         print(f"data set {published.name}: checking {path.name}", file=sys.stderr, flush=True)
-        found = file_md5(path)
+        checksum = file_md5(path)
     except OSError as error:
-        raise HarnessError(f"{path}: can't be read ({error.strerror}). {by_hand(published)}") from None
-    if found != archive.md5:
-        raise HarnessError(f"{path}: damaged: MD5 {found} instead of {archive.md5}. {by_hand(published)}")
+        raise unreadable(path, error) from None
+    if checksum != archive.md5:
+        raise HarnessError(f"{path}: damaged: MD5 {checksum} instead of {archive.md5}. {by_hand(published)}")
     write_json(kept, identity)
     return path
 
 
-def training_images(published: PublishedImages, wnids: list[str], _: list[int], wanted: list[int]) -> Read:
-    """The images of each class, sorted by name; from train/ if it is there, else from the archive of archives."""
-    classes, folder = shards(published)["train"], unpacked(published, "train")
-    if folder.is_dir():
-        files = [_files(folder / wnid) for wnid in wnids]
-        total = sum(map(len, files))
-        if total != published.sizes["train"]:
-            raise HarnessError(
-                f"{folder}: {total:,} images in the devkit's classes instead of {published.sizes['train']:,}. Unpack "
-                "the published archive anew, or remove the folder and keep the archive, and run again."
-            )
-        for wnid, found in zip(wnids, files, strict=True):
-            for file in found:
-                if not file.name.startswith(f"{wnid}_"):
-                    raise HarnessError(f"{file}: no image of class {wnid} has that name. Unpack the archive anew.")
-        for shard in wanted:
-            yield shard, (_read(file, label) for label in classes[shard] for file in files[label])
-        return
-    path = _verified(published, 0)
+def training_images(published: PublishedImages, labels: Labels) -> Split:
+    """The images of each class, sorted by name: from an unpacked folder, else from the archive.
+
+    Raises HarnessError for classes, names or numbers of images other than published, before an image is read.
+    """
+    wnids, classes, folder = labels.wnids, shards(published)["train"], unpacked("train", root(published))
+    if folder is None:
+        path = _verified(published, 0)
+        with open_tar(path) as outer:
+            names = sorted(PurePosixPath(member.name).stem for member in members(outer, LARGEST_CLASS))
+        if names != wnids:
+            raise HarnessError(f"{path}: {len(names)} classes, which are not the devkit's: not the published archive")
+        return Split(partial(_class_archives, path, wnids, classes), checked=True)
+    files = [_images(folder / wnid) for wnid in wnids]
+    for wnid, images in zip(wnids, files, strict=True):
+        for image in images:
+            if not image.name.startswith(f"{wnid}_"):
+                raise HarnessError(f"{image}: no image of class {wnid} has that name. Unpack the archive anew.")
+    total, size = sum(map(len, files)), published.sizes["train"]
+    if total != size:
+        raise HarnessError(
+            f"{folder}: {total:,} images in the devkit's classes instead of {size:,}"
+            f"{_first_fault(folder, files, labels)}. Unpack the published archive anew, or remove the folder and keep "
+            "the archive, and run again."
+        )
+    return Split(
+        lambda wanted: ((at, (_read(file, label) for label in classes[at] for file in files[label])) for at in wanted),
+        checked=False,
+    )
+
+
+def _first_fault(folder: Path, files: list[list[Path]], labels: Labels) -> str:
+    """The first class with missing or surplus images, in brackets; for a packed class, the command that unpacks it."""
+    for label, (wnid, images) in enumerate(zip(labels.wnids, files, strict=True)):
+        if not images and is_file(folder / f"{wnid}.tar"):
+            return f" ({wnid}.tar is not unpacked: `cd {shlex.quote(str(folder))} && {UNPACK}`)"
+        if not images:
+            return f" ({wnid} has none)"
+        if labels.counts and len(images) != labels.counts[label]:
+            return f" ({wnid} has {len(images):,} instead of {labels.counts[label]:,})"
+    return ""
+
+
+def _class_archives(path: Path, wnids: list[str], classes: list[range], wanted: list[int]) -> Shards:
     with open_tar(path) as outer:
         inner = {PurePosixPath(member.name).stem: member for member in members(outer, LARGEST_CLASS)}
-        if sorted(inner) != wnids:
-            raise HarnessError(f"{path}: {len(inner)} classes, which are not the devkit's: not the published archive")
         for shard in wanted:
             yield shard, (item for label in classes[shard] for item in _class(outer, inner[wnids[label]], label))
 
@@ -143,45 +308,67 @@ def _class(outer: tarfile.TarFile, member: tarfile.TarInfo, label: int) -> Itera
             yield f"{tar.name!s}: {image.name}", label, content(tar, image)
 
 
-def test_images(published: PublishedImages, wnids: list[str], truth: list[int], wanted: list[int]) -> Read:
-    """ILSVRC's validation images, sorted by name; from val/ if it is there, else from the archive."""
-    parts, folder = shards(published)["test"], unpacked(published, "val")
-    if folder.is_dir():
-        files = sorted((file for wnid in wnids for file in _files(folder / wnid)), key=lambda file: file.name)
-        _check_tests(str(folder), len(files), truth)
-        for file, label in zip(files, truth, strict=True):
-            if file.parent.name != wnids[label]:
-                raise HarnessError(f"{file}: the devkit has it in class {wnids[label]}. Unpack the archive anew.")
-        for shard in wanted:
-            yield shard, (_read(files[at], truth[at]) for at in parts[shard])
-        return
-    path = _verified(published, 1)
-    with open_tar(path) as tar:
-        found = sorted(members(tar, LARGEST_IMAGE), key=lambda member: PurePosixPath(member.name).name)
-        _check_tests(str(path), len(found), truth)
-        for shard in wanted:
-            yield shard, ((f"{path}: {found[at].name}", truth[at], content(tar, found[at])) for at in parts[shard])
+def test_images(published: PublishedImages, labels: Labels) -> Split:
+    """ILSVRC's validation images by number: from an unpacked folder, else from the archive.
 
-
-def _check_tests(where: str, found: int, truth: list[int]) -> None:
-    if found != len(truth):
+    The folder can be flat, since the labels are known by number, or have a folder for each class.
+    Raises HarnessError for names or numbers of images other than published, before an image is read.
+    """
+    parts, truth, folder = shards(published)["test"], labels.truth, unpacked("test", root(published))
+    if folder is None:
+        path = _verified(published, 1)
+        with open_tar(path) as tar:
+            _check_number(path, sum(1 for _ in members(tar, LARGEST_IMAGE)), len(truth))
+        return Split(partial(_validation_archive, path, truth, parts), checked=True)
+    places = (folder, *(folder / wnid for wnid in labels.wnids))
+    named = {file.name: file for place in places for file in _images(place)}
+    files = [named[name] for name in sorted(named)]
+    expected = [f"ILSVRC2012_val_{number:08d}" for number in range(1, len(truth) + 1)]
+    pairs = zip(files, expected, strict=False)
+    wrong = next((f" ({file.name} where {stem} belongs)" for file, stem in pairs if file.stem != stem), "")
+    if wrong or len(files) != len(truth):
         raise HarnessError(
-            f"{where}: {found:,} images instead of the devkit's {len(truth):,}. Replace it by a complete copy."
+            f"{folder}: {len(files):,} images{wrong} instead of the devkit's {len(truth):,}. Unpack the archive anew."
+        )
+    for file, label in zip(files, truth, strict=True):
+        if file.parent not in (folder, folder / labels.wnids[label]):
+            raise HarnessError(f"{file}: the devkit has it in class {labels.wnids[label]}. Unpack the archive anew.")
+    return Split(
+        lambda wanted: ((shard, (_read(files[at], truth[at]) for at in parts[shard])) for shard in wanted),
+        checked=False,
+    )
+
+
+def _validation_archive(path: Path, truth: list[int], parts: list[range], wanted: list[int]) -> Shards:
+    with open_tar(path) as tar:
+        images = sorted(members(tar, LARGEST_IMAGE), key=lambda member: PurePosixPath(member.name).name)
+        for shard in wanted:
+            yield shard, ((f"{path}: {images[at].name}", truth[at], content(tar, images[at])) for at in parts[shard])
+
+
+def _check_number(path: Path, number: int, expected: int) -> None:
+    if number != expected:
+        raise HarnessError(
+            f"{path}: {number:,} images instead of the devkit's {expected:,}. Replace it by a complete copy."
         )
 
 
-def _files(folder: Path) -> list[Path]:
-    """The images of an unpacked class, sorted by name."""
+def _images(folder: Path) -> list[Path]:
+    """The images in a folder, sorted by name, without those of hidden names (`._*` of macOS); none without a folder.
+
+    Raises HarnessError for a folder that can't be listed.
+    """
     try:
-        return sorted(file for file in folder.iterdir() if file.suffix.lower() in (".jpeg", ".jpg"))
+        names = sorted(entry.name for entry in os.scandir(folder) if _is_image(entry.name) and entry.is_file())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
     except OSError as error:
-        raise HarnessError(f"{folder}: can't be listed ({error.strerror}). Unpack the archive anew.") from None
+        raise unreadable(folder, error) from None
+    return [folder / name for name in names if not name.startswith(".")]
 
 
 def _read(file: Path, label: int) -> Item:
     try:
         return str(file), label, file.read_bytes()
     except OSError as error:
-        raise HarnessError(
-            f"{file}: can't be read ({error.strerror}). Replace it by a complete copy and run again."
-        ) from None
+        raise unreadable(file, error) from None

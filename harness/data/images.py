@@ -32,7 +32,7 @@ from harness.data.archives import data_folder
 from harness.data.base import SPLITS, DataSet
 from harness.data.normalise import normalised
 
-COLUMNS = ("shard", "offset", "height", "width", "digest")  # what the index holds of each image
+COLUMNS = ("shard", "offset", "height", "width", "digest")  # of the index, which has a row for each image
 DIGEST_BYTES = 16  # of an image's SHA-256
 CHUNK = 16  # images a task of the thread pool
 
@@ -43,13 +43,13 @@ def shard_path(folder: Path, split: str, shard: int) -> Path:
 
 
 def image_digest(pixels: Any) -> bytes:
-    """What the index keeps to recognise an image's bytes."""
+    """The digest of an image's pixels, as the index stores it."""
     return hashlib.sha256(pixels).digest()[:DIGEST_BYTES]
 
 
 @dataclass(frozen=True)
 class Stored:
-    """All images of a split: where each lies, and the files once opened."""
+    """All images of a split: the place of each, and the files, opened when they are first read."""
 
     folder: Path
     split: str
@@ -57,14 +57,14 @@ class Stored:
     mean: Tensor  # [3]
     std: Tensor  # [3]
     index: Mapping[str, np.ndarray]  # COLUMNS, each [N] (digest [N, 16])
-    fix: str  # what to do about a file that is not as it was stored
+    fix: str  # what to do about a damaged file
     seen: np.ndarray  # [N] bool: compared with its digest by this process
     files: dict[int, BinaryIO]
 
     def read_rows(self, image: int, top: int, rows: int) -> np.ndarray:
-        """Rows of one image, uint8 [rows, width, 3]; the first time the whole image is read and compared.
+        """Rows of one image, uint8 [rows, width, 3]. The first call for an image compares all of it with its digest.
 
-        Raises HarnessError for a file that can't be read and for pixels that are not those converted.
+        Raises HarnessError for a file that can't be read and for altered pixels.
         """
         start, width = int(self.index["offset"][image]), int(self.index["width"][image])
         if self.seen[image]:
@@ -81,29 +81,29 @@ class Stored:
         path = shard_path(self.folder, self.split, shard)
         try:
             file = self.files.get(shard) or self.files.setdefault(shard, path.open("rb", buffering=0))
-            found = os.pread(file.fileno(), math.prod(shape), start)
+            data = os.pread(file.fileno(), math.prod(shape), start)
         except OSError as error:
             raise HarnessError(f"{path}: can't be read ({error.strerror}). {self.fix}") from None
-        if len(found) != math.prod(shape):
+        if len(data) != math.prod(shape):
             raise HarnessError(f"{path}: is cut short. {self.fix}")
-        return np.frombuffer(found, np.uint8).reshape(shape)
+        return np.frombuffer(data, np.uint8).reshape(shape)
 
     def check_files(self) -> None:
         """Raise HarnessError for a missing or shortened file; pixels are compared when they are read."""
-        sizes = np.zeros(int(self.index["shard"].astype(np.int64).max(initial=-1)) + 1, np.int64)
+        expected = np.zeros(int(self.index["shard"].astype(np.int64).max(initial=-1)) + 1, np.int64)
         area = self.index["height"].astype(np.int64) * self.index["width"]
-        np.maximum.at(sizes, self.index["shard"], self.index["offset"].astype(np.int64) + 3 * area)
-        for shard, size in enumerate(sizes):
+        np.maximum.at(expected, self.index["shard"], self.index["offset"].astype(np.int64) + 3 * area)
+        for shard, length in enumerate(expected):
             path = shard_path(self.folder, self.split, shard)
-            found = path.stat().st_size if path.is_file() else -1
-            if found != size:
-                fault = f"{found} bytes instead of {size}." if found >= 0 else "missing."
+            size = path.stat().st_size if path.is_file() else -1
+            if size != length:
+                fault = f"{size} bytes instead of {length}." if size >= 0 else "missing."
                 raise HarnessError(f"{path}: {fault} {self.fix}")
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images [N, 3, crop, crop] that look like a tensor and stay on disk: an index gives Images, `to` the pixels."""
+    """Images [N, 3, crop, crop] on disk, used like a tensor: indexing selects images, and `to` reads their pixels."""
 
     stored: Stored
     rows: np.ndarray  # [N] of the stored images
@@ -120,7 +120,7 @@ class Images:
         return (len(self), 3, self.stored.crop, self.stored.crop)
 
     def content(self) -> list[object]:
-        """What identifies the samples: which images, their digests and places, and how they are cropped and scaled."""
+        """What identifies the samples: the images' numbers, digests and places, and how they are cropped and scaled."""
         index = {name: hashlib.sha256(column.tobytes()).hexdigest() for name, column in self.stored.index.items()}
         scale = [self.stored.crop, self.stored.mean.tolist(), self.stored.std.tolist()]
         return [hashlib.sha256(self.rows.tobytes()).hexdigest(), index, scale]
@@ -142,7 +142,7 @@ class Images:
     def read_crops(self, out: Tensor, boxes: np.ndarray, flips: np.ndarray) -> list["Future[None]"]:
         """Start to fill out [N, 3, crop, crop] uint8 with boxes [N, 4] (top, left, height, width), resized.
 
-        Bilinear with antialiasing, as torchvision resizes; mirrored where flips [N] says so. Gives what to `wait` for.
+        Bilinear with antialiasing, as in torchvision; mirrored where flips [N] is true. Returns tasks to `wait` for.
         """
         return in_chunks(lambda part: self._crops(out, boxes, flips, part), len(self))
 
@@ -150,8 +150,8 @@ class Images:
         size, into = (self.stored.crop,) * 2, out.numpy()
         for position in part:
             top, left, height, width = boxes[position].tolist()
-            found = self.stored.read_rows(int(self.rows[position]), top, height)[:, left : left + width]
-            image = torch.from_numpy(found.copy()).permute(2, 0, 1)[None]
+            pixels = self.stored.read_rows(int(self.rows[position]), top, height)[:, left : left + width]
+            image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
             resized = F.interpolate(image, size, mode="bilinear", antialias=True)[0].numpy()
             into[position] = resized[..., ::-1] if flips[position] else resized
 
@@ -159,7 +159,7 @@ class Images:
 def open_images(details: Mapping[str, Any], arrays: Mapping[str, np.ndarray], record: Path) -> DataSet:
     """The data set of a stored index; its x are Images.
 
-    Raises HarnessError for a missing or shortened file.
+    Raises HarnessError for a missing, shortened or unreadable file.
     """
     folder = data_folder() / details["folder"]
     advice = f"Delete {record}, and that file if it is there, and run `harness reproduce` again."
@@ -169,7 +169,11 @@ def open_images(details: Mapping[str, Any], arrays: Mapping[str, np.ndarray], re
         index = {column: arrays[f"{split}_{column}"] for column in COLUMNS}
         count = len(index["shard"])
         stored = Stored(folder, split, details["crop"], mean, std, index, advice, np.zeros(count, bool), {})
-        stored.check_files()
+        try:
+            stored.check_files()
+        except OSError as error:
+            reason = f"can't be read ({error.strerror}). Make it readable and run again."
+            raise HarnessError(f"{error.filename}: {reason}") from None
         x[split] = Images(stored, np.arange(count))
     y = {split: torch.from_numpy(arrays[f"{split}_y"]) for split in SPLITS}
     # Images stand in for tensors where those are only indexed, measured and moved to a device

@@ -1,4 +1,4 @@
-"""From stored pixels to what a network sees. This is part of what training computes with."""
+"""From stored pixels to the inputs of a network. Training computes with this code."""
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from harness.data.archives import Published
 
 
 def normalisation(published: Published) -> dict[str, np.ndarray]:
-    """mean and std [C] float32, stored with the arrays so that one checksum guards both."""
+    """mean and std [C] float32, stored with the arrays, under the same checksum."""
     return {"mean": np.array(published.mean, np.float32), "std": np.array(published.std, np.float32)}
 
 

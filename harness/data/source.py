@@ -1,4 +1,4 @@
-"""Where a data set comes from: what every file of harness/data/sets says of its sets."""
+"""Where a data set comes from: the form of the entries in harness/data/sets."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from harness.data.archives import Archive, Published
 class Source:
     """Where a data set comes from.
 
-    `checksum` is that of the content for a generated set, and that of the archives and their use for a downloaded one.
+    `checksum`: of the content for a generated set; of the archives and how they are used for a downloaded set.
     """
 
     shape: tuple[int, ...]  # (C, *S) of a sample
@@ -24,11 +24,11 @@ class Source:
     checksum: str
     classes: int = 10
     generated: bool = True
-    details: Mapping[str, Any] = field(default_factory=dict)  # more to keep in the record
-    found: Callable[[], Mapping[str, Any]] = dict  # and what is only known once it is made
+    details: Mapping[str, Any] = field(default_factory=dict)  # more fields of the record
+    provenance: Callable[[], Mapping[str, Any]] = dict  # more for the record, known once the arrays are made
     require: Callable[[], None] | None = None  # raises HarnessError if files are missing that can't be downloaded
     archives: tuple[Archive, ...] = ()
-    stored_bytes: int = 0  # about what is kept of it, to plan with
+    stored_bytes: int = 0  # about how many bytes are stored, to plan with
 
     @property
     def on_disk(self) -> bool:
@@ -36,23 +36,23 @@ class Source:
         return "folder" in self.details
 
 
-def published(what: Published, make: Callable[[Published], dict[str, np.ndarray]]) -> Source:
+def published(files: Published, make: Callable[[Published], dict[str, np.ndarray]]) -> Source:
     """The source of a set that is downloaded and held in memory."""
     return Source(
-        what.shape,
-        what.sizes["train"],
-        partial(make, what),
-        what.checksum,
-        what.classes,
+        files.shape,
+        files.sizes["train"],
+        partial(make, files),
+        files.checksum,
+        files.classes,
         generated=False,
-        archives=what.archives,
-        stored_bytes=what.stored_bytes(),
+        archives=files.archives,
+        stored_bytes=files.stored_bytes(),
     )
 
 
 def generated(
     shape: tuple[int, ...], sizes: Mapping[str, int], make: Callable[[], Any], checksum: str, classes: int = 10
 ) -> Source:
-    """The source of a set that is made here: float32 samples with label and index."""
+    """The source of a set that is generated here: float32 samples with label and index."""
     size = sum(sizes.values()) * (4 * math.prod(shape) + 16)
     return Source(shape, sizes["train"], make, checksum, classes, stored_bytes=size)

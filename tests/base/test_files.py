@@ -95,6 +95,7 @@ def test_nan_and_infinity_are_refused_and_the_old_file_stays(tmp_path, value):
     ("number", "fix"),
     [
         *((number, "Free some space and run again") for number in (errno.ENOSPC, errno.EDQUOT)),
+        (errno.EFBIG, "Raise the limit of a file's size"),
         *((number, "Ask its owner for access, or give a folder of your own") for number in (errno.EACCES, errno.EROFS)),
     ],
 )

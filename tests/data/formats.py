@@ -5,13 +5,15 @@ import gzip
 import io
 import struct
 import tarfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from harness.data.archives import Archive, Published, file_md5
+from harness.base.files import digest
+from harness.data.archives import Published, file_md5, md5
 from harness.data.ilsvrc import META, TRUTH, PublishedImages
 from harness.data.sets.cifar10 import CIFAR10, TEST, TRAINING
 from harness.data.sets.imagenet import IMAGENET
@@ -24,11 +26,12 @@ IMAGES = {"train": (5, 4, 6), "test": 7}  # training images of each class, test 
 
 def with_files(published: Published, folder: Path, sizes: dict[str, int], **changes: object) -> Published:
     """The same set with the sizes and checksums of the files in `folder`, and no addresses."""
-    archives = tuple(
-        Archive(archive.path, file_md5(folder / archive.path) if (folder / archive.path).exists() else archive.md5)
-        for archive in published.archives
-    )
-    return dataclasses.replace(published, archives=archives, sizes=sizes, **changes)
+    archives = [dataclasses.replace(archive, urls=()) for archive in published.archives]
+    for at, archive in enumerate(archives):
+        path = folder / archive.path
+        if path.is_file():
+            archives[at] = dataclasses.replace(archive, md5=file_md5(path))
+    return dataclasses.replace(published, archives=tuple(archives), sizes=sizes, **changes)
 
 
 def idx(values: np.ndarray) -> bytes:
@@ -41,11 +44,14 @@ def write_mnist(folder: Path) -> tuple[Published, np.ndarray, np.ndarray]:
     """MNIST's four files; returns what they are and all images [70, 28, 28] and labels, training first."""
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (70, 28, 28), dtype=np.uint8), rng.integers(0, 10, 70, dtype=np.uint8)
+    archives = []
     for archive, values in zip(MNIST.archives, (x[:60], y[:60], x[60:], y[60:]), strict=True):
-        path = folder / archive.path
+        path, content = folder / archive.path, idx(values)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(idx(values))
-    return with_files(MNIST, folder, SIZES), x, y
+        path.write_bytes(content)
+        members = {path.stem: md5(gzip.decompress(content))}
+        archives.append(dataclasses.replace(archive, members=partial(dict, members)))
+    return with_files(dataclasses.replace(MNIST, archives=tuple(archives)), folder, SIZES), x, y
 
 
 def cifar_batch(pixels: np.ndarray, labels: list[int]) -> bytes:
@@ -143,7 +149,8 @@ def write_imagenet(folder: Path, unpacked: bool = False, side: int = 32, crop: i
         (root / "ILSVRC2012_img_train.tar").write_bytes(tar(inner))
         (root / "ILSVRC2012_img_val.tar").write_bytes(tar(tests))
     sizes = {"train": sum(IMAGES["train"]), "validation": 0, "test": IMAGES["test"]}
-    return with_files(IMAGENET, folder, sizes, classes=3, shape=(3, crop, crop), side=side)
+    known = digest([sorted(WNIDS), labels])
+    return with_files(IMAGENET, folder, sizes, classes=3, shape=(3, crop, crop), side=side, labels=known)
 
 
 def write_all(folder: Path, files: dict[str, bytes]) -> None:

@@ -7,18 +7,28 @@ unknown, and those three stand for classes below that can only hold bytes: not e
 import io
 import math
 import pickle
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from harness.base.errors import HarnessError
-from harness.data.archives import Archive, Published, fetch, open_tar, pick
+from harness.data.archives import Archive, Published, fetch, read_members
 from harness.data.base import published_split
 from harness.data.source import published
 
 TRAINING = tuple(f"cifar-10-batches-py/data_batch_{number}" for number in range(1, 6))
 TEST = ("cifar-10-batches-py/test_batch",)
-LARGEST_MEMBER = 64 * 2**20  # bytes; the published batches have 31 MB
+
+
+def batch_md5s() -> dict[str, str]:
+    """The batches' names and published MD5s, from torchvision; empty if it is not installed."""
+    if find_spec("torchvision") is None:
+        return {}
+    from torchvision.datasets import CIFAR10
+
+    return {f"{CIFAR10.base_folder}/{name}": md5 for name, md5 in (*CIFAR10.train_list, *CIFAR10.test_list)}
+
 
 CIFAR10 = Published(
     name="cifar10",
@@ -33,6 +43,7 @@ CIFAR10 = Published(
             "c58f30108f718f92721af3b95e74349a",
             ("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",),
             170_498_071,
+            batch_md5s,
         ),
     ),
 )
@@ -41,12 +52,11 @@ CIFAR10 = Published(
 def arrays(published: Published = CIFAR10) -> dict[str, np.ndarray]:
     """Train, validation and test arrays: x uint8 [N, 3, 32, 32], y int64 [N]; the test set is the published one.
 
-    Raises HarnessError for an archive that can't be had or is not what was published.
+    Raises HarnessError for an archive that can't be read or downloaded, and for other content than published.
     """
     (path,) = fetch(published)
-    with open_tar(path) as tar:
-        found = pick((*TRAINING, *TEST), tar, LARGEST_MEMBER)
-    batches = [read_batch(content, f"{path}: {name}") for name, content in found.items()]
+    contents = read_members(path, (*TRAINING, *TEST))
+    batches = [read_batch(content, f"{path}: {name}") for name, content in contents.items()]
     tests = sum(len(labels) for _, labels in batches[len(TRAINING) :])
     if tests != published.sizes["test"]:
         raise HarnessError(
@@ -56,21 +66,21 @@ def arrays(published: Published = CIFAR10) -> dict[str, np.ndarray]:
     return published_split(published, x.reshape(-1, *published.shape), y)
 
 
-def read_batch(content: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels uint8 [N, 3072] and labels [N] of one pickled batch; `where` names it in errors.
+def read_batch(content: bytes, source: str) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels uint8 [N, 3072] and labels [N] of one pickled batch; `source` names it in errors.
 
     Raises HarnessError for a pickle that asks for any other class or function, and for other content.
     """
     try:
-        found = _Unpickler(content, where).load()
-        pixels, labels = found[b"data"].values, found[b"labels"]
+        batch = _Unpickler(content, source).load()
+        pixels, labels = batch[b"data"].values, batch[b"labels"]
         if pixels.shape != (len(labels), 3072) or not all(type(label) is int for label in labels):
             raise ValueError(f"{pixels.shape} pixels, {len(labels)} labels")
         return pixels, np.array(labels, np.int64)
     except HarnessError:
         raise
     except Exception as error:  # a broken pickle can raise nearly anything
-        raise HarnessError(f"{where}: not a CIFAR-10 batch ({type(error).__name__}: {error})") from None
+        raise HarnessError(f"{source}: not a CIFAR-10 batch ({type(error).__name__}: {error})") from None
 
 
 class _Dtype:
@@ -92,7 +102,7 @@ class _Array:
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, content = state
         if type(dtype) is not _Dtype or dtype.code != b"u1" or len(content) != math.prod(shape):
-            raise ValueError("an array of something else than bytes")
+            raise ValueError("an array of another type than bytes")
         self.values = np.frombuffer(content, np.uint8).reshape(shape, order="F" if fortran else "C")
 
 
@@ -106,14 +116,14 @@ _KNOWN = {
 class _Unpickler(pickle.Unpickler):
     """Builds containers, numbers, bytes and the stand-ins; refuses everything else by name."""
 
-    def __init__(self, content: bytes, where: str):
+    def __init__(self, content: bytes, source: str):
         super().__init__(io.BytesIO(content), encoding="bytes")  # written by Python 2
-        self.where = where
+        self.source = source
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _KNOWN:
             raise HarnessError(
-                f"{self.where}: asks for {module}.{name}, which no CIFAR-10 batch does: refused, not run. "
+                f"{self.source}: asks for {module}.{name}, which no CIFAR-10 batch does: refused, not run. "
                 "Delete the archive and run again."
             )
         return _KNOWN[module, name]

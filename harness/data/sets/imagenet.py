@@ -1,14 +1,15 @@
-"""ImageNet (ILSVRC2012) from its own archives, or from torchvision's unpacked train/ and val/: converted once.
+"""ImageNet (ILSVRC2012) from its own archives, or from unpacked folders: converted once.
 
-It can't be downloaded without an account. The archives, or the two folders, and in both cases the devkit's archive lie
-in imagenet/ of the data folder, as for torchvision.datasets.ImageNet. What they are converted to, and why, is told in
-`harness.data.images`. A conversion that was stopped goes on at the file it was at; it needs memory for a few images a
-thread. All 1,281,167 training images are trained on: the paper's runs have 1,251 steps of 1,024 an epoch.
+It can't be downloaded without an account. The files lie in imagenet/ of the data folder: `harness.data.ilsvrc` knows
+which. `harness.data.images` describes the converted form. A stopped conversion continues at the file that it was
+writing; it needs memory for a few images per thread. All 1,281,167 training images are used: the paper's runs have
+1,251 steps of 1,024 images per epoch.
 """
 
 import io
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -25,23 +26,23 @@ from safetensors.numpy import load_file, save_file
 from harness.base.errors import HarnessError
 from harness.base.files import write_atomically
 from harness.base.seeds import STORED_ORDER, numpy_generator
-from harness.data.archives import Archive, by_hand, data_folder
+from harness.data.archives import Archive, data_folder
 from harness.data.ilsvrc import (
     FOLDERS,
     Item,
     PublishedImages,
     converted_folder,
-    devkit,
+    missing,
+    read_labels,
     shards,
     test_images,
     training_images,
-    unpacked,
 )
 from harness.data.images import DIGEST_BYTES, image_digest, shard_path, threads
 from harness.data.normalise import normalisation
 from harness.data.source import Source
 
-FORM = "1"  # of the converted files; a new one converts anew
+FORM = "1"  # of the converted files; with another form they are converted again
 EMPTY = {
     "shard": np.empty(0, np.uint32),
     "offset": np.empty(0, np.uint64),
@@ -63,33 +64,29 @@ IMAGENET = PublishedImages(
         Archive("imagenet/ILSVRC2012_img_val.tar", "29b22e2961454d5413ddabcf34fc5622", size=6_744_924_160),
         Archive("imagenet/ILSVRC2012_devkit_t12.tar.gz", "fa75699e90414af021442c21a62c3abf", size=2_568_145),
     ),
+    # of the devkit's two files, and the same of published lists that sort the validation images into classes
+    labels="8934c67e8d40b00e0f9e8a13632142ecd0b66cf15c511354f643911d545ada0f",
 )
 
 
 def require(published: PublishedImages = IMAGENET) -> None:
-    """Raise HarnessError with the way to get the files if there is nothing to convert and nothing converted."""
-    if not _missing(published):
-        return
-    for archive, folder in zip(published.archives, ("train", "val", ""), strict=True):
-        path = data_folder() / archive.path
-        if not path.is_file() and not (folder and unpacked(published, folder).is_dir()):
-            raise HarnessError(
-                f"data set {published.name}: {path} is missing and can't be downloaded. {by_hand(published)} "
-                "Folders train and val, unpacked as torchvision does, serve as well as their archives."
-            )
+    """Raise HarnessError, with how to get the files, if images are neither converted nor there to be converted."""
+    fault = missing(published) if _unconverted(published) else ""
+    if fault:
+        raise HarnessError(f"data set {published.name}: {fault}")
 
 
 def arrays(published: PublishedImages = IMAGENET) -> dict[str, np.ndarray]:
-    """Convert what is not converted yet; returns the index of the images (`images.COLUMNS`), y and the normalisation.
+    """Convert the images that are not converted yet. Returns their index (`images.COLUMNS`), y and the normalisation.
 
     Training images are indexed in an order drawn by the seed (name, "order"), so that the first of them are a sample of
-    all classes. Raises HarnessError for files that are missing or not what was published, and names a broken image.
+    all classes. Raises HarnessError for files that are missing, broken or not the published ones.
     """
     require(published)
-    todo = _missing(published)
+    todo = _unconverted(published)
     if todo:
         _convert(published, todo)
-    found: dict[str, np.ndarray] = normalisation(published)
+    index: dict[str, np.ndarray] = normalisation(published)
     for split, size in published.sizes.items():
         part = _index(published, split)
         if len(part["y"]) != size:
@@ -98,8 +95,8 @@ def arrays(published: PublishedImages = IMAGENET) -> dict[str, np.ndarray]:
                 f"published files, delete {data_folder() / converted_folder(published)} and run again."
             )
         order = numpy_generator(published.name, STORED_ORDER).permutation(size) if split == "train" else np.arange(size)
-        found |= {f"{split}_{column}": values[order] for column, values in part.items()} | {f"{split}_index": order}
-    return found
+        index |= {f"{split}_{column}": values[order] for column, values in part.items()} | {f"{split}_index": order}
+    return index
 
 
 def unchecked(published: PublishedImages = IMAGENET) -> dict[str, list[str]]:
@@ -107,16 +104,15 @@ def unchecked(published: PublishedImages = IMAGENET) -> dict[str, list[str]]:
 
     Of an unpacked folder only names and numbers of files are compared with the devkit.
     """
-    folder, found = data_folder() / converted_folder(published), []
-    for split, name in FOLDERS.items():
-        for shard in range(len(shards(published)[split])):
-            if _metadata(shard_path(folder, split, shard)).get("checked") != "md5":
-                found.append(f"imagenet/{name}")
-                break
-    return {"not_verified_by_checksum": found}
+    folder, names = data_folder() / converted_folder(published), []
+    for split, (name, *_) in FOLDERS.items():
+        paths = (shard_path(folder, split, shard) for shard in range(len(shards(published)[split])))
+        if any(_metadata(path).get("checked") != "md5" for path in paths):
+            names.append(f"imagenet/{name}")
+    return {"not_verified_by_checksum": names}
 
 
-def _missing(published: PublishedImages) -> list[tuple[str, int]]:
+def _unconverted(published: PublishedImages) -> list[tuple[str, int]]:
     """Split and number of the files still to be made."""
     wanted = [(split, shard) for split, parts in shards(published).items() for shard in range(len(parts))]
     folder = data_folder() / converted_folder(published)
@@ -125,9 +121,9 @@ def _missing(published: PublishedImages) -> list[tuple[str, int]]:
 
 def _is_whole(path: Path) -> bool:
     """Whether a file was converted to the end, in this form, and still has its size."""
-    made = _metadata(path)
+    noted = _metadata(path)
     try:
-        return made.get("form") == FORM and int(made.get("bytes", "")) == path.stat().st_size
+        return noted.get("form") == FORM and int(noted.get("bytes", "")) == path.stat().st_size
     except (OSError, ValueError):
         return False
 
@@ -145,13 +141,13 @@ def shard_index(path: Path, shard: int) -> dict[str, np.ndarray]:
     """Columns (`images.COLUMNS`) and y of a converted file's images, in its order."""
     path = path.with_suffix(".safetensors")
     try:
-        made = load_file(path)
-        height, width = made["height"], made["width"]
+        stored = load_file(path)
+        height, width = stored["height"], stored["width"]
         sizes = 3 * height.astype(np.uint64) * width
-        offset, digests = np.cumsum(sizes) - sizes, made["digest"].reshape(len(height), DIGEST_BYTES)
+        offset, digests = np.cumsum(sizes) - sizes, stored["digest"].reshape(len(height), DIGEST_BYTES)
         numbers = np.full(len(height), shard, np.uint32)
         columns = {"shard": numbers, "offset": offset, "height": height, "width": width, "digest": digests}
-        return {**columns, "y": made["label"].reshape(len(height))}
+        return {**columns, "y": stored["label"].reshape(len(height))}
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise HarnessError(f"{path}: can't be read ({error}). Delete it and run again.") from None
 
@@ -164,24 +160,39 @@ def _index(published: PublishedImages, split: str) -> dict[str, np.ndarray]:
 
 
 def _convert(published: PublishedImages, todo: list[tuple[str, int]]) -> None:
-    """Make the files of `todo`."""
+    """Make the files of `todo`, after the layout of all images is checked."""
     folder = data_folder() / converted_folder(published)
+    _check_writable(folder)
     _check_space(published, len(todo))
-    wnids, truth = devkit(published)
+    labels = read_labels(published)
+    wanted = {split: [shard for at, shard in todo if at == split] for split in FOLDERS}
+    images = {"train": training_images, "test": test_images}
+    splits = {split: images[split](published, labels) for split in FOLDERS if wanted[split]}
     done, started = 0, time.monotonic()
-    for split, read in (("train", training_images), ("test", test_images)):
-        wanted = [shard for at, shard in todo if at == split]
-        for shard, items in read(published, wnids, truth, wanted) if wanted else ():
-            checked = not unpacked(published, FOLDERS[split]).is_dir()
-            convert_shard(shard_path(folder, split, shard), items, published.side, checked)
+    for split, source in splits.items():
+        for shard, items in source.read(wanted[split]):
+            convert_shard(shard_path(folder, split, shard), items, published.side, source.checked)
             done += 1
             rest = (time.monotonic() - started) / done * (len(todo) - done) / 60
             progress = f"{done:,} of {len(todo):,} files converted, about {rest:.0f} min left"
             print(f"data set {published.name}: {progress}", file=sys.stderr, flush=True)
 
 
+def _check_writable(folder: Path) -> None:
+    """Raise HarnessError if the converted images can't be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise HarnessError(
+            f"{folder}: can't be written ({error.strerror}), and the converted images are kept there. Name your own "
+            "data folder with HARNESS_DATA, link each archive or folder of images into its imagenet/, and run again."
+        ) from None
+
+
 def _check_space(published: PublishedImages, files: int) -> None:
-    """Refuse to begin what can't end: the disk would be full after an hour."""
+    """Raise HarnessError if the disk is too small for the converted images."""
     need = published.stored_bytes() * files / sum(map(len, shards(published).values()))
     free = shutil.disk_usage(data_folder()).free
     if need > free:
@@ -192,7 +203,7 @@ def _check_space(published: PublishedImages, files: int) -> None:
 
 
 def convert_shard(path: Path, items: Iterable[Item], side: int, checked: bool = False) -> None:
-    """Write resized images to `path` and what the index needs of them beside it; each appears whole or not at all.
+    """Write resized images to `path` and their part of the index beside it. Neither file is ever seen half-written.
 
     `checked`: they come from an archive that has its published checksum.
     """
@@ -200,6 +211,7 @@ def convert_shard(path: Path, items: Iterable[Item], side: int, checked: bool = 
     digests: list[bytes] = []
 
     def write(temporary: Path) -> None:
+        beside.unlink(missing_ok=True)  # one of another form must not vouch for the new file
         rest = iter(items)
         with temporary.open("wb") as file:
             while window := list(islice(rest, 4 * torch.get_num_threads())):  # so many in memory, no more
@@ -210,17 +222,16 @@ def convert_shard(path: Path, items: Iterable[Item], side: int, checked: bool = 
                     digests.append(image_digest(pixels))
 
     beside = path.with_suffix(".safetensors")
-    beside.unlink(missing_ok=True)  # one of another form must not vouch for the new file
     write_atomically(path, write)
     label, height, width = np.array(rows, np.int64).reshape(-1, 3).T
-    made: dict[str, np.ndarray] = {
+    columns: dict[str, np.ndarray] = {
         "label": label.copy(),
         "height": height.astype(np.uint32),
         "width": width.astype(np.uint32),
         "digest": np.frombuffer(b"".join(digests), np.uint8),
     }
     metadata = {"form": FORM, "bytes": str(path.stat().st_size), "checked": "md5" if checked else "no"}
-    write_atomically(beside, lambda temporary: save_file(made, temporary, metadata))
+    write_atomically(beside, lambda temporary: save_file(columns, temporary, metadata))
 
 
 def resized(name: str, encoded: bytes, side: int) -> np.ndarray:
@@ -241,20 +252,20 @@ def resized(name: str, encoded: bytes, side: int) -> np.ndarray:
         ) from None
 
 
-def images(what: PublishedImages) -> Source:
+def images(published: PublishedImages) -> Source:
     """The source of a set that stays on disk."""
     return Source(
-        what.shape,
-        what.sizes["train"],
-        partial(arrays, what),
-        what.checksum,
-        what.classes,
+        published.shape,
+        published.sizes["train"],
+        partial(arrays, published),
+        published.checksum,
+        published.classes,
         generated=False,
-        details={"folder": converted_folder(what), "crop": what.shape[-1]},
-        found=partial(unchecked, what),
-        require=partial(require, what),
-        archives=what.archives,
-        stored_bytes=what.stored_bytes(),
+        details={"folder": converted_folder(published), "crop": published.shape[-1]},
+        provenance=partial(unchecked, published),
+        require=partial(require, published),
+        archives=published.archives,
+        stored_bytes=published.stored_bytes(),
     )
 
 

@@ -1,20 +1,19 @@
 """MNIST from its own idx files (LeCun, Cortes, Burges): 60,000 and 10,000 scans of 28 x 28."""
 
-import gzip
 import math
 import struct
-import zlib
-from pathlib import Path
+from functools import partial
+from pathlib import PurePosixPath
 
 import numpy as np
 
 from harness.base.errors import HarnessError
-from harness.data.archives import Archive, Published, fetch
+from harness.data.archives import Archive, Published, fetch, read_members
 from harness.data.base import published_split
 from harness.data.source import published
 
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/")  # torchvision's
-FILES = {  # with their published MD5
+FILES = {  # with their published MD5s
     "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
     "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
     "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
@@ -22,6 +21,12 @@ FILES = {  # with their published MD5
 }
 
 SIZES = (9_912_422, 28_881, 1_648_877, 4_542)  # bytes of these
+UNPACKED = (  # MD5s of the idx files in them
+    "6bbc9ace898e44ae57da46a324031adb",
+    "a25bea736e30d166cdddb491f175f624",
+    "2646ac647ad5339dbf082846283269ea",
+    "27ae3e4e09519cfbb04c329615203637",
+)
 
 MNIST = Published(
     name="mnist",
@@ -31,8 +36,14 @@ MNIST = Published(
     mean=(0.1307,),  # the authors' later code (open_lth)
     std=(0.3081,),
     archives=tuple(
-        Archive(f"MNIST/raw/{name}", md5, tuple(mirror + name for mirror in MIRRORS), size)
-        for (name, md5), size in zip(FILES.items(), SIZES, strict=True)
+        Archive(
+            f"MNIST/raw/{name}",
+            md5,
+            tuple(mirror + name for mirror in MIRRORS),
+            size,
+            partial(dict, {name.removesuffix(".gz"): unpacked}),
+        )
+        for (name, md5), size, unpacked in zip(FILES.items(), SIZES, UNPACKED, strict=True)
     ),
 )
 
@@ -40,32 +51,30 @@ MNIST = Published(
 def arrays(published: Published = MNIST) -> dict[str, np.ndarray]:
     """Train, validation and test arrays: x uint8 [N, 1, 28, 28], y int64 [N]; the test set is the published one.
 
-    Raises HarnessError for a file that can't be had or is not what was published.
+    Raises HarnessError for a file that can't be read or downloaded, and for other content than published.
     """
-    paths = fetch(published)  # images and labels for training, images and labels for test
     sizes = published.sizes
-    counts = (sizes["train"] + sizes["validation"], sizes["test"])
-    images = [read_idx(path, (count, *published.shape[1:])) for path, count in zip(paths[::2], counts, strict=True)]
-    labels = [read_idx(path, (count,)) for path, count in zip(paths[1::2], counts, strict=True)]
-    return published_split(published, np.concatenate(images)[:, None], np.concatenate(labels))
+    training, test = sizes["train"] + sizes["validation"], sizes["test"]
+    image = published.shape[1:]
+    shapes = ((training, *image), (training,), (test, *image), (test,))  # of images, labels, images, labels
+    contents = []
+    for archive, path, shape in zip(published.archives, fetch(published), shapes, strict=True):
+        (content,) = read_members(path, (PurePosixPath(archive.path).stem,)).values()
+        contents.append(read_idx(content, str(path), shape))
+    x, y, test_x, test_y = contents
+    return published_split(published, np.concatenate([x, test_x])[:, None], np.concatenate([y, test_y]))
 
 
-def read_idx(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """The uint8 array of a gzipped idx file, which must have this shape.
+def read_idx(content: bytes, source: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The uint8 array of an idx file, which must have this shape; `source` names the file in errors.
 
-    Raises HarnessError for a damaged or shortened file and for any other shape. Reads no more than the shape asks for.
+    Raises HarnessError for any other content.
     """
     header = struct.pack(f">HBB{len(shape)}I", 0, 8, len(shape), *shape)  # 8: unsigned bytes
-    size = len(header) + math.prod(shape)
-    try:
-        with gzip.open(path) as file:
-            found = file.read(size + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise HarnessError(f"{path}: can't be read ({error}). Delete it and run again.") from None
-    if found[: len(header)] != header or len(found) != size:
+    if content[: len(header)] != header or len(content) != len(header) + math.prod(shape):
         sizes = " x ".join(map(str, shape))
-        raise HarnessError(f"{path}: does not hold {sizes} bytes in idx form. Delete it and run again.")
-    return np.frombuffer(found, np.uint8, offset=len(header)).reshape(shape)
+        raise HarnessError(f"{source}: does not hold {sizes} bytes in idx form. Delete it and run again.")
+    return np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape)
 
 
 SOURCES = {"mnist": published(MNIST, arrays)}

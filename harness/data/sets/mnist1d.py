@@ -31,12 +31,12 @@ def arrays(name: str) -> dict[str, np.ndarray]:
         setattr(arguments, key, value)
     state = np.random.get_state(), random.getstate()
     try:  # the generator seeds and uses the global generators
-        made = make_dataset(arguments)
+        samples = make_dataset(arguments)
     finally:
         np.random.set_state(state[0])
         random.setstate(state[1])
-    x = np.concatenate([made["x"], made["x_test"]])[:, None, :]
-    y = np.concatenate([made["y"], made["y_test"]])
+    x = np.concatenate([samples["x"], samples["x_test"]])[:, None, :]
+    y = np.concatenate([samples["y"], samples["y_test"]])
     return split_arrays(x, y, SIZES[name], np.arange(len(y)))
 
 
