@@ -25,6 +25,8 @@ def system_error(error: OSError, path: str | os.PathLike[str] = "", problem: str
     `path` names the file where the error does not, or where it names a temporary one; `problem` says what failed.
     """
     file = os.fsdecode(path or error.filename or "")
+    if not file and error.errno == errno.ENOENT:
+        return HarnessError("The working directory was removed. Change to another one and run again.")
     reason = error.strerror or str(error).partition("\n")[0] or type(error).__name__
     told = f"{problem} ({reason})" if problem else reason
     return HarnessError(f"{f'{file}: ' if file else ''}{told}. {_FIXES.get(error.errno or 0, '')}".rstrip())

@@ -2,8 +2,10 @@
 
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Reproduces a paper's experiments and gives each of its claims a verdict.",
 )
+NO_MEMORY = re.compile(r"failed to map segment|[Cc]annot allocate memory")  # a library that doesn't fit into memory
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(run.reproduce, run.plan, run.claims, run.report, verify.verify, compare.compare, check.check),
     *(remote.push, remote.pull, remote.adopt, run.bench),
@@ -55,10 +58,16 @@ def _options(
 def main() -> None:
     """Entry point. Bad input gives an error message on stderr and exit status 1. A traceback is a bug."""
     try:
+        Path.cwd()  # removed folders break libraries in ways that nobody understands
         app()
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output has stopped, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush on exit doesn't fail too
+        sys.exit(1)
+    except ImportError as error:
+        if not NO_MEMORY.search(str(error)):
+            raise
+        print(f"error: {reason(MemoryError())}", file=sys.stderr)
         sys.exit(1)
     except (HarnessError, OSError, MemoryError) as error:
         print(f"error: {printable(reason(error))}", file=sys.stderr)

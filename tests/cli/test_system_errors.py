@@ -2,6 +2,8 @@
 
 import errno
 import os
+import resource
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from harness.base.errors import HarnessError
 from harness.base.files import MODE
+from harness.base.paths import checkout
 from harness.cli import app as cli
 from harness.cli import options
 from harness.plan.runs import stages
@@ -121,6 +124,43 @@ def test_memory_that_runs_out_is_one_line(harness, monkeypatch):
 
     monkeypatch.setattr(cli, "app", exhausted)
     assert harness() == (1, "error: There is not enough memory. Free some, or run fewer jobs at once with --cores 1.\n")
+
+
+def run_harness(*arguments: str, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "harness.cli.app", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(checkout())}
+    return subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_a_working_directory_that_was_removed_is_one_line(tmp_path):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    done = run_harness("claims", cwd=folder, preexec_fn=folder.rmdir, stdout=subprocess.DEVNULL)
+    message = "error: The working directory was removed. Change to another one and run again.\n"
+    assert (done.returncode, done.stderr) == (1, message)
+
+
+def test_a_library_that_does_not_fit_into_memory_is_one_line(tmp_path):
+    limit = 600 * 2**20
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+    done = run_harness("verify", "--scale", "smoke", preexec_fn=limited, stdout=subprocess.DEVNULL)
+    assert done.returncode == 1
+    assert done.stderr == ("error: There is not enough memory. Free some, or run fewer jobs at once with --cores 1.\n")
+
+
+def test_output_that_is_full_or_closed_is_no_traceback():
+    with Path("/dev/full").open("w") as full:
+        done = run_harness("--help", stdout=full)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "No space left on device" in done.stderr
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = run_harness("--help", stdout=writer)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_every_file_of_a_run_has_the_same_mode(copy, finished):
