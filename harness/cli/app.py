@@ -9,8 +9,10 @@ import typer
 
 from harness import __version__
 from harness.base.errors import HarnessError
+from harness.base.paths import elsewhere
+from harness.base.variables import variables
 from harness.base.words import printable
-from harness.cli import check, compare, remote, run, ticket, verify
+from harness.cli import check, compare, options, remote, run, ticket, verify
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -49,6 +51,9 @@ def _options(
     ] = False,
 ) -> None:
     """Reproduces a paper's experiments and gives each of its claims a verdict."""
+    variables()  # before anything else: a wrong one is said at once
+    if (root := elsewhere()) is not None:
+        print(f"note: the working directory is in no checkout; using {root}", file=sys.stderr)
 
 
 def main() -> None:
@@ -56,7 +61,11 @@ def main() -> None:
     try:
         app()
     except HarnessError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        print(f"error: {printable(options.with_run(str(error)))}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:  # a file that can't be read or written, wherever it lies
+        name = f"{error.filename}: " if error.filename else ""
+        print(f"error: {printable(f'{name}{error.strerror or error}')}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

@@ -6,7 +6,6 @@ The folder is laid out as torchvision lays out its own, so that a folder it has 
 import contextlib
 import hashlib
 import math
-import os
 import socket
 import sys
 import tarfile
@@ -24,6 +23,7 @@ from urllib.error import URLError
 from harness.base.errors import HarnessError
 from harness.base.files import digest, write_atomically
 from harness.base.paths import checkout
+from harness.base.variables import variables
 
 MADE = 1  # raise it when the same files are made into other arrays: trained networks are found again by the checksum
 WAITS = (2.0, 8.0)  # seconds before the second and the third try
@@ -70,7 +70,7 @@ class Published:
 
 def data_folder() -> Path:
     """Where archives and converted images are kept: HARNESS_DATA, or data/ beside results/."""
-    named = Path(os.environ.get("HARNESS_DATA") or "data").expanduser()
+    named = Path(variables().data or "data").expanduser()
     return named if named.is_absolute() else checkout().resolve() / named
 
 

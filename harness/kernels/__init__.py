@@ -16,9 +16,10 @@ from typing import Any
 import torch
 
 from harness.base.errors import HarnessError
+from harness.base.variables import variable, variables
 from harness.kernels.build import TARGETS, library, source_digest
 
-CHOICE = "HARNESS_KERNELS"  # environment: a build's name, or "torch" for none
+CHOICE = variable("kernels")  # a build's name, or "torch" for none
 LANES = 16  # the number of samples that the kernels take is a multiple of this, whatever the CPU's vectors
 _BUILD_OF = {"AVX512": "avx512", "AVX2": "avx2"}  # torch's name for what the CPU can do -> build
 
@@ -72,7 +73,7 @@ def call(name: str, *arguments: Any) -> None:
 
 
 def _name() -> str:
-    chosen = os.environ.get(CHOICE, "")
+    chosen = variables().kernels
     if chosen:
         return "" if chosen == "torch" else chosen
     if "neon" in TARGETS.get(os.uname().machine, {}):
@@ -85,7 +86,7 @@ def _load() -> ctypes.CDLL | None:
     name = _name()
     path = Path(__file__).parent / library(name)
     if not name or not path.is_file():
-        if os.environ.get(CHOICE, "") not in ("", "torch"):
+        if variables().kernels not in ("", "torch"):
             there = ", ".join(sorted(found.stem[8:] for found in path.parent.glob(library("*")))) or "none is compiled"
             raise HarnessError(f"{CHOICE}={name}: no such build of the kernels (there: {there}; or torch)")
         return None

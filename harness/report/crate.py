@@ -6,7 +6,6 @@ HARNESS_AGENT in the environment names who ran it; without it nobody is named.
 """
 
 import datetime
-import os
 import shutil
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.base.files import file_sha256, read_json, write_atomically, write_json
 from harness.base.paths import checkout
+from harness.base.variables import variables
 from harness.paper import Spec
 from harness.results.folders import Folders
 from harness.results.keys import spec_files, workflow_files
@@ -69,8 +69,7 @@ def copy_workflow(spec: Spec, folders: Folders) -> None:
 
 def write_crate(card: dict[str, Any], folders: Folders) -> None:
     """Write ro-crate-metadata.json of a run whose card and copy of the workflow are there."""
-    agent = os.environ.get("HARNESS_AGENT", "")
-    write_json(folders.crate, crate(card, folders, agent).metadata.generate())
+    write_json(folders.crate, crate(card, folders, variables().agent).metadata.generate())
 
 
 def crate(card: dict[str, Any], folders: Folders, agent: str) -> "ROCrate":

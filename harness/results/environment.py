@@ -13,6 +13,7 @@ import psutil
 import torch
 
 from harness import kernels
+from harness.base.variables import variable, variables
 from harness.results.code import PACKAGE
 
 PACKAGES = (
@@ -30,7 +31,7 @@ PACKAGES = (
     "rocrate",
 )
 COMPUTING = ("torch", "numpy")  # another version of these may change results, at least their last bits
-IMAGE = "HARNESS_IMAGE"  # environment: digest of the image that this process runs in; an image can't contain its own
+IMAGE = variable("image")  # digest of the image that this process runs in; an image can't contain its own
 MARKER = PACKAGE.parent / ".image"  # created when an image is built
 
 
@@ -89,13 +90,13 @@ def code_revision(folder: Path) -> tuple[str, bool | None]:
     try:
         return git("rev-parse", "HEAD"), not git("status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
-        revision = os.environ.get("HARNESS_REVISION", "")
+        revision = variables().revision
         return revision.removesuffix("-changed"), not revision.endswith("-changed") if revision else None
 
 
 def around() -> str:
     """The digest of the image that this process runs in, from HARNESS_IMAGE; "" outside the project's images."""
-    return os.environ.get(IMAGE, "") if MARKER.exists() else ""
+    return variables().image if MARKER.exists() else ""
 
 
 def place() -> str:

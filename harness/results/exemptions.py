@@ -19,6 +19,7 @@ REGISTRIES = (
 EXEMPT: dict[str, tuple[tuple[str, ...], str]] = {
     "harness.base.errors": (ALL, "an error ends a stage; it writes nothing"),
     "harness.base.registry": (ALL, "imports a registry's modules, all of which the registry's own package reaches"),
+    "harness.base.variables": (ALL, "reads the environment; records name the device, the kernels and the image"),
     "harness.base.paths": (ALL, "where files lie, not what is in them"),
     "harness.results.folders": (ALL, "where files lie, not what is in them"),
     "harness.plan.kinds": (ALL, "names of stages and files; what a stage computes is its own entry"),
@@ -49,6 +50,7 @@ EXEMPT: dict[str, tuple[tuple[str, ...], str]] = {
 }
 #: package or module -> why no stage reaches it
 UNREACHED: dict[str, str] = {
+    "harness.base.cores": "how many cores a command takes; results do not depend on it",
     "harness": "the version, and `load_ticket` for those who use a ticket elsewhere",
     "harness.bench": "measures speed; no stage runs it",
     "harness.check": "compares finished results with a baseline",

@@ -5,8 +5,9 @@ import os
 import torch
 
 from harness.base.errors import HarnessError
+from harness.base.variables import variable, variables
 
-CHOICE = "HARNESS_DEVICE"  # environment: auto (the default), cpu, cuda or cuda:N
+CHOICE = variable("device")  # auto (the default), cpu, cuda or cuda:N
 
 
 def pick() -> torch.device:
@@ -14,13 +15,11 @@ def pick() -> torch.device:
 
     Raises HarnessError for a device that isn't there.
     """
-    name = os.environ.get(CHOICE, "auto")
+    name = variables().device
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         name = "cuda" if there else "cpu"
     kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()) or (kind == "cpu" and number):
-        raise HarnessError(f"{CHOICE}={name}: choose auto, cpu, cuda or cuda:N")
     if kind == "cuda" and int(number or 0) >= there:
         raise HarnessError(f"{CHOICE}={name}: torch finds {there} GPUs here; choose another or cpu")
     if kind == "cuda":  # read when the first product is made: without it, those of a GPU may differ from run to run

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from harness.base.errors import HarnessError
-from harness.workflow.reproduce import only_run
+from harness.workflow.locks import only_run
 
 # a run that says when it has its locks, and holds them until it is killed
 HOLDER = """
 import sys, time
 from pathlib import Path
-from harness.workflow.reproduce import only_run
+from harness.workflow.locks import only_run
 with only_run(Path(sys.argv[1]), Path(sys.argv[2])):
     print("held", flush=True)
     time.sleep(60)
