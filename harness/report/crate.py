@@ -187,7 +187,7 @@ def _description(card: dict[str, Any]) -> str:
     energy = "not told by the machine" if joules is None else f"{joules:.0f} J of the whole machine"
     return (
         f"{card['networks']} networks in {card['wall_clock_seconds']:.0f} s of wall clock, "
-        f"{card['network_core_seconds']:.0f} s of core time for the networks; energy: {energy}. On {machines}."
+        f"{card['network_core_seconds']:.0f} s of training, added up over jobs; energy: {energy}. On {machines}."
     )
 
 
