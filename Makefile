@@ -1,13 +1,13 @@
 # Two commands on a bare machine with Python 3.11 or newer: `make reproduce` and `make test`.
 PYTHON ?= python3
 VENV := .venv
-CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
+CORES ?=
 SCALE ?= mini
 
 .PHONY: reproduce test lint clean
 
 reproduce: $(VENV)/.ready
-	$(VENV)/bin/harness reproduce --scale $(SCALE) --cores $(CORES)
+	$(VENV)/bin/harness reproduce --scale $(SCALE) $(if $(CORES),--cores $(CORES))
 
 test: $(VENV)/.ready lint
 	$(VENV)/bin/python -m pytest -n auto

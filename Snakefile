@@ -17,19 +17,19 @@ from harness.plan.kinds import KINDS
 from harness.results.environment import place
 from harness.workflow.image import delivery, enter
 from harness.workflow.jobs import PLANNED, jobs
-from harness.workflow.rules import Rules
+from harness.workflow.rules import Rules, text_of
 
 # a stage ends when this process is gone, so that kill -9 leaves no orphan that goes on writing
 os.environ["HARNESS_PARENT"] = f"{os.getpid()}@{place()}"
 
 if not {"paper", "scale"} <= config.keys():
     config = {**default_run(checkout()).model_dump(include={"paper", "scale"}), **config}
-RULES = Rules(str(config["paper"]), str(config["scale"]), str(config.get("results", "results")))
+RULES = Rules(text_of(config, "paper"), text_of(config, "scale"), text_of(config, "results", "results"))
 JOBS = jobs(RULES)
 JOB = JOBS[PLANNED]
 BASE = RULES.base
 # where jobs keep the results when it is no folder of this machine: a volume that all pods of a cluster see
-VOLUME = str(config.get("volume", ""))
+VOLUME = text_of(config, "volume")
 RUN = (RULES if not VOLUME else Rules(RULES.paper, RULES.scale, VOLUME)).arguments
 # a stage refuses if code or settings where it runs, in an image or on a node, are not those of this digest
 STAGE = "harness stage {params.name} {params.run} --digest {params.digest} --threads {threads} > {log:q} 2>&1"
@@ -46,7 +46,7 @@ localrules:
 
 rule all:
     input:
-        RULES.targets(str(config.get("until", "report"))),
+        RULES.targets(text_of(config, "until", "report")),
     default_target: True
 
 

@@ -1,20 +1,41 @@
 """Paths of the checkout that holds papers/, and of a run's folder below results/."""
 
-import os
 from pathlib import Path
 
 from harness.base.errors import HarnessError
+from harness.base.variables import variable, variables
 
-CHECK = ".check"  # below a results folder: where `harness check` trains its runs
+OWN = Path(__file__).parents[2]  # the checkout of an editable install
+RESULTS = Path("results")  # below a checkout: where results lie unless another folder is named
+CHECK = ".check"  # below a results folder: where `harness check` works
 
 
 def checkout() -> Path:
-    """The folder that holds papers/: HARNESS_ROOT, the working directory or a parent, or this package's checkout."""
-    candidates = [os.environ.get("HARNESS_ROOT"), Path.cwd(), *Path.cwd().parents, Path(__file__).parents[2]]
-    for folder in candidates:
-        if folder and (Path(folder) / "papers").is_dir():
-            return Path(folder)
-    raise HarnessError("no folder papers/ here: run from a checkout of this project, or set HARNESS_ROOT to one")
+    """The folder that holds papers/: HARNESS_ROOT, the working directory or a parent, or this package's checkout.
+
+    Raises HarnessError if there is none, and for a HARNESS_ROOT that is none.
+    """
+    chosen = variables().root
+    if chosen:
+        if not (Path(chosen) / "papers").is_dir():
+            raise HarnessError(f"{variable('root')}={chosen}: holds no folder papers/; name a checkout of this project")
+        return Path(chosen)
+    folder = _around() or OWN
+    if not (folder / "papers").is_dir():
+        raise HarnessError(
+            f"no folder papers/ here: run from a checkout of this project, or set {variable('root')} to one"
+        )
+    return folder
+
+
+def elsewhere() -> Path | None:
+    """The checkout that is used although the working directory is in none: that of an editable install."""
+    return None if variables().root or _around() else checkout()
+
+
+def _around() -> Path | None:
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / "papers").is_dir()), None)
 
 
 def results_folder(results: Path, paper: str, scale: str) -> Path:

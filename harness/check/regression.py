@@ -16,7 +16,8 @@ from harness.plan.needs import judged
 from harness.results.folders import Folders
 from harness.results.open import folders_of, load_scale
 from harness.results.selection import as_selected
-from harness.workflow.reproduce import Request, only_run, reproduce
+from harness.workflow.locks import only_run
+from harness.workflow.reproduce import Request, reproduce
 
 
 @dataclass(frozen=True)

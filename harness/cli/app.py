@@ -12,8 +12,10 @@ import typer
 
 from harness import __version__
 from harness.base.errors import HarnessError, reason
+from harness.base.paths import elsewhere
+from harness.base.variables import variables
 from harness.base.words import printable
-from harness.cli import check, compare, remote, run, ticket, verify
+from harness.cli import check, compare, options, remote, run, ticket, verify
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -53,6 +55,9 @@ def _options(
     ] = False,
 ) -> None:
     """Reproduces a paper's experiments and gives each of its claims a verdict."""
+    variables()  # before anything else: a wrong one is said at once
+    if (root := elsewhere()) is not None:
+        print(f"note: the working directory is in no checkout; using {root}", file=sys.stderr)
 
 
 def main() -> None:
@@ -70,7 +75,7 @@ def main() -> None:
         print(f"error: {reason(MemoryError())}", file=sys.stderr)
         sys.exit(1)
     except (HarnessError, OSError, MemoryError) as error:
-        print(f"error: {printable(reason(error))}", file=sys.stderr)
+        print(f"error: {printable(options.with_run(reason(error)))}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

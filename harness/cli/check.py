@@ -45,7 +45,7 @@ def check(
         paper_name, scale_name = options.paper_and_scale(paper, scale)
         status = _check(baseline, paper_name, scale_name, claims, write_baseline, cores, results, files)
     except (HarnessError, OSError, MemoryError) as error:
-        print(f"error: {printable(reason(error))}", file=sys.stderr)
+        print(f"error: {printable(options.with_run(reason(error)))}", file=sys.stderr)
         status = _failed(reason(error), paper_name, scale_name, files)
     except KeyboardInterrupt:
         _failed("stopped", paper_name, scale_name, files)
@@ -63,7 +63,7 @@ def _check(
     claims: str,
     write_baseline: bool,
     cores: int,
-    results: Path,
+    results: Path | None,
     files: dict[str, Path],
 ) -> int:
     if write_baseline and (claims or reference != "committed" or files):

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from harness.base.paths import checkout
+from harness.base.variables import variable
 from harness.cli import options
 from harness.cli.options import CORES, RESULTS, Budget, Claims, Cores, Paper, Results, Scale
 
@@ -24,7 +25,9 @@ def reproduce(
     until: Annotated[str, typer.Option(help="Stop after this part: data, experiments or report.")] = "report",
     profile: Annotated[
         str,
-        typer.Option(envvar="HARNESS_PROFILE", help="Where jobs run: a profile in envs/profiles/, or your own folder."),
+        typer.Option(
+            envvar=variable("profile"), help="Where jobs run: a profile in envs/profiles/, or your own folder."
+        ),
     ] = "",
 ) -> None:
     """Run the paper's experiments at a scale and judge its claims. Run it again to continue a stopped run.
@@ -67,9 +70,12 @@ def report(paper: Paper = "", scale: Scale = "", results: Results = RESULTS) -> 
     """Judge the claims and build the page and the card again from a finished run's tables. Trains nothing."""
     spec, folders = options.run_of(paper, scale, results)
     from harness.workflow.adopt import report_again
+    from harness.workflow.locks import only_run
 
-    report_again(checkout().resolve(), spec, folders)
-    options.console().print(f"Page: {folders.report / 'index.html'}")
+    root: Path = checkout().resolve()
+    with only_run(root, folders.base):
+        report_again(root, spec, folders)
+    options.console().print(f"Page: {folders.report / 'index.html'}", markup=False, soft_wrap=True)
 
 
 def stage(

@@ -29,6 +29,7 @@ from urllib.error import URLError
 from harness.base.errors import HarnessError
 from harness.base.files import digest, write_atomically
 from harness.base.paths import checkout
+from harness.base.variables import variables
 
 FORM = 1  # raise it when the same files become other arrays: stored networks are found by the checksum
 WAITS = (2.0, 8.0)  # seconds before the second and the third try
@@ -82,7 +83,8 @@ class Published:
 
 def data_folder() -> Path:
     """Where archives and converted images are kept: HARNESS_DATA, or data/ beside results/."""
-    return checkout().resolve() / Path(os.environ.get("HARNESS_DATA") or "data").expanduser()
+    named = Path(variables().data or "data").expanduser()
+    return named if named.is_absolute() else checkout().resolve() / named
 
 
 def md5(content: bytes) -> str:

@@ -16,9 +16,10 @@ from typing import Any
 import torch
 
 from harness.base.errors import HarnessError
+from harness.base.variables import variable, variables
 from harness.kernels.build import TARGETS, library, source_digest
 
-CHOICE = "HARNESS_KERNELS"  # environment variable: a build's name, or "torch" for none
+CHOICE = variable("kernels")  # a build's name, or "torch" for none
 LANES = 16  # the kernels take multiples of this many samples, on every CPU
 _BUILD_OF = {"AVX512": "avx512", "AVX2": "avx2"}  # torch's name of the CPU's capability -> build
 
@@ -72,7 +73,7 @@ def call(name: str, *arguments: Any) -> None:
 
 
 def _name() -> str:
-    chosen = os.environ.get(CHOICE, "")
+    chosen = variables().kernels
     if chosen:
         return "" if chosen == "torch" else chosen
     if "neon" in TARGETS.get(os.uname().machine, {}):
@@ -85,7 +86,7 @@ def _load() -> ctypes.CDLL | None:
     name = _name()
     path = Path(__file__).parent / library(name)
     if not name or not path.is_file():
-        if os.environ.get(CHOICE, "") not in ("", "torch"):
+        if variables().kernels not in ("", "torch"):
             builds = ", ".join(sorted(file.stem[8:] for file in path.parent.glob(library("*")))) or "none is compiled"
             raise HarnessError(f"{CHOICE}={name}: no such build of the kernels (available: {builds}; or torch)")
         return None

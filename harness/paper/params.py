@@ -5,10 +5,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.base.errors import HarnessError
-from harness.base.paths import results_folder
+from harness.base.paths import RESULTS, results_folder
 from harness.paper.load import describe, read_yaml
-
-RESULTS = Path("results")  # below the checkout, where dvc.yaml looks for results
 
 
 class Default(BaseModel):

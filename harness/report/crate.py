@@ -6,7 +6,6 @@ HARNESS_AGENT names the person who ran it; without it nobody is named.
 """
 
 import datetime
-import os
 import shutil
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from harness.base.errors import HarnessError
 from harness.base.files import file_sha256, read_json, write_atomically, write_json
 from harness.base.paths import checkout
+from harness.base.variables import variables
 from harness.paper import Spec
 from harness.results.folders import Folders
 from harness.results.keys import spec_files, workflow_files
@@ -76,8 +76,7 @@ def write_crate(card: dict[str, Any], folders: Folders) -> None:
     for name in OUTPUTS.values():
         if not (folders.base / name).is_file():
             raise HarnessError(f"{folders.base / name}: missing, or a directory. Run `harness reproduce` again.")
-    agent = os.environ.get("HARNESS_AGENT", "")
-    write_json(folders.crate, crate(card, folders, agent).metadata.generate())
+    write_json(folders.crate, crate(card, folders, variables().agent).metadata.generate())
 
 
 def crate(card: dict[str, Any], folders: Folders, agent: str) -> "ROCrate":
@@ -197,7 +196,7 @@ def _description(card: dict[str, Any]) -> str:
     energy = "not told by the machine" if joules is None else f"{joules:.0f} J of the whole machine"
     return (
         f"{card['networks']} networks in {card['wall_clock_seconds']:.0f} s of wall clock, "
-        f"{card['network_core_seconds']:.0f} s of core time for the networks; energy: {energy}. On {machines}."
+        f"{card['network_core_seconds']:.0f} s of training, added up over jobs; energy: {energy}. On {machines}."
     )
 
 

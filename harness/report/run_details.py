@@ -203,9 +203,9 @@ def run_and_hardware(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
             "Wall clock of all passes of harness reproduce, stops excluded",
             words.duration(provenance.get("wall_clock_seconds")),
         ),
-        ("Share of the stages' core time spent in training", "" if share is None else f"{share * 100:.0f}%"),
+        ("Share of the stages' time spent in training", "" if share is None else f"{share * 100:.0f}%"),
         (
-            "Core time in which the networks were trained",
+            "Time in which the networks were trained, added up over jobs",
             words.duration(provenance.get("network_core_seconds")),
         ),
         (

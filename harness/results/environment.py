@@ -13,6 +13,7 @@ import torch
 
 from harness import kernels
 from harness.base import git
+from harness.base.variables import variable, variables
 from harness.results.code import PACKAGE
 
 PACKAGES = (
@@ -30,7 +31,7 @@ PACKAGES = (
     "rocrate",
 )
 COMPUTING = ("torch", "numpy")  # another version of these may change results, at least their last bits
-IMAGE = "HARNESS_IMAGE"  # environment: digest of the image that this process runs in; an image can't contain its own
+IMAGE = variable("image")  # digest of the image that this process runs in; an image can't contain its own
 MARKER = PACKAGE.parent / ".image"  # created when an image is built
 
 
@@ -82,13 +83,13 @@ def code_revision(root: Path) -> tuple[str, bool | None]:
     commit = git.revision(root, "harness/__init__.py", ("Snakefile", "harness", "papers"))
     if commit is not None:
         return commit
-    built_from = os.environ.get("HARNESS_REVISION", "")
-    return built_from.removesuffix("-changed"), not built_from.endswith("-changed") if built_from else None
+    revision = variables().revision
+    return revision.removesuffix("-changed"), not revision.endswith("-changed") if revision else None
 
 
 def around() -> str:
     """The digest of the image that this process runs in, from HARNESS_IMAGE; "" outside the project's images."""
-    return os.environ.get(IMAGE, "") if MARKER.exists() else ""
+    return variables().image if MARKER.exists() else ""
 
 
 def place() -> str:

@@ -20,6 +20,7 @@ EXEMPT: dict[str, tuple[tuple[str, ...], str]] = {
     "harness.base.errors": (ALL, "an error ends a stage; it writes nothing"),
     "harness.base.registry": (ALL, "imports a registry's modules, all of which the registry's own package reaches"),
     "harness.base.git": (ALL, "the revision of the code, recorded beside results"),
+    "harness.base.variables": (ALL, "reads the environment; records name the device, the kernels and the image"),
     "harness.base.paths": (ALL, "paths of files, not their content"),
     "harness.results.folders": (ALL, "paths of files, not their content"),
     "harness.plan.kinds": (ALL, "names of stages and files; what a stage computes is its own entry"),
@@ -50,6 +51,7 @@ EXEMPT: dict[str, tuple[tuple[str, ...], str]] = {
 }
 #: package or module -> why no stage reaches it
 UNREACHED: dict[str, str] = {
+    "harness.base.cores": "how many cores a command takes; results do not depend on it",
     "harness": "the version, and `load_ticket` for use outside this project",
     "harness.bench": "measures speed; no stage runs it",
     "harness.check": "compares finished results with a baseline",

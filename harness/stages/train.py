@@ -1,6 +1,5 @@
 """The training stages: the starting point of each run, and the training, storing and reuse of stacks."""
 
-import os
 import signal
 import sys
 import threading
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from harness.base.files import digest
 from harness.base.seeds import DATA_ORDER, INITIALISATION
+from harness.base.variables import variables
 from harness.data.feed import Feed
 from harness.data.images import Images
 from harness.lottery.branch import Origin
@@ -31,7 +31,6 @@ from harness.training.state import State, read_network, stacked
 
 TRAIN_SAMPLES = 5000  # of the training split, on which the training accuracy is measured
 _terminated = threading.Event()  # set by SIGTERM, which a cluster sends before it reclaims a machine
-KEEP_STATE_SECONDS = float(os.environ.get("HARNESS_KEEP_STATE_SECONDS", "120"))
 
 
 def train_stage(work: Work) -> dict[str, Any]:
@@ -170,7 +169,7 @@ def _trained(
         snapshot_steps=snapshot_steps,
         each_check=each_check,
         keep_state=lambda state, trained: write_partial(partial, state, trained),
-        keep_every_seconds=KEEP_STATE_SECONDS,
+        keep_every_seconds=variables().keep_state_seconds,
         stopping=_terminated.is_set,
         earlier=earlier,
     )

@@ -5,8 +5,9 @@ import os
 import torch
 
 from harness.base.errors import HarnessError
+from harness.base.variables import variable, variables
 
-CHOICE = "HARNESS_DEVICE"  # environment variable: auto (the default), cpu, cuda or cuda:N
+CHOICE = variable("device")  # auto (the default), cpu, cuda or cuda:N
 
 
 def pick() -> torch.device:
@@ -14,13 +15,11 @@ def pick() -> torch.device:
 
     Raises HarnessError for an unknown or missing device.
     """
-    name = os.environ.get(CHOICE, "auto")
+    name = variables().device
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         name = "cuda" if gpus else "cpu"
     kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()) or (kind == "cpu" and number):
-        raise HarnessError(f"{CHOICE}={name}: choose auto, cpu, cuda or cuda:N")
     if kind == "cuda" and int(number or 0) >= gpus:
         raise HarnessError(f"{CHOICE}={name}: torch finds {gpus} GPUs here; choose another or cpu")
     if kind == "cuda":  # read at the first matrix product; without it, a GPU's products may differ from run to run

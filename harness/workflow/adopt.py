@@ -5,7 +5,6 @@ digests of code and settings, and checksums of files. The engine runs the stages
 """
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from harness.results.folders import Folders
 from harness.results.keys import part_code
 from harness.results.open import open_run
 from harness.stages.judging import card_stage, claims_stage, report_stage
+from harness.workflow.engine import STATE, engine_command, engine_environment, engine_folder
 from harness.workflow.rules import Rules
 
 NO_NOTES = "the metadata was not present"  # snakemake's message for files without metadata, which is the desired state
@@ -36,7 +36,7 @@ def adopt(root: Path, spec: Spec, folders: Folders, rules: Rules) -> tuple[int, 
     fit = fitting(spec, folders, card)
     files = {name: paths_of(folders, name) for name in [*graph(spec, folders), *WHOLE]}
     stale = [path for name in files if name not in fit for path in files[name] if path.exists()]
-    if stale and any((root / ".snakemake" / "metadata").glob("*")):
+    if stale and any((engine_folder(root, folders.base) / STATE / "metadata").glob("*")):
         _engine(root, rules, "--cleanup-metadata", *map(str, stale), tolerates=NO_NOTES)
     if fit:
         whole = len(fit) == len(files)
@@ -59,14 +59,14 @@ def adopt_run(root: Path, results: Path, paper: str, scale: str) -> str:
 
 def is_new(root: Path, folders: Folders) -> bool:
     """Whether a run's folder has finished results that this checkout neither made nor adopted."""
-    return folders.card.exists() and _marks(root).get(folders.base.as_posix()) != file_sha256(folders.card)
+    return folders.card.exists() and _marks(root, folders).get(folders.base.as_posix()) != file_sha256(folders.card)
 
 
 def remember(root: Path, folders: Folders) -> None:
     """Record that this checkout made or adopted the results."""
     if folders.card.exists():
-        marks = {**_marks(root), folders.base.as_posix(): file_sha256(folders.card)}
-        write_json(root / ".snakemake" / MARKER, marks)
+        marks = {**_marks(root, folders), folders.base.as_posix(): file_sha256(folders.card)}
+        write_json(engine_folder(root, folders.base) / STATE / MARKER, marks)
 
 
 def report_again(root: Path, spec: Spec, folders: Folders) -> None:
@@ -84,15 +84,16 @@ def report_again(root: Path, spec: Spec, folders: Folders) -> None:
     remember(root, folders)
 
 
-def _marks(root: Path) -> dict[str, Any]:
-    return read_record(root / ".snakemake" / MARKER)
+def _marks(root: Path, folders: Folders) -> dict[str, Any]:
+    return read_record(engine_folder(root, folders.base) / STATE / MARKER)
 
 
 def _engine(root: Path, rules: Rules, *arguments: str, tolerates: str = "") -> None:
     """Run snakemake on this run. Raises HarnessError if it fails, unless its output contains `tolerates`."""
-    command = [sys.executable, "-m", "snakemake", *arguments, "--snakefile", str(root / "Snakefile"), "--cores", "1"]
-    command += ["--nocolor", "--config", f"paper={rules.paper}", f"scale={rules.scale}", f"results={rules.results}"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    folder = engine_folder(root, Path(rules.base))
+    command = engine_command(root, rules, *arguments, "--cores", "1")
+    environment = engine_environment(root, folder)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     output = done.stdout + done.stderr
     if done.returncode and not (tolerates and tolerates in output):
         last = [line for line in output.splitlines() if line.strip()][-1:] or ["no message"]

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import IO
 
 from harness.base.errors import HarnessError
+from harness.base.variables import variable, variables
 
-GPUS = "HARNESS_GPUS"  # environment: ids of the GPUs of this machine that jobs share, such as 0,1,2,3
-LOCKS = "HARNESS_GPU_LOCKS"  # environment: the folder of the locks, which all jobs of the machine must see
+GPUS = variable("gpus")  # ids of the GPUs of this machine that jobs share, such as 0,1,2,3
+LOCKS = variable("gpu_locks")  # the folder of the locks, which all jobs of the machine must see
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9:/-]*")  # 0, GPU-8932f937-..., MIG-GPU-...
 POLL_SECONDS = 0.2
@@ -32,8 +33,7 @@ def shared_gpus() -> list[str]:
     visible = os.environ.get(VISIBLE)
     if visible is not None and "," not in visible:
         return []
-    name = GPUS if visible is None else VISIBLE
-    text = os.environ.get(name, "")
+    name, text = (GPUS, variables().gpus) if visible is None else (VISIBLE, visible)
     if not text:
         return []
     ids = [part.strip() for part in text.split(",")]
@@ -68,7 +68,7 @@ def take_device(wait: float | None = None) -> str:
 def check_device() -> None:
     """Raise HarnessError if this process was assigned a GPU but PyTorch can't use it."""
     visible = os.environ.get(VISIBLE, "")
-    if visible not in ("", "-1", "NoDevFiles") and "HARNESS_DEVICE" not in os.environ:
+    if visible not in ("", "-1", "NoDevFiles") and variables().device == "auto":
         import torch
 
         if not torch.cuda.is_available():
@@ -79,7 +79,7 @@ def check_device() -> None:
 
 
 def _folder() -> Path:
-    chosen = os.environ.get(LOCKS)
+    chosen = variables().gpu_locks
     folder = Path(chosen) if chosen else Path(tempfile.gettempdir()) / "harness-gpus"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -8,11 +8,13 @@ from typing import Any
 
 from harness.base.errors import HarnessError
 from harness.base.files import file_sha256
+from harness.base.variables import variable, variables
 from harness.results.environment import IMAGE, around
 
-CONTAINER = "HARNESS_CONTAINER"  # environment: the image for the workflow's rules, if its config names none
+CONTAINER = variable("container")  # the image for the workflow's rules, if its config names none
 BIND = "APPTAINER_BIND"  # environment, read by apptainer: further folders to mount in a container
-REQUIRED = "HARNESS_REQUIRE_IMAGE"  # environment: the digest of the image that a run requires
+REQUIRED = variable("require_image")  # the digest of the image that a run requires
+PLAIN = re.compile(r"[A-Za-z0-9_./-]+")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -35,7 +37,7 @@ def digest_of(image: str) -> str:
 
 def check_required(actual: str) -> None:
     """Raise HarnessError if HARNESS_REQUIRE_IMAGE names another digest than `actual`."""
-    wanted = os.environ.get(REQUIRED, "")
+    wanted = variables().require_image
     if not wanted:
         return
     if not DIGEST.search(wanted):
@@ -56,12 +58,15 @@ def enter(config: Mapping[str, Any], methods: Iterable[Any], results: str) -> st
     if "apptainer" not in {str(method) for method in methods}:
         check_required(around())
         return None
-    image = str(config.get("image") or os.environ.get(CONTAINER, ""))
+    image = str(config.get("image") or variables().container)
     if not image:
         raise HarnessError(f"containers are requested without an image: give --config image=... or {CONTAINER}=...")
     os.environ[IMAGE] = digest_of(image)  # apptainer passes the environment on
     check_required(os.environ[IMAGE])
-    seen = [results, os.environ.get("HARNESS_DATA", ""), *os.environ.get(BIND, "").split(",")]
+    for folder in (results, variables().data):
+        if Path(folder).is_absolute() and re.search("[,:]", folder):
+            raise HarnessError(f"{folder}: apptainer can't mount a folder with a comma or a colon in its path")
+    seen = [results, variables().data, *os.environ.get(BIND, "").split(",")]
     folders = dict.fromkeys(str(Path(folder)) for folder in seen if Path(folder).is_absolute())
     os.environ[BIND] = ",".join(folders)
     return image
@@ -74,5 +79,8 @@ def delivery(base: str, volume: str) -> str:
     """
     if not volume:
         return ""
+    for path in (volume, base):
+        if not PLAIN.fullmatch(path):  # it becomes part of a shell command, and a pattern there
+            raise HarnessError(f"{path!r}: give folders of letters, digits and ./_- only where results are on a volume")
     kept = f"{volume}/{base.partition('/')[2]}"
     return f' && for made in {{output:q}}; do cp "{kept}/${{{{made##*{base}/}}}}" "$made"; done'

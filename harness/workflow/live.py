@@ -118,8 +118,8 @@ def _view(now: Progress) -> Table:
 def finished_line(folders: Folders) -> str:
     """How long the run took and how much of it was training, from its provenance."""
     provenance: dict[str, Any] = read_json(folders.provenance)
-    wall_clock, core_time = provenance["wall_clock_seconds"], provenance["network_core_seconds"]
+    wall_clock, training = provenance["wall_clock_seconds"], provenance["network_core_seconds"]
     return (
         f"{duration(wall_clock)} of wall clock, {provenance['training_share']:.0%} of the stages' time in "
-        f"training; the networks took {duration(core_time)} of core time to train"
+        f"training; the networks took {duration(training)} to train, added up over jobs"
     )

@@ -1,10 +1,14 @@
 """The interface of the rule files to a run: targets, inputs, and each stage's digest."""
 
+import re
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from harness.base.errors import HarnessError
 from harness.base.paths import checkout, results_folder
 from harness.paper import Spec, load_spec
 from harness.plan.kinds import KINDS, files_of, prepares
@@ -18,6 +22,17 @@ from harness.results.stored import waits
 UNTIL = ("data", "experiments", "report")  # how far a run goes
 
 
+def text_of(config: Mapping[str, Any], name: str, default: str = "") -> str:
+    """A setting of the workflow. Raises HarnessError for what the engine's command line read as no text, as in 1.10."""
+    value = config.get(name, default)
+    if not isinstance(value, str):
+        raise HarnessError(
+            f"--config {name}: was read as {value!r}, not as text; name it in a file (--configfile), or use "
+            "`harness reproduce`"
+        )
+    return value
+
+
 @dataclass(frozen=True)
 class Rules:
     """A paper at a scale, as the workflow engine sees it."""
@@ -25,6 +40,14 @@ class Rules:
     paper: str
     scale: str
     results: str
+
+    def __post_init__(self) -> None:
+        """Raise HarnessError for a results folder whose name the workflow engine would read as something else."""
+        if not self.results.isprintable() or re.search("[{}<>]|^-", self.results):
+            raise HarnessError(
+                f"--results {self.results!r}: the workflow engine can't carry braces, angle brackets, a hyphen at the "
+                "start, or characters that can't be printed. Give another folder"
+            )
 
     @cached_property
     def spec(self) -> Spec:

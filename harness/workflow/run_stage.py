@@ -12,6 +12,7 @@ import psutil
 from harness.base.errors import HarnessError
 from harness.base.files import file_sha256, write_json
 from harness.base.paths import checkout
+from harness.base.variables import variables
 from harness.paper import Spec
 from harness.plan.kinds import kind_of
 from harness.plan.runs import parents
@@ -21,6 +22,7 @@ from harness.results.environment import made_with, place
 from harness.results.folders import Folders
 from harness.results.keys import stage_digest
 from harness.workflow.devices import check_device, take_device
+from harness.workflow.locks import working
 
 
 def prepare_process(name: str) -> None:
@@ -47,33 +49,37 @@ def run_stage(spec: Spec, folders: Folders, name: str, threads: int, expected: s
     module, _, function = kind.compute.partition(":")
     planned = not kind.whole and kind.name != "prepare"
     before = parents(spec, work.stage) if planned else []
-    inputs = {parent.name: file_sha256(folders.stage(parent.name)) for parent in before}
-    started = time.time()
-    compute = getattr(import_module(module), function)  # imported here: a stage loads only its own packages
-    outcome = compute(work)
-    finished = time.time()
-    if kind.whole:
-        return
-    record = {
-        "stage": name,
-        "kind": kind.name,
-        "experiment": work.stage.experiment if planned else "",
-        "digest": digest,
-        "inputs": inputs,
-        **outcome,
-        **made_with(),
-        "started": started,
-        "finished": finished,
-        "seconds": finished - started,
-        "threads": threads,
-        "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-    }
-    write_json(folders.stage(name), record)
+    with working(folders):
+        try:
+            inputs = {parent.name: file_sha256(folders.stage(parent.name)) for parent in before}
+        except FileNotFoundError as error:
+            raise HarnessError(f"{error.filename}: was removed. Run `harness reproduce` to make it again") from None
+        started = time.time()
+        compute = getattr(import_module(module), function)  # imported here: a stage loads only its own packages
+        outcome = compute(work)
+        finished = time.time()
+        if kind.whole:
+            return
+        record = {
+            "stage": name,
+            "kind": kind.name,
+            "experiment": work.stage.experiment if planned else "",
+            "digest": digest,
+            "inputs": inputs,
+            **outcome,
+            **made_with(),
+            "started": started,
+            "finished": finished,
+            "seconds": finished - started,
+            "threads": threads,
+            "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        }
+        write_json(folders.stage(name), record)
 
 
 def end_with_parent() -> None:
     """End this process when the workflow engine that started it ends (kill -9 leaves its jobs running)."""
-    pid, _, host = os.environ.get("HARNESS_PARENT", "").partition("@")
+    pid, _, host = variables().parent.partition("@")
     if not pid or host != place():
         return
     try:

@@ -20,7 +20,7 @@ from harness.plan.needs import judged, needs
 from harness.plan.runs import all_runs, stages, steps_of
 from harness.results.code import PACKAGE
 from harness.results.folders import Folders
-from harness.workflow.reproduce import failures
+from harness.workflow.engine import failures
 
 SOURCE = (PACKAGE / "workflow" / "train.smk").read_text()
 RULES = {

@@ -12,7 +12,7 @@ import yaml
 
 from harness.base.files import file_sha256
 from harness.base.paths import checkout
-from harness.workflow.reproduce import LOCK
+from harness.workflow.locks import LOCK
 from tests.end_to_end.conftest import Checkout
 from tests.share.s3_server import Server, start
 

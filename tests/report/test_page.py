@@ -256,8 +256,8 @@ def test_stages_without_the_networks_time(tmp_path: Path) -> None:
 def test_times_say_what_they_are(built: tuple[str, str, Path]) -> None:
     for label, value in (
         ("Wall clock of all passes of harness reproduce, stops excluded", "45 min"),
-        ("Share of the stages&#39; core time spent in training", "93%"),
-        ("Core time in which the networks were trained", "1 h 17 min"),
+        ("Share of the stages&#39; time spent in training", "93%"),
+        ("Time in which the networks were trained, added up over jobs", "1 h 17 min"),
     ):
         assert f"<dt>{label}</dt><dd>{value}</dd>" in built[0]
         assert f"| {label.replace('&#39;', chr(39))} | {value} |" in built[1]

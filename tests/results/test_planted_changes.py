@@ -219,7 +219,7 @@ ONCE_MISSED = [
     ("base/seeds.py", ">> 1", ">> 2", TRAINING | {"prepare"}),
     ("results/store.py", ".to(torch.uint8)", ".to(torch.int8)", TRAINING),
     ("workflow/live.py", "PRIOR_SECONDS = 60.0", "PRIOR_SECONDS = 6.0", set()),
-    ("cli/options.py", 'RESULTS = Path("results")', 'RESULTS = Path("runs")', set()),
+    ("cli/options.py", 'WITHOUT_RUN = ("push", "pull")', 'WITHOUT_RUN = ("push",)', set()),
 ]
 
 

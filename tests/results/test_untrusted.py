@@ -29,7 +29,7 @@ from harness.results.tables import read_columns
 from harness.share import remote
 from harness.stages.judging import report_stage
 from harness.stages.tickets import open_pack, pack_path
-from harness.workflow.reproduce import LOCK
+from harness.workflow.locks import LOCK
 
 TYPES = {column: COLUMN_TYPES[column] for column in TABLE_COLUMNS}
 

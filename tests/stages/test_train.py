@@ -126,7 +126,7 @@ def cut_off_dense(context, monkeypatch):
         write_partial(*arguments)
         raise Killed
 
-    monkeypatch.setattr(train_module, "KEEP_STATE_SECONDS", 0.0)
+    monkeypatch.setenv("HARNESS_KEEP_STATE_SECONDS", "0")
     with monkeypatch.context() as patch:
         patch.setattr(train_module, "write_partial", write_and_die)
         with pytest.raises(Killed):

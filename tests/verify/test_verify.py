@@ -29,7 +29,7 @@ from harness.verify.rebuild import page as built_again
 from harness.verify.retrain import choose, relative_distance, retrain
 from harness.verify.shared_run import SharedRun, open_run
 from harness.verify.verify import verify
-from harness.workflow.reproduce import LOCK
+from harness.workflow.locks import LOCK
 from harness.workflow.run_stage import run_stage
 from tests.end_to_end.conftest import TINY, Checkout, make_checkout
 from tests.verify.alter import change_json, change_pack, change_table, lines_of, list_again, record_again

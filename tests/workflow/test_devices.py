@@ -20,9 +20,9 @@ from harness.plan.kinds import kind_of
 from harness.plan.runs import stages
 from harness.results.environment import around, environment
 from harness.workflow.devices import check_device, take_device
+from harness.workflow.engine import _options
 from harness.workflow.image import check_required, delivery, digest_of, enter
 from harness.workflow.jobs import PLANNED, jobs
-from harness.workflow.reproduce import _engine_options
 from harness.workflow.rules import Rules
 
 DIGEST = "sha256:" + "a1" * 32
@@ -244,18 +244,18 @@ def test_a_volumes_outputs_are_copied_to_where_the_engine_wants_them(tmp_path):
 def test_a_profile_is_left_what_it_sets(tmp_path, monkeypatch):
     monkeypatch.delenv("HARNESS_GPUS", raising=False)
     root = checkout()
-    assert _engine_options(root, "", 3)[:2] == ["--cores", "3"]
-    assert _engine_options(root, "local", 3) == [
+    assert _options(root, "", 3)[:2] == ["--cores", "3"]
+    assert _options(root, "local", 3) == [
         *("--workflow-profile", str(root / "envs" / "profiles" / "local")),
         *("--cores", "3"),
     ]
-    assert "--cores" not in _engine_options(root, "slurm", 3)
+    assert "--cores" not in _options(root, "slurm", 3)
     (tmp_path / "config.yaml").write_text("jobs: 5")
-    assert _engine_options(root, str(tmp_path), 3) == ["--workflow-profile", str(tmp_path)]
+    assert _options(root, str(tmp_path), 3) == ["--workflow-profile", str(tmp_path)]
     monkeypatch.setenv("HARNESS_GPUS", "0,1,2")
-    assert _engine_options(root, "local", 3)[-2:] == ["--resources", "gpu=3"]
-    assert "gpu=3" not in _engine_options(root, "slurm", 3)  # a cluster has others
+    assert _options(root, "local", 3)[-2:] == ["--resources", "gpu=3"]
+    assert "gpu=3" not in _options(root, "slurm", 3)  # a cluster has others
     with pytest.raises(HarnessError, match=r"--profile kubernetes: .* The README's section"):
-        _engine_options(root, "kubernetes", 3)
+        _options(root, "kubernetes", 3)
     with pytest.raises(HarnessError, match="one of container, kubernetes, local, slurm"):
-        _engine_options(root, "slrum", 3)
+        _options(root, "slrum", 3)

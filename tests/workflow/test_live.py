@@ -217,4 +217,4 @@ def test_the_closing_line_is_that_of_the_provenance(folders):
     write_json(folders.provenance, facts)
     text = finished_line(folders)
     assert re.search(r"\b2 h 05 min of wall clock, 95% of", text)
-    assert "10 min of core time" in text
+    assert "the networks took 10 min to train, added up over jobs" in text

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from harness.base.errors import HarnessError
-from harness.workflow.reproduce import only_run
+from harness.results.folders import Folders
+from harness.workflow import locks
+from harness.workflow.locks import only_run, working
 
 # a run that says when it has its locks, and holds them until it is killed
 HOLDER = """
 import sys, time
 from pathlib import Path
-from harness.workflow.reproduce import only_run
+from harness.workflow.locks import only_run
 with only_run(Path(sys.argv[1]), Path(sys.argv[2])):
     print("held", flush=True)
     time.sleep(60)
@@ -57,6 +59,52 @@ def test_two_checkouts_never_write_to_one_folder_at_once(tmp_path, hold):
     holder.wait()
     with only_run(tmp_path / "theirs", base):
         assert not half_written.exists()
+
+
+STAGE = """
+import sys, time
+from pathlib import Path
+from harness.results.folders import Folders
+from harness.workflow.locks import working
+with working(Folders(Path(sys.argv[1]))):
+    print("works", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_a_stage_of_a_killed_run_is_writing_stays_until_it_ends(tmp_path, monkeypatch):
+    """Its workflow is gone, but on another machine, or for a moment, a stage goes on."""
+    base = tmp_path / "tiny"
+    half_written = base / "runs" / ".r0.safetensors.7.part"
+    half_written.parent.mkdir(parents=True)
+    half_written.write_text("half")
+    monkeypatch.setattr(locks, "ORPHANS_SECONDS", 0.5)
+    with subprocess.Popen([sys.executable, "-c", STAGE, base], stdout=subprocess.PIPE, text=True) as stage:
+        try:
+            assert stage.stdout.readline() == "works\n"
+            with working(Folders(base)):  # beside others
+                pass
+            with pytest.raises(HarnessError, match="stages of another run are active in"), only_run(tmp_path, base):
+                pass
+            assert half_written.exists()
+        finally:
+            stage.kill()
+    with only_run(tmp_path, base):
+        assert not half_written.exists()
+        with working(Folders(base)):  # a run's own stages start while it holds its locks
+            pass
+
+
+def test_another_users_lock_is_said(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("harness.workflow.locks.FileLock.acquire", refuse)
+    with (
+        pytest.raises(HarnessError, match=r"it belongs to another user. Give a folder of your own with --results"),
+        only_run(tmp_path / "ours", tmp_path / "tiny"),
+    ):
+        pass
 
 
 def test_one_checkout_has_one_run(tmp_path, hold):
