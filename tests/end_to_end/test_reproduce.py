@@ -1,17 +1,22 @@
 """`harness reproduce` from outside: what a user sees when it works, is killed, is run twice, meets broken files."""
 
+import contextlib
+import itertools
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import psutil
 import pytest
 import yaml
 
-from harness.base.files import read_json
+from harness.base.files import file_sha256, read_json
 from tests.end_to_end.conftest import Checkout, make_checkout
 
 
@@ -100,22 +105,70 @@ def jobs_of(checkout: Checkout) -> list[psutil.Process]:
     return found
 
 
+def targets(checkout: Checkout, process: subprocess.Popen[str], target: str) -> list[psutil.Process]:
+    """The processes of a run that a kill meets; the run itself while it has no such process."""
+    run = psutil.Process(process.pid)
+    below = jobs_of(checkout)
+    found = {
+        "run": [run],
+        "group": [run, *below],
+        "engine": [one for one in below if "snakemake" in one.cmdline()[1:3]],
+        "stage": [one for one in below if "stage" in one.cmdline()],
+    }[target]
+    return found or [run]
+
+
+def contents(checkout: Checkout) -> dict[str, object]:
+    """What must not depend on how often a run was killed: tensors, tables, verdicts."""
+    tensors = [*(checkout.results / "runs").rglob("*.safetensors"), *(checkout.results / "tickets").rglob("*")]
+    sums = {path.relative_to(checkout.results).as_posix(): file_sha256(path) for path in tensors if path.is_file()}
+    table = pd.read_parquet(checkout.results / "table.parquet").drop(columns="seconds")
+    curves = file_sha256(checkout.results / "curves.parquet")
+    claims = read_json(checkout.results / "claims.json")
+    return {"tensors": sums, "table": table.to_json(double_precision=15), "curves": curves, "claims": claims}
+
+
+def remains(checkout: Checkout, temporary: Path) -> list[Path]:
+    """What a run leaves nothing of: half-written files, checkpoints, the engine's locks and marks, temporary files."""
+    engine = checkout.root / ".snakemake"
+    folders = (engine / "locks", engine / "incomplete", checkout.results / "state", temporary)
+    left = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return [*checkout.root.rglob("*.part"), *left]
+
+
 @pytest.mark.slow
-def test_killed_at_any_moment_it_goes_on_to_the_same_results(finished_checkout, tmp_path):
-    made = make_checkout(tmp_path / "checkout")
-    runs = made.results / "runs"
-    for networks in (1, 5):  # in the dense stage, and among the levels
-        process = made.start("reproduce", "--scale", "tiny", "--cores", "2", HARNESS_KEEP_STATE_SECONDS="0")
-        wait_for(lambda networks=networks: len(list(runs.rglob("*.json"))) >= networks)
-        assert process.poll() is None
-        process.kill()
-        process.communicate()
-        wait_for(lambda: not jobs_of(made), 15)  # no orphan goes on writing
-    status, out, err = made.reproduce()
+@pytest.mark.parametrize("kills", [6, 30])
+def test_a_storm_of_kills_changes_no_bit_and_leaves_nothing(finished_checkout, tmp_path, kills):
+    """Each kill: a seeded moment, one of four targets, one of three signals. A run that ends before is begun again."""
+    made, temporary, draw = make_checkout(tmp_path / "checkout"), tmp_path / "temporary", random.Random(kills)
+    temporary.mkdir()
+    variables = {"HARNESS_KEEP_STATE_SECONDS": "0", "TMPDIR": str(temporary)}
+    command = ("reproduce", "--scale", "tiny", "--cores", "2")
+    plan = list(itertools.product(("run", "group", "engine", "stage"), (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)))
+    plan = [kind for _ in range(-(-kills // len(plan))) for kind in draw.sample(plan, len(plan))][:kills]
+    while plan:
+        target, number = plan[-1]
+        process = made.start(*command, **variables)
+        started = time.monotonic()
+        wait_for(lambda process=process: process.poll() is not None or jobs_of(made))
+        moment = draw.uniform(0, 12)
+        while process.poll() is None and time.monotonic() - started < moment + 3:
+            time.sleep(0.05)
+        if process.poll() is None:
+            plan.pop()
+            for one in targets(made, process, target):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.send_signal(number)
+        _, err = process.communicate(timeout=200)
+        assert "Traceback" not in err, (target, number, err)
+        wait_for(lambda: not jobs_of(made), 30)  # no orphan goes on writing
+        if process.returncode == 0:
+            assert contents(made) == contents(finished_checkout)
+            shutil.rmtree(made.results)
+    status, out, err = made.run(*command, **variables)
     assert status == 0, out + err
-    assert made.checksums() == finished_checkout.checksums()
-    a, b = (pd.read_parquet(one.results / "table.parquet").drop(columns="seconds") for one in (made, finished_checkout))
-    pd.testing.assert_frame_equal(a, b, check_exact=True)
+    assert contents(made) == contents(finished_checkout)
+    assert remains(made, temporary) == []
 
 
 @pytest.mark.slow

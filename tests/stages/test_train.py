@@ -263,7 +263,7 @@ def test_altered_tensors_are_named_with_the_fix(tmp_path):
 
 def test_no_pickle_is_written(finished):
     kinds = {path.suffix for path in finished.folders.base.rglob("*") if path.is_file()}
-    assert kinds <= {".safetensors", ".json", ".parquet"}
+    assert kinds <= {".safetensors", ".json", ".parquet", ".lock"}
 
 
 def test_a_kept_state_without_a_snapshot_now_asked_for_is_not_taken(tmp_path, monkeypatch):
