@@ -29,7 +29,8 @@ def test_every_experiment_of_the_paper_scale_runs(paper, tmp_path):
     networks = table[table["row"] == "network"]
     assert set(networks["experiment"]) == set(full.scale.experiments)
     for name, setting in full.scale.experiments.items():
-        asked = {branch for sweep in setting.sweeps for at in sweep.at.values() for branch, count in at.root.items() if count}
+        levels = [orders.root for sweep in setting.sweeps for orders in sweep.at.values()]
+        asked = {branch for orders in levels for branch, count in orders.items() if count}
         expected = {"dense", *asked} | ({"imp"} if setting.sweeps else set())
         assert set(networks[networks["experiment"] == name]["branch"]) == expected, name
     assert {claim["verdict"] for claim in read_json(results / "claims.json")} == {"not tested"}
