@@ -60,6 +60,7 @@ UNREACHED: dict[str, str] = {
     "harness.workflow": "schedules stages, and runs each by its entry in the table of kinds",
     "harness.plan.needs": "chooses which runs a selection has: the scale that is left is in the digests",
     "harness.plan.settings": "refuses settings; it changes none",
+    "harness.base.yaml_text": "reads papers/: the settings as read are in the keys, the files in the report's digest",
     "harness.paper.params": "the default run of the commands",
     "harness.paper.published": "refuses broken tables of published numbers; the files are in the report's digest",
     "harness.paper.resources": "what jobs request from a machine or a queue",

@@ -13,9 +13,10 @@ import pandas as pd
 from harness.base.errors import HarnessError
 from harness.base.paths import checkout
 from harness.base.untrusted import read_checked_json
+from harness.base.yaml_text import read_yaml
 from harness.paper import Spec, load_spec
 from harness.paper.columns import TABLE_COLUMNS
-from harness.paper.load import NAME, read_yaml
+from harness.paper.load import NAME
 from harness.plan.runs import Pair, Run, Stage, all_runs, pairs, stages
 from harness.report.card import read_card
 from harness.results.environment import environment

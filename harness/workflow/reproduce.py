@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from harness.base.errors import HarnessError
+from harness.base.yaml_text import read_yaml
 from harness.data import require
 from harness.estimate.show import Plan, chosen
 from harness.estimate.timing import costs
 from harness.paper import Spec
-from harness.paper.load import read_yaml
 from harness.plan.kinds import prepares
 from harness.plan.runs import stages
 from harness.report.summary import verdicts_of
