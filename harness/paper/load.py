@@ -1,20 +1,28 @@
 """Reads papers/<paper>/ and checks every cross-reference: the only reader of that YAML."""
 
+import difflib
+import itertools
+import json
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from harness.base.errors import HarnessError
+from harness.base.yaml_text import read_yaml
 from harness.paper.claims import Cell, Claim, expand_parts
 from harness.paper.columns import same_density
-from harness.paper.models import Experiment, Orders, Paper, Recipe, Scale, Setting, Sweep
+from harness.paper.models import Experiment, Orders, Paper, Recipe, Scale, Setting, Sweep, too_large
 from harness.paper.published import check_published
 
-NAME = re.compile(r"[a-z0-9][a-z0-9-]*")  # names become paths and parts of commands
+NAME = re.compile(r"[a-z][a-z0-9-]{0,59}")  # names become paths and parts of commands
+#: names that YAML, Python or a data frame takes for a value
+VALUES = ("null", "none", "nan", "inf", "infinity", "true", "false", "yes", "no", "on", "off", "y", "n")
+MOST_TOLD = 20  # mistakes of one file
 
 
 @dataclass(frozen=True, eq=False)  # compared as an object, so that what is worked out for one can be kept
@@ -37,7 +45,9 @@ class Spec:
 
 def changed_recipe(paper: Paper, experiment: Experiment, setting: Setting) -> Recipe:
     """The paper's recipe of a network with a setting's changes. Raises ValidationError for a bad change."""
-    return Recipe.model_validate({**paper.networks[experiment.network].recipe.model_dump(), **setting.change})
+    recipe = paper.networks[experiment.network].recipe
+    changed: Recipe = validated({**recipe.model_dump(mode="json"), **setting.change}, Recipe)
+    return changed
 
 
 def load_spec(root: Path, paper: str, scale: str, alone: bool = False) -> Spec:
@@ -46,8 +56,8 @@ def load_spec(root: Path, paper: str, scale: str, alone: bool = False) -> Spec:
     Raises HarnessError naming file, field, value and fix.
     """
     for option, value in (("--paper", paper), ("--scale", scale)):
-        if not NAME.fullmatch(value):
-            raise HarnessError(f"{option} {value!r}: a name is lower-case letters, digits and hyphens")
+        if wrong := check_name(value):
+            raise HarnessError(f"{option} {value!r:.80}: {wrong}")
     papers = root / "papers"
     folder = papers / paper
     if not (folder / "paper.yaml").is_file():
@@ -59,157 +69,198 @@ def load_spec(root: Path, paper: str, scale: str, alone: bool = False) -> Spec:
         raise HarnessError(f"{scale_file}: no such scale; choose one of {', '.join(known)}")
     spec = Spec(
         folder=folder,
-        paper=_read(folder / "paper.yaml", Paper),
-        experiments=_read(folder / "experiments.yaml", dict[str, Experiment]),
-        claims=_read(folder / "claims.yaml", list[Claim]),
+        paper=read_models(folder / "paper.yaml", Paper),
+        experiments=read_models(folder / "experiments.yaml", dict[str, Experiment]),
+        claims=read_models(folder / "claims.yaml", list[Claim]),
         scale_name=scale,
-        scale=_read(scale_file, Scale),
+        scale=read_models(scale_file, Scale),
     )
-    _check_experiments(spec)
-    _check_settings(spec, scale_file)
-    _check_claims(spec, alone)
+    _refuse(folder / "experiments.yaml", _wrong_experiments(spec))
+    _refuse(folder / "paper.yaml", _wrong_figures(spec))
+    _refuse(scale_file, _wrong_settings(spec))
+    _refuse(folder / "claims.yaml", _wrong_claims(spec, alone))
     check_published(folder / "published", spec.experiments)
     return spec
 
 
-# the parser in C, where PyYAML was built with it, reads claims in a tenth of the time
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """The safe loader, which also refuses a duplicate key instead of taking the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if key.tag != "tag:yaml.org,2002:merge" and str(key.value) in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is duplicated", key.start_mark)
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: Path) -> Any:
-    """Parse a YAML file with the safe loader. Raises HarnessError naming the file and the line."""
+def read_models(path: Path, kind: Any, empty: Any = None) -> Any:
+    """A file's content as typed models, `empty` for an empty file. Raises HarnessError with all mistakes."""
     try:
-        return _Loader(path.read_text(encoding="utf-8")).get_single_data()
-    except FileNotFoundError:
-        raise HarnessError(f"{path}: missing; restore it from the repository") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise HarnessError(f"{path}:{where} is not valid YAML: {getattr(error, 'problem', error)}") from None
-    except UnicodeDecodeError as error:
-        raise HarnessError(f"{path}: is not UTF-8 text ({error}); save it as UTF-8") from None
-
-
-def _read(path: Path, kind: Any) -> Any:
-    """Parse and validate one file."""
-    try:
-        return TypeAdapter(kind).validate_python(read_yaml(path))
+        content = read_yaml(path)
+        content = validated(empty if content is None else content, kind)
     except ValidationError as error:
         raise HarnessError(f"{path}: {describe(error, kind)}") from None
+    _refuse(path, too_large(content))
+    return content
+
+
+def _refuse(path: Path, mistakes: Iterable[str]) -> None:
+    """Tell the mistakes of a file at once, in one line. Raises HarnessError if there are any."""
+    if told := list(itertools.islice(mistakes, MOST_TOLD + 1)):
+        raise HarnessError(f"{path}: {_line(told)}")
+
+
+def _line(mistakes: list[str]) -> str:
+    more = "; and more" if len(mistakes) > MOST_TOLD else ""
+    return "; ".join(mistakes[:MOST_TOLD]) + more
+
+
+def validated(content: Any, kind: Any) -> Any:
+    """Content of a YAML file as typed models, by JSON's strict types: "3" is no number, 1 no truth value.
+
+    Raises ValidationError.
+    """
+    return TypeAdapter(kind).validate_json(json.dumps(content), strict=True)
 
 
 def describe(error: ValidationError, kind: Any) -> str:
-    """The first fault of a validation as one line: field, value, what is wrong, and the fields there are."""
-    fault = error.errors()[0]
-    field = ".".join(str(part) for part in fault["loc"]) or "the whole file"
+    """The faults of a validation as one line: field, value, what is wrong, and the field that may have been meant."""
+    faults = error.errors(include_url=False)
+    return _line([_fault(fault, kind) for fault in faults[: MOST_TOLD + 1]])
+
+
+def _fault(fault: Any, kind: Any) -> str:
+    field = ".".join(f"{part!s:.80}" for part in fault["loc"]) or "the whole file"
     message = fault["msg"].removeprefix("Value error, ")
     value = repr(fault["input"])
     shown = f" (found {value if len(value) < 60 else value[:57] + '...'})"
     if fault["type"] == "extra_forbidden":
-        message, shown = "unknown field; remove it or correct its name", ""
+        known = _fields(kind, fault["loc"][:-1])
+        near = difflib.get_close_matches(str(fault["loc"][-1])[:80], known, n=1)
+        message, shown = f"unknown field; did you mean {near[0]}?" if near else "unknown field; remove it", ""
     elif fault["type"] == "missing":
         message, shown = "this field is missing; add it", ""
     elif fault["type"] == "value_error":
         shown = ""
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{field}: {message}{shown}{more}"
+    return f"{field}: {message}{shown}"
 
 
-def _check_experiments(spec: Spec) -> None:
+def _fields(kind: Any, place: tuple[int | str, ...]) -> list[str]:
+    """The fields of the model at a place in content of a type; none where no model is."""
+    types = _alternatives(kind)
+    for part in place:
+        inner: list[Any] = []
+        for one in types:
+            fields = getattr(one, "model_fields", {})
+            if "root" in fields:
+                one, fields = fields["root"].annotation, {}
+            if part in fields:
+                inner += _alternatives(fields[str(part)].annotation)
+            elif get_origin(one) in (dict, list, tuple):
+                inner += _alternatives(get_args(one)[1 if get_origin(one) is dict else 0])
+        types = inner
+    return [name for one in types for name in getattr(one, "model_fields", {})]
+
+
+def _alternatives(kind: Any) -> list[Any]:
+    if get_origin(kind) is Annotated:
+        return _alternatives(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return [one for arm in get_args(kind) for one in _alternatives(arm)]
+    return [kind]
+
+
+def check_name(name: str) -> str:
+    """What is wrong with the name of a paper, a scale or an experiment; nothing if it can be used."""
+    if not NAME.fullmatch(name):
+        return "a name is lower-case letters, digits and hyphens, and begins with a letter; rename it"
+    return f"{name} is a value, not a name, to some reader of it; rename it" if name in VALUES else ""
+
+
+def _wrong_experiments(spec: Spec) -> Iterator[str]:
     for name, experiment in spec.experiments.items():
         other = spec.experiments.get(experiment.draws) if experiment.draws else None
         if experiment.draws and (other is None or other.draws):
-            raise HarnessError(
-                f"{spec.folder / 'experiments.yaml'}: {name}.draws: {experiment.draws!r} is no experiment with random "
+            yield (
+                f"{name}.draws: {experiment.draws!r} is no experiment with random "
                 f"draws of its own; choose one of {', '.join(n for n, e in spec.experiments.items() if not e.draws)}"
             )
-        if not NAME.fullmatch(name):
-            file = spec.folder / "experiments.yaml"
-            raise HarnessError(f"{file}: {name!r}: a name is lower-case letters, digits and hyphens; rename it")
+        if wrong := check_name(name):
+            yield f"{name!r:.80}: {wrong}"
         if experiment.network not in spec.paper.networks and not experiment.untested:
-            raise HarnessError(
-                f"{spec.folder / 'experiments.yaml'}: {name}.network: {experiment.network!r} is not in paper.yaml's "
+            yield (
+                f"{name}.network: {experiment.network!r} is not in paper.yaml's "
                 f"networks; choose one of {', '.join(spec.paper.networks)}, or say in `untested` why it isn't there"
             )
+
+
+def _wrong_figures(spec: Spec) -> Iterator[str]:
     for place, figure in enumerate(spec.paper.figures):
         for name in figure.experiments:
             if name not in spec.experiments:
-                raise HarnessError(
-                    f"{spec.folder / 'paper.yaml'}: figures.{place}.experiments: {name!r} is not in experiments.yaml; "
+                yield (
+                    f"figures.{place}.experiments: {name!r} is not in experiments.yaml; "
                     f"choose one of {', '.join(spec.experiments)}"
                 )
 
 
-def _check_settings(spec: Spec, file: Path) -> None:
+def _wrong_settings(spec: Spec) -> Iterator[str]:
     for name, setting in spec.scale.experiments.items():
-        where = f"{file}: experiments.{name}"
+        where = f"experiments.{name}"
         if name not in spec.experiments:
-            raise HarnessError(f"{where}: not in experiments.yaml; choose one of {', '.join(spec.experiments)}")
+            yield f"{where}: not in experiments.yaml; choose one of {', '.join(spec.experiments)}"
+            continue
         if spec.experiments[name].untested:
-            raise HarnessError(f"{where}: experiments.yaml says it can't be run ({spec.experiments[name].untested})")
+            yield f"{where}: experiments.yaml says it can't be run ({spec.experiments[name].untested})"
+            continue
         try:
             recipe = changed_recipe(spec.paper, spec.experiments[name], setting)
         except ValidationError as error:
-            raise HarnessError(f"{where}.change.{describe(error, Recipe)}") from None
+            yield f"{where}.change.{describe(error, Recipe)}"
+            continue
+        yield from (f"{where}.change.{mistake}" for mistake in too_large(recipe))
         for k in setting.snapshot_steps():
             if k >= recipe.steps:
-                raise HarnessError(
+                yield (
                     f"{where}: rewind iteration k = {k} is past the end of training ({recipe.steps} steps); "
                     f"give a k below {recipe.steps}"
                 )
 
 
-def _check_claims(spec: Spec, alone: bool) -> None:
-    """Every cell of a claim at the loaded scale names an experiment, a k and a density that exist there."""
-    file = spec.folder / "claims.yaml"
+def _wrong_claims(spec: Spec, alone: bool) -> Iterator[str]:
+    """As many claims as paper.yaml says, and each cell's experiment, k and density exist at the loaded scale."""
+    if len(spec.claims) != spec.paper.claims:
+        yield (f"has {len(spec.claims)} claims, paper.yaml says {spec.paper.claims}; restore it, or set claims there")
     seen: set[str] = set()
     scales = {path.stem for path in (spec.folder / "scales").glob("*.yaml")}
     for claim in spec.claims:
         if claim.id in seen:
-            raise HarnessError(f"{file}: {claim.id}: is duplicated; give each claim its own id")
+            yield f"{claim.id}: is duplicated; give each claim its own id"
         seen.add(claim.id)
         for name in claim.scales:
             if name not in scales and not alone:
                 known = ", ".join(sorted(scales))
-                raise HarnessError(f"{file}: {claim.id}.scales.{name}: no such scale; choose one of {known}")
+                yield f"{claim.id}.scales.{name}: no such scale; choose one of {known}"
         for name in claim.figure_experiments:
             if name not in spec.experiments:
-                raise HarnessError(f"{file}: {claim.id}.figure_experiments: {name!r} is not in experiments.yaml")
+                yield f"{claim.id}.figure_experiments: {name!r} is not in experiments.yaml"
         entry = claim.scales.get(spec.scale_name)
         if entry is None:
             continue
         for part in expand_parts(entry):
             for cell, k_values, densities in part.cells_and_grids():
-                _check_cell(
-                    spec, f"{file}: {claim.id}.scales.{spec.scale_name}, part {part.name!r}", cell, k_values, densities
-                )
+                where = f"{claim.id}.scales.{spec.scale_name}, part {part.name!r}"
+                yield from _wrong_cell(spec, where, cell, k_values, densities)
 
 
-def _check_cell(spec: Spec, where: str, cell: Cell, k_values: list[int], densities: list[float]) -> None:
+def _wrong_cell(spec: Spec, where: str, cell: Cell, k_values: list[int], densities: list[float]) -> Iterator[str]:
     if cell.experiment not in spec.experiments:
-        raise HarnessError(
+        yield (
             f"{where}: experiment {cell.experiment!r} is not in experiments.yaml; "
             f"choose one of {', '.join(spec.experiments)}"
         )
+        return
     setting = spec.scale.experiments.get(cell.experiment)
     if setting is None:
-        raise HarnessError(
+        yield (
             f"{where}: experiment {cell.experiment!r} has no setting at scale {spec.scale_name}; "
             f"add it to scales/{spec.scale_name}.yaml or drop the claim's entry for this scale"
         )
+        return
     grid = [*setting.dense_orders, 0] if cell.branch == "dense" else setting.rewind_grid()
     for k in k_values:
         if k not in grid:
-            raise HarnessError(
+            yield (
                 f"{where}: k = {k} is not run for {cell.experiment}, branch {cell.branch}; "
                 f"choose one of {sorted(set(grid))}"
             )
@@ -221,7 +272,7 @@ def _check_cell(spec: Spec, where: str, cell: Cell, k_values: list[int], densiti
         reached = [setting.pruning.density(level) for level in sweep.trained() if _asked(sweep, level, cell)]
         for density in densities:
             if not any(same_density(value, density) for value in reached):
-                raise HarnessError(
+                yield (
                     f"{where}: no level of {cell.experiment} reaches density {density}; levels reach "
                     f"{', '.join(f'{value:.3f}' for value in reached) or 'none'} "
                     f"({cell.describe()}; the sweep over k = {', '.join(map(str, sweep.k))})"

@@ -1,5 +1,6 @@
 """What papers/<paper>/*.yaml may say: typed, closed (an unknown field is an error), immutable."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints, model_validator
@@ -149,6 +150,7 @@ class Paper(Model):
     version: str
     networks: dict[str, NetworkRecipe]
     choices: tuple[Choice, ...]
+    claims: Step  # how many claims.yaml has: a file that was cut between two would pass for a whole one
     figures: tuple[PaperFigure, ...] = ()
     stable_below: Threshold | None = None
     matching_within: Threshold | None = None
@@ -324,4 +326,44 @@ class Scale(Model):
     description: str
     judges_claims: bool
     hardware: str
-    experiments: dict[str, Setting]
+    experiments: Annotated[dict[str, Setting], Field(min_length=1)]
+
+
+#: the most that a field of any model may be: far above what a machine could train, and soon counted
+LARGEST = {
+    **dict.fromkeys(("replicates", "replicates_per_job", "levels", "levels_per_job", "first_level"), 1000),
+    **dict.fromkeys(("dense_copies", "snip_batches", "at"), 100),  # `at`: data orders of a branch
+    **dict.fromkeys(("points", "claims", "epochs", "threads", "gpu", "year"), 10_000),
+    **dict.fromkeys(("k", "over", "dense_orders", "snapshots", "drops", "steps", "warmup"), 10**8),
+    **dict.fromkeys(("batch_size", "train_samples", "test_samples", "minutes"), 10**8),
+    "memory_mb": 10**9,
+}
+MOST_NETWORKS = 100_000  # of an experiment at one scale; the largest that ships has 5,367
+
+
+def too_large(content: Any, place: tuple[str, ...] = ()) -> Iterator[str]:
+    """What is wrong with each number of checked content (models, and lists and mappings of them) above its bound."""
+    bound = next((LARGEST[name] for name in reversed(place) if name in LARGEST), None)
+    if isinstance(content, BaseModel):
+        for name in type(content).model_fields:
+            value = getattr(content, name)
+            yield from too_large(value, place if name == "root" else (*place, name))
+        if isinstance(content, Setting) and (trained := _networks(content)) > MOST_NETWORKS:
+            yield f"{'.'.join(place)}: {trained:,} networks; give fewer replicates, k, levels or data orders"
+    elif isinstance(content, dict):
+        for name, value in content.items():
+            yield from too_large(value, (*place, str(name)))
+    elif isinstance(content, list | tuple):
+        for number, value in enumerate(content):
+            yield from too_large(value, (*place, str(number)))
+    elif type(content) is int and bound is not None and content > bound:
+        yield f"{'.'.join(place)}: {content} is more than the {bound:,} that is possible here; give a smaller number"
+
+
+def _networks(setting: Setting) -> int:
+    """How many networks a setting trains, or a few more."""
+    of_replicate = 1 + len(setting.dense_orders) * setting.dense_copies
+    for sweep in setting.sweeps:
+        orders = sum(max(at.root.get("imp", 1) - 1, 0) + sum(at.root.values()) for at in sweep.at.values())
+        of_replicate += len(sweep.k) * (sweep.levels + orders)
+    return setting.replicates * of_replicate

@@ -2,21 +2,27 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from harness.base.errors import HarnessError
 from harness.base.paths import RESULTS, results_folder
-from harness.paper.load import describe, read_yaml
+from harness.base.yaml_text import read_yaml
+from harness.paper.load import check_name, describe, validated
+from harness.paper.models import Model
 
 
-class Default(BaseModel):
+class Default(Model):
     """The run that params.yaml names; `folder` is where its results lie, below the checkout."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     paper: str
     scale: str
     folder: str
+
+
+class Params(Model):
+    """The whole file."""
+
+    run: Default
 
 
 def default_run(root: Path) -> Default:
@@ -24,9 +30,12 @@ def default_run(root: Path) -> Default:
     path = root / "params.yaml"
     content = read_yaml(path)
     try:
-        run = Default.model_validate(content.get("run") if isinstance(content, dict) else None)
+        run: Default = validated(content, Params).run
     except ValidationError as error:
-        raise HarnessError(f"{path}: run: {describe(error, Default)}") from None
+        raise HarnessError(f"{path}: {describe(error, Params)}") from None
+    for field, name in (("paper", run.paper), ("scale", run.scale)):
+        if wrong := check_name(name):
+            raise HarnessError(f"{path}: run.{field}: {name!r:.80}: {wrong}")
     expected = results_folder(RESULTS, run.paper, run.scale).as_posix()
     if run.folder != expected:
         raise HarnessError(f"{path}: run.folder: {run.folder!r}: set it to {expected}, where this run's results lie")

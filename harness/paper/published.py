@@ -5,6 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from harness.base.errors import HarnessError
+from harness.base.yaml_text import scalar
 
 REQUIRED = ("figure", "experiment", "branch", "k", "density", "measure", "value", "error", "obtained", "note")
 OBTAINED = ("printed", "digitised", "derived", "text", "remembered")
@@ -15,25 +16,27 @@ def check_published(folder: Path, experiments: Collection[str]) -> None:
     """Refuse a table that lacks a column, names an unknown experiment, or holds text where a number belongs."""
     for path in sorted(folder.glob("*.csv")):
         try:
-            with path.open(encoding="utf-8", newline="") as file:
+            with path.open(encoding="utf-8-sig", newline="") as file:
                 reader = csv.DictReader(file, strict=True)
                 for column in REQUIRED:
                     if column not in (reader.fieldnames or ()):
                         raise HarnessError(f"{path}: column {column!r} is missing; add it")
                 for row in reader:
                     _check_row(f"{path}: line {reader.line_num}", row, experiments)
+        except OSError as error:
+            raise HarnessError(f"{path}: can't be read ({error.strerror}); give a readable file") from None
         except (UnicodeDecodeError, csv.Error) as error:
             raise HarnessError(f"{path}: is not a CSV table in UTF-8 ({error}); correct it") from None
 
 
 def _check_row(where: str, row: dict[str, str | None], experiments: Collection[str]) -> None:
     if row["experiment"] and row["experiment"] not in experiments:  # empty: said of all networks
-        raise HarnessError(f"{where}, experiment: {row['experiment']!r} is not in experiments.yaml; correct the name")
+        raise HarnessError(
+            f"{where}, experiment: {row['experiment']!r:.80} is not in experiments.yaml; correct the name"
+        )
     if row["obtained"] not in OBTAINED:
-        raise HarnessError(f"{where}, obtained: {row['obtained']!r}; choose one of {', '.join(OBTAINED)}")
+        raise HarnessError(f"{where}, obtained: {row['obtained']!r:.80}; choose one of {', '.join(OBTAINED)}")
     for column in NUMBERS:
         text = row[column] or ""
-        try:
-            float(text or 0)
-        except ValueError:
-            raise HarnessError(f"{where}, {column}: {text!r} is not a number; correct it or leave it empty") from None
+        if text and type(scalar(text)) not in (int, float):
+            raise HarnessError(f"{where}, {column}: {text!r:.80} is not a number; correct it or leave it empty")

@@ -5,10 +5,9 @@ It stands apart from the scales, so that asking for more minutes changes nothing
 
 from pathlib import Path
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 
-from harness.base.errors import HarnessError
-from harness.paper.load import describe, read_yaml
+from harness.paper.load import read_models
 from harness.paper.models import Count, Model, Step
 
 
@@ -57,7 +56,5 @@ def load_resources(folder: Path, scale: str) -> Resources:
     path = folder / "resources.yaml"
     if not path.exists():
         return Resources()
-    try:
-        return TypeAdapter(dict[str, Resources]).validate_python(read_yaml(path) or {}).get(scale, Resources())
-    except ValidationError as error:
-        raise HarnessError(f"{path}: {describe(error, Resources)}") from None
+    scales: dict[str, Resources] = read_models(path, dict[str, Resources], {})
+    return scales.get(scale, Resources())

@@ -63,6 +63,7 @@ UNREACHED: dict[str, str] = {
     "harness.workflow": "schedules stages, and runs each by its entry in the table of kinds",
     "harness.plan.needs": "reduces the scale to a selection; the digests cover the reduced scale",
     "harness.plan.settings": "checks settings; it changes none",
+    "harness.base.yaml_text": "reads papers/: keys have the settings as read, the report's digest has the files",
     "harness.paper.params": "the default run of the commands",
     "harness.paper.published": "checks tables of published numbers; the report's digest covers the files",
     "harness.paper.resources": "what jobs request from a machine or a queue",

@@ -185,12 +185,12 @@ def test_no_two_values_of_a_published_curve_stand_at_one_place():
 
 def test_an_unknown_field(papers):
     edit(papers, "scales/mini.yaml", lambda scale: scale["experiments"]["lenet"].update(replicate=3))
-    assert "mini.yaml: experiments.lenet.replicate: unknown field; remove it" in failure(papers)
+    assert "mini.yaml: experiments.lenet.replicate: unknown field; did you mean replicates?" in failure(papers)
 
 
 def test_an_unknown_field_of_a_changed_recipe(papers):
     edit(papers, "scales/mini.yaml", lambda scale: scale["experiments"]["lenet"]["change"].update(batchsize=3))
-    assert "mini.yaml: experiments.lenet.change.batchsize: unknown field; remove it" in failure(papers)
+    assert "mini.yaml: experiments.lenet.change.batchsize: unknown field; did you mean batch_size?" in failure(papers)
 
 
 def test_a_claim_that_names_a_missing_experiment(papers):
@@ -255,7 +255,7 @@ def test_a_key_that_stands_twice(papers):
 @pytest.mark.parametrize("name", ["Le_Net", "../x", "a b", "x;y"])
 def test_names_that_would_be_paths_or_commands(papers, name):
     edit(papers, "experiments.yaml", lambda experiments: experiments.update({name: experiments["lenet"]}))
-    assert "a name is lower-case letters, digits and hyphens; rename it" in failure(papers)
+    assert "a name is lower-case letters, digits and hyphens, and begins with a letter; rename it" in failure(papers)
     with pytest.raises(HarnessError, match=r"--scale .*: a name is lower-case"):
         load_spec(papers, PAPER, name)
 

@@ -48,8 +48,8 @@ def test_params_name_the_run(tmp_path):
     assert default_run(tmp_path) == Default(**run)
     for change, message in (
         ({"folder": "../elsewhere"}, r"run.folder: '../elsewhere': set it to results/stabilizing-lth/mini"),
-        ({"scale": 3}, "params.yaml: run: .*scale"),
-        ({"cores": "2"}, "params.yaml: run: .*cores"),
+        ({"scale": 3}, r"params\.yaml: run\.scale: .*string"),
+        ({"cores": "2"}, r"params\.yaml: .*cores"),
     ):
         path.write_text(yaml.safe_dump({"run": run | change}))
         with pytest.raises(HarnessError, match=message):
