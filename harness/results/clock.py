@@ -32,7 +32,8 @@ def stop_clock(folders: Folders) -> None:
 def wall_clock_seconds(folders: Folders) -> float:
     """Seconds of all passes so far; 0 when the workflow was only ever started without `harness reproduce`."""
     clock = _read(folders)
-    return float(clock["earlier_seconds"]) + (time.time() - clock["started"] if clock["started"] else 0.0)
+    current = max(0.0, time.time() - clock["started"]) if clock["started"] else 0.0  # a clock may be set back
+    return float(clock["earlier_seconds"]) + current
 
 
 def energy_joules(folders: Folders) -> float | None:

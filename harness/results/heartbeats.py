@@ -10,6 +10,13 @@ from typing import Any
 from harness.base.files import write_json
 
 EVERY_SECONDS = 1.0
+#: field of a heartbeat -> its type in JSON
+FORM: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("stage", "running"), (str,)),
+    **dict.fromkeys(("networks", "done", "steps", "found_steps"), (int,)),
+    **dict.fromkeys(("started", "time"), (int, float)),
+    "accuracy": (int, float, type(None)),
+}
 
 
 @dataclass
@@ -29,7 +36,7 @@ class Heartbeat:
 
     def beat(self, now: bool = False) -> None:
         """Write the file, at most once in EVERY_SECONDS unless `now`."""
-        if not now and time.time() - self._written < EVERY_SECONDS:
+        if not now and abs(time.time() - self._written) < EVERY_SECONDS:  # a clock may be set back
             return
         self._written = time.time()
         write_json(
@@ -57,8 +64,8 @@ def read_heartbeats(folder: Path) -> list[dict[str, Any]]:
     """All readable heartbeats; skips a file that is broken or being replaced."""
     beats = []
     for path in sorted(folder.glob("*.json")):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
             beat = json.loads(path.read_text(encoding="utf-8"))
-            if isinstance(beat, dict):
+            if isinstance(beat, dict) and all(isinstance(beat.get(name), types) for name, types in FORM.items()):
                 beats.append(beat)
     return beats

@@ -47,7 +47,7 @@ class Watcher:
             self.networks[stage.name] = len(runs)
             steps, restart = spec.recipe(stage.experiment).steps, spec.scale.experiments[stage.experiment].restart
             self.steps[stage.name] = sum(steps_of(run, steps, restart) for run in runs)
-        self.began = time.time()
+        self.began = time.monotonic()
 
     def _finished(self) -> set[str]:
         return {name for name in self.stages if self.folders.stage(name).exists()}
@@ -59,7 +59,7 @@ class Watcher:
             beat["stage"]: beat for beat in read_heartbeats(self.folders.progress) if beat.get("stage") in self.stages
         }
         active = {name: beat for name, beat in beats.items() if name not in finished}
-        elapsed = max(time.time() - self.began, 1e-9)
+        elapsed = max(time.monotonic() - self.began, 1e-9)
         steps = sum(beat["steps"] for beat in beats.values())
         done_cost = sum(beat["steps"] * self.cost[name] for name, beat in beats.items())
         left_cost = sum(self.steps[name] * self.cost[name] for name in self.stages if name not in finished)
@@ -85,11 +85,11 @@ def watch(process: subprocess.Popen[bytes], watcher: Watcher, console: Console) 
                 time.sleep(0.5)
                 live.update(_view(watcher.look()))
         return process.returncode
-    last = time.time()
+    last = time.monotonic()
     while process.poll() is None:
         time.sleep(0.5)
-        if time.time() - last >= LOG_EVERY_SECONDS:
-            last = time.time()
+        if time.monotonic() - last >= LOG_EVERY_SECONDS:
+            last = time.monotonic()
             console.print(line(watcher.look()), soft_wrap=True)
     return process.returncode
 

@@ -54,10 +54,10 @@ def run_stage(spec: Spec, folders: Folders, name: str, threads: int, expected: s
             inputs = {parent.name: file_sha256(folders.stage(parent.name)) for parent in before}
         except FileNotFoundError as error:
             raise HarnessError(f"{error.filename}: was removed. Run `harness reproduce` to make it again") from None
-        started = time.time()
+        started, began = time.time(), time.monotonic()  # the clock may be set while the stage runs
         compute = getattr(import_module(module), function)  # imported here: a stage loads only its own packages
         outcome = compute(work)
-        finished = time.time()
+        seconds = time.monotonic() - began
         if kind.whole:
             return
         record = {
@@ -69,8 +69,8 @@ def run_stage(spec: Spec, folders: Folders, name: str, threads: int, expected: s
             **outcome,
             **made_with(),
             "started": started,
-            "finished": finished,
-            "seconds": finished - started,
+            "finished": started + seconds,
+            "seconds": seconds,
             "threads": threads,
             "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         }

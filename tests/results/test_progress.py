@@ -70,13 +70,18 @@ def test_two_stages_never_share_a_heartbeat(tmp_path, finished):
     assert len({heartbeat_path(tmp_path, name) for name in names}) == len(names)
 
 
-@pytest.mark.parametrize("content", [b"", b'{"stage": "x", "do', b"\x00\x00", b"\xff\xfe", b"[1, 2]", b"7"])
+@pytest.mark.parametrize(
+    "content", [b"", b'{"stage": "x", "do', b"\x00\x00", b"\xff\xfe", b"[1, 2]", b"7", b'{"stage": "x"}']
+)
 def test_a_broken_heartbeat_is_passed_over(tmp_path, content):
     (tmp_path / "a.json").write_bytes(content)
     (tmp_path / "b.json").mkdir()
     (tmp_path / ".c.json.77.part").write_text('{"stage": "half"')
-    (tmp_path / "d.json").write_text(json.dumps({"stage": "whole"}))
-    assert read_heartbeats(tmp_path) == [{"stage": "whole"}]
+    Heartbeat(tmp_path / "d.json", "whole", 3).beat()
+    whole = json.loads((tmp_path / "d.json").read_text())
+    for name, value in {"steps": "7", "time": None, "running": 3}.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps({**whole, name: value}))
+    assert read_heartbeats(tmp_path) == [whole]
 
 
 def test_no_folder_has_no_heartbeats(tmp_path):

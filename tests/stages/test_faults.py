@@ -2,6 +2,8 @@
 
 import errno
 import os
+import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,12 +11,13 @@ import pytest
 
 from harness.base import files
 from harness.base.errors import HarnessError
-from harness.base.files import file_sha256
+from harness.base.files import file_sha256, read_json
 from harness.plan.kinds import files_of, prepares
 from harness.plan.runs import stages
+from harness.results.clock import start_clock, stop_clock, wall_clock_seconds
 from harness.results.context import Context
 from harness.results.fit import forget_broken
-from harness.results.folders import Folders
+from harness.results.folders import Folders, check_folder
 from harness.results.tables import read_table
 from harness.workflow.run_stage import run_stage
 from tests.tiny import tiny_spec
@@ -146,3 +149,18 @@ def test_each_checksum_of_a_file_is_of_half_of_it_once(undisturbed, tmp_path, mo
     monkeypatch.setattr(files.hashlib, "file_digest", short)
     assert run_all(tmp_path, faults) > 30
     assert content(tmp_path) == undisturbed
+
+
+def test_a_clock_that_is_set_back_and_forth_changes_no_bit_and_no_duration(undisturbed, tmp_path, monkeypatch):
+    draw, now = random.Random(3), time.time
+    monkeypatch.setattr(time, "time", lambda: now() + draw.choice((-1, 1)) * draw.choice((0, 5, 3600, 400 * 86_400)))
+    folders = Folders(tmp_path)
+    start_clock(folders)
+    run_all(tmp_path, Faults())
+    assert 0 <= wall_clock_seconds(folders) < 401 * 86_400
+    stop_clock(folders)
+    assert content(tmp_path) == undisturbed
+    for record in map(read_json, tmp_path.rglob("stages/*/*/*.json")):
+        assert 0 < record["seconds"] == pytest.approx(record["finished"] - record["started"], abs=1e-3)
+        assert record["seconds"] < 100
+    assert check_folder(tmp_path)

@@ -30,7 +30,7 @@ def clock(monkeypatch):
     def sleep(seconds):
         clock.now += seconds
 
-    monkeypatch.setattr(live, "time", SimpleNamespace(time=lambda: clock.now, sleep=sleep))
+    monkeypatch.setattr(live, "time", SimpleNamespace(monotonic=lambda: clock.now, sleep=sleep))
     return clock
 
 
