@@ -216,8 +216,8 @@ def test_bad_input_is_one_line(tmp_path):
     made = make_checkout(tmp_path / "checkout")
     for arguments, message in (
         (("reproduce", "--scale", "minni"), "no such scale; choose one of mini, paper, smoke, tiny"),
-        (("claims", "--scale", "tiny"), "missing. Run `harness reproduce` first."),
-        (("report", "--scale", "tiny"), "missing. Run `harness reproduce` first."),
+        (("claims", "--scale", "tiny"), "missing. Run `harness reproduce --scale tiny` first."),
+        (("report", "--scale", "tiny"), "missing. Run `harness reproduce --scale tiny` first."),
         (("stage", "nope", "--scale", "tiny"), "stage 'nope': no stage has such a name"),
     ):
         status, _, err = made.run(*arguments)

@@ -45,7 +45,7 @@ def refusal(root, scale: str = "smoke") -> str:
     began = time.monotonic()
     with pytest.raises(HarnessError) as caught:
         load_spec(root, PAPER, scale)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 20  # a hang takes far longer, a busy machine does not
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
