@@ -75,10 +75,10 @@ def load_spec(root: Path, paper: str, scale: str, alone: bool = False) -> Spec:
         scale_name=scale,
         scale=read_models(scale_file, Scale),
     )
-    _refuse(folder / "experiments.yaml", _wrong_experiments(spec))
-    _refuse(folder / "paper.yaml", _wrong_figures(spec))
-    _refuse(scale_file, _wrong_settings(spec))
-    _refuse(folder / "claims.yaml", _wrong_claims(spec, alone))
+    refuse(folder / "experiments.yaml", _wrong_experiments(spec))
+    refuse(folder / "paper.yaml", _wrong_figures(spec))
+    refuse(scale_file, _wrong_settings(spec))
+    refuse(folder / "claims.yaml", _wrong_claims(spec, alone))
     check_published(folder / "published", spec.experiments)
     return spec
 
@@ -90,11 +90,11 @@ def read_models(path: Path, kind: Any, empty: Any = None) -> Any:
         content = validated(empty if content is None else content, kind)
     except ValidationError as error:
         raise HarnessError(f"{path}: {describe(error, kind)}") from None
-    _refuse(path, too_large(content))
+    refuse(path, too_large(content))
     return content
 
 
-def _refuse(path: Path, mistakes: Iterable[str]) -> None:
+def refuse(path: Path, mistakes: Iterable[str]) -> None:
     """Tell the mistakes of a file at once, in one line. Raises HarnessError if there are any."""
     if told := list(itertools.islice(mistakes, MOST_TOLD + 1)):
         raise HarnessError(f"{path}: {_line(told)}")

@@ -299,6 +299,19 @@ def test_settings_that_do_not_fit_each_other(papers, change, message):
     assert message in str(caught.value)
 
 
+def test_settings_that_do_not_fit_are_all_told_at_once(papers):
+    def misspell(scale):
+        setting = scale["experiments"]["lenet"]
+        setting |= {"data": "digitz", "pruning": {**setting["pruning"], "criterion": "magnitud"}}
+
+    edit(papers, "scales/mini.yaml", misspell)
+    with pytest.raises(HarnessError) as caught:
+        check_settings(load_spec(papers, PAPER, "mini"))
+    for message in ("mini.yaml: experiments.lenet.pruning.criterion: 'magnitud'", "experiments.lenet.data: 'digitz'"):
+        assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_the_calibration_claim_is_not_gated_by_the_calibration():
     claims = {claim.id: claim for claim in load_spec(checkout(), PAPER, "paper").claims}
     assert [name for name, claim in claims.items() if claim.calibrates] == ["C14"]
