@@ -23,10 +23,12 @@ def revision(root: Path, entry: str, folders: tuple[str, ...]) -> tuple[str, boo
     None without one: also where the file `entry` is not tracked, since then the code is not that repository's.
     """
     commit = git(root, "rev-parse", "--verify", "HEAD")
-    tracked = git(root, "ls-files", "--error-unmatch", "--", entry)
-    changed = git(root, "status", "--porcelain", "--untracked-files=no")
-    untracked = git(root, "ls-files", "--others", "--exclude-standard", "--", *folders)
-    if commit is None or tracked is None or changed is None or untracked is None:
+    if commit is None:
+        return None
+    tracked = _run(root, "ls-files", "--error-unmatch", "--", entry)
+    changed = _run(root, "status", "--porcelain", "--untracked-files=no")
+    untracked = _run(root, "ls-files", "--others", "--exclude-standard", "--", *folders)
+    if tracked is None or changed is None or untracked is None:
         return None
     return commit.decode().strip(), not changed and not untracked
 
