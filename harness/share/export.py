@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -82,18 +83,17 @@ def packs(folders: Folders) -> dict[str, dict[int, Path]]:
     return paths
 
 
-def checked_pack(folders: Folders, path: Path) -> Pack:
-    """Open a file of tickets whose content is the one that the run's card names, or before there is a card its stage.
-
-    Raises HarnessError for an altered file.
-    """
-    name = path.relative_to(folders.base).as_posix()
-    records = folders.base.glob("stages/*/*/tickets.json")
+def pack_checksums(folders: Folders) -> dict[str, str]:
+    """SHA-256 of each file of tickets by its name in the run: by the card, or before there is one by its stage."""
     if folders.card.exists():
-        expected = read_card(folders)["files"].get(name, {}).get("sha256")
-    else:
-        expected = next((sums[name] for record in records if name in (sums := _outputs(record))), None)
-    if expected != file_sha256(path):
+        return {name: entry["sha256"] for name, entry in read_card(folders)["files"].items()}
+    records = folders.base.glob("stages/*/*/tickets.json")
+    return {name: checksum for record in records for name, checksum in _outputs(record).items()}
+
+
+def checked_pack(folders: Folders, path: Path, checksums: Mapping[str, str]) -> Pack:
+    """Open a file of tickets that has its checksum of `pack_checksums`. Raises HarnessError for an altered file."""
+    if checksums.get(path.relative_to(folders.base).as_posix()) != file_sha256(path):
         source = folders.card.name if folders.card.exists() else "the record of its stage"
         raise HarnessError(
             f"{path}: its checksum is not the one in {source}. Pull it again, or run `harness reproduce` again."
@@ -120,7 +120,7 @@ def find_pack(spec: Spec, folders: Folders, experiment: str, replicate: int) -> 
             raise HarnessError(f"{pack_path(folders, experiment, replicate)}: missing. {how_to_get(spec)}")
         names = ", ".join(map(str, sorted({*expected, *paths.get(experiment, {})})))
         raise HarnessError(f"--replicate {replicate}: {experiment} has replicates {names}")
-    pack = checked_pack(folders, pack_path(folders, experiment, replicate))
+    pack = checked_pack(folders, pack_path(folders, experiment, replicate), pack_checksums(folders))
     if (pack.metadata.experiment, pack.metadata.replicate) != (experiment, replicate):
         raise HarnessError(
             f"{pack.path}: is a pack of {pack.metadata.experiment}, replicate {pack.metadata.replicate}. Pull it again"

@@ -11,7 +11,7 @@ from harness.base.words import clean
 from harness.paper import Spec
 from harness.plan.runs import Run
 from harness.results.folders import Folders
-from harness.share.export import accuracy, checked_pack, density, how_to_get, packs
+from harness.share.export import accuracy, checked_pack, density, how_to_get, pack_checksums, packs
 from harness.stages.tickets import Pack
 
 
@@ -26,8 +26,9 @@ def ticket_table(spec: Spec, folders: Folders) -> Table:
         table.add_column(column)
     for column in ("k", "levels", "density", "test accuracy"):
         table.add_column(column, justify="right")
+    checksums = pack_checksums(folders)
     for paths in files.values():
-        for row in _rows([checked_pack(folders, path) for path in paths.values()], networks):
+        for row in _rows([checked_pack(folders, path, checksums) for path in paths.values()], networks):
             table.add_row(*(Text(clean(cell)) for cell in row))  # text, never markup
     return table
 
