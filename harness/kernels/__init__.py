@@ -97,7 +97,7 @@ def _load() -> ctypes.CDLL | None:
             f"or set {CHOICE}=torch to compute without them"
         )
     pointer, whole = ctypes.c_void_p, ctypes.c_int64
-    binary.execute.argtypes, binary.execute.restype = [pointer, whole, whole, pointer, whole, whole], None
+    binary.execute.argtypes, binary.execute.restype = [pointer, pointer, whole, pointer, whole, whole], None
     return binary
 
 

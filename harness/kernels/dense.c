@@ -1,4 +1,4 @@
-/* Fully connected layers of a stack, the loss, and the optimizers: on rows, [R, N, features], as in operations.h. */
+/* Fully connected layers, the loss, and the optimizers: on rows, [N, features], as in operations.h. */
 #include "operations.h"
 
 #define WIDE 4 /* vectors of outputs in a tile */
@@ -40,58 +40,50 @@ INLINE void any_product(vec (*sum)[WIDE], const float *a, int64_t ai, int64_t ak
             for (int j = 0; j < wide; j++) product((vec(*)[WIDE])&sum[i][j], a + i * ai, ai, ak, b, pitch, depth, at + j, 1, 1);
 }
 
-/* out[r, m, c] = epilogue(start[c] + sum over k of a[r, m, k] b[r, k, c]), rows m cut among the parts. With `open`,
- * only where open[r, m, c] > 0. */
+/* out[m, c] = epilogue(start[c] + sum over k of a[m, k] b[k, c]), rows m cut among the parts. With `open`, only where
+ * open[m, c] > 0. */
 INLINE void rows_times(float *out, int64_t out_pitch, const float *a, int64_t a_pitch, const float *b, int64_t b_pitch,
-                       const float *start, const float *open, int64_t open_pitch, int relu, int64_t replicates,
-                       int64_t rows, int64_t depth, int64_t columns, int64_t part, int64_t parts) {
-    const int64_t tiles = (rows + TALL - 1) / TALL;
+                       const float *start, const float *open, int64_t open_pitch, int relu, int64_t rows, int64_t depth,
+                       int64_t columns, int64_t part, int64_t parts) {
     int64_t from, to, at[WIDE];
-    share(replicates * tiles, part, parts, &from, &to);
-    while (from < to) {
-        const int64_t r = from / tiles, end = to < (r + 1) * tiles ? to : (r + 1) * tiles;
-        const float *ar = a + r * rows * a_pitch, *br = b + r * depth * b_pitch;
-        for (int64_t k = 0; k < depth; k += DEPTH) {
-            const int64_t deep = k + DEPTH < depth ? DEPTH : depth - k;
-            const int last = k + deep == depth;
-            for (int64_t c = 0, wide; c < columns; c += wide * LANES) {
-                wide = columns_of(c, columns, at);
-                for (int64_t t = from; t < end; t++) {
-                    const int64_t m = t % tiles * TALL;
-                    const int tall = m + TALL <= rows ? TALL : (int)(rows - m);
-                    float *y = out + (r * rows + m) * out_pitch;
-                    vec sum[TALL][WIDE];
-                    for (int i = 0; i < tall; i++)
-                        for (int j = 0; j < wide; j++)
-                            sum[i][j] = k ? load(y + i * out_pitch + at[j])
-                                          : start ? load(start + r * columns + at[j]) : (vec){0};
-                    any_product(sum, ar + m * a_pitch + k, a_pitch, 1, br + k * b_pitch, b_pitch, deep, at, tall, (int)wide);
-                    for (int i = 0; i < tall; i++)
-                        for (int j = 0; j < wide; j++) {
-                            vec value = sum[i][j];
-                            if (last && relu) value = where_open(value, value);
-                            if (last && open)
-                                value = where_open(load(open + (r * rows + m + i) * open_pitch + at[j]), value);
-                            store(y + i * out_pitch + at[j], value);
-                        }
-                }
+    share((rows + TALL - 1) / TALL, part, parts, &from, &to);
+    for (int64_t k = 0; k < depth; k += DEPTH) {
+        const int64_t deep = k + DEPTH < depth ? DEPTH : depth - k;
+        const int last = k + deep == depth;
+        for (int64_t c = 0, wide; c < columns; c += wide * LANES) {
+            wide = columns_of(c, columns, at);
+            for (int64_t t = from; t < to; t++) {
+                const int64_t m = t * TALL;
+                const int tall = m + TALL <= rows ? TALL : (int)(rows - m);
+                float *y = out + m * out_pitch;
+                vec sum[TALL][WIDE];
+                for (int i = 0; i < tall; i++)
+                    for (int j = 0; j < wide; j++)
+                        sum[i][j] = k ? load(y + i * out_pitch + at[j]) : start ? load(start + at[j]) : (vec){0};
+                any_product(sum, a + m * a_pitch + k, a_pitch, 1, b + k * b_pitch, b_pitch, deep, at, tall, (int)wide);
+                for (int i = 0; i < tall; i++)
+                    for (int j = 0; j < wide; j++) {
+                        vec value = sum[i][j];
+                        if (last && relu) value = where_open(value, value);
+                        if (last && open) value = where_open(load(open + (m + i) * open_pitch + at[j]), value);
+                        store(y + i * out_pitch + at[j], value);
+                    }
             }
         }
-        from = end;
     }
 }
 
 /* y = [relu](x w + b). */
 void dense(const Dense *d, float *y, const float *x, const float *w, const float *b, int64_t part, int64_t parts) {
-    rows_times(y, d->y_pitch, x, d->x_pitch, w, d->w_pitch, b, NULL, 0, (int)d->relu, d->replicates, d->samples,
-               d->inputs, d->outputs, part, parts);
+    rows_times(y, d->y_pitch, x, d->x_pitch, w, d->w_pitch, b, NULL, 0, (int)d->relu, d->samples, d->inputs,
+               d->outputs, part, parts);
 }
 
-/* dx = dy w^T where x > 0 (x may be null: everywhere); wt is w transposed, [R, outputs, inputs]. */
+/* dx = dy w^T where x > 0 (x may be null: everywhere); wt is w transposed, [outputs, inputs]. */
 void dense_backward(const Dense *d, float *dx, const float *dy, const float *wt, const float *x, int64_t part,
                     int64_t parts) {
-    rows_times(dx, d->x_pitch, dy, d->y_pitch, wt, d->inputs, NULL, x, d->x_pitch, 0, d->replicates, d->samples,
-               d->outputs, d->inputs, part, parts);
+    rows_times(dx, d->x_pitch, dy, d->y_pitch, wt, d->inputs, NULL, x, d->x_pitch, 0, d->samples, d->outputs,
+               d->inputs, part, parts);
 }
 
 /* 1 / sqrt(x) and 1 / x of numbers from 0 up, to two units in the last place: a guess from the exponent and three steps
@@ -153,22 +145,18 @@ INLINE void move_row(const Update *u, float *w, float *first, float *second, con
  * writing and reading it. */
 void dense_gradient(const Dense *d, float *dw, const float *dy, const float *x, const Update *u, float *w, float *first,
                     float *second, const uint8_t *mask, int64_t part, int64_t parts) {
-    const int64_t tiles = (d->inputs + TALL - 1) / TALL;
     int64_t from, to, at[WIDE];
-    share(d->replicates * tiles, part, parts, &from, &to);
+    share((d->inputs + TALL - 1) / TALL, part, parts, &from, &to);
     while (from < to) {
         /* a few tiles share a strip of dy, which the first-level cache holds */
-        const int64_t r = from / tiles, most = to < (r + 1) * tiles ? to : (r + 1) * tiles;
-        const int64_t end = from + GROUP < most ? from + GROUP : most;
-        const float *b = dy + r * d->samples * d->y_pitch;
+        const int64_t end = from + GROUP < to ? from + GROUP : to;
         for (int64_t c = 0, wide; c < d->outputs; c += wide * LANES) {
             wide = columns_of(c, d->outputs, at);
-            for (int64_t work = from; work < end; work++) {
-                const int64_t m = work % tiles * TALL, row = (r * d->inputs + m) * d->w_pitch;
+            for (int64_t t = from; t < end; t++) {
+                const int64_t m = t * TALL, row = m * d->w_pitch;
                 const int tall = m + TALL <= d->inputs ? TALL : (int)(d->inputs - m);
                 vec sum[TALL][WIDE] = {0};
-                any_product(sum, x + r * d->samples * d->x_pitch + m, 1, d->x_pitch, b, d->y_pitch, d->samples, at, tall,
-                            (int)wide);
+                any_product(sum, x + m, 1, d->x_pitch, dy, d->y_pitch, d->samples, at, tall, (int)wide);
                 for (int i = 0; i < tall; i++) {
                     const int64_t here = row + i * d->w_pitch;
                     if (u)
@@ -185,51 +173,41 @@ void dense_gradient(const Dense *d, float *dw, const float *dy, const float *x, 
 
 /* db = sum of dy over the samples. */
 void bias_gradient(const Dense *d, float *db, const float *dy, int64_t part, int64_t parts) {
-    int64_t from, to, at[WIDE];
-    share(d->replicates, part, parts, &from, &to);
-    for (int64_t r = from; r < to; r++)
-        for (int64_t c = 0, wide; c < d->outputs; c += wide * LANES) {
-            wide = columns_of(c, d->outputs, at);
-            for (int j = 0; j < wide; j++) {
-                vec total = {0};
-                for (int64_t n = 0; n < d->samples; n++) total += load(dy + (r * d->samples + n) * d->y_pitch + at[j]);
-                store(db + r * d->outputs + at[j], total);
-            }
-        }
-}
-
-/* Mean cross-entropy of each replicate's logits z [R, N, classes], which become their gradient. */
-void loss(const Dense *d, float *losses, float *z, const int64_t *labels, int64_t classes, int64_t part,
-          int64_t parts) {
     int64_t from, to;
-    share(d->replicates, part, parts, &from, &to);
-    for (int64_t r = from; r < to; r++) {
-        double total = 0;
-        for (int64_t n = 0; n < d->samples; n++) {
-            float *row = z + (r * d->samples + n) * d->y_pitch, most = row[0], sum = 0;
-            const int64_t label = labels[r * d->samples + n];
-            for (int64_t c = 1; c < classes; c++) most = row[c] > most ? row[c] : most;
-            const float own = row[label] - most;
-            for (int64_t c = 0; c < classes; c++) sum += row[c] = expf(row[c] - most);
-            for (int64_t c = 0; c < classes; c++) row[c] = (row[c] / sum - (c == label)) / (float)d->samples;
-            for (int64_t c = classes; c < d->y_pitch; c++) row[c] = 0;
-            total += logf(sum) - own;
-        }
-        losses[r] = (float)(total / (double)d->samples);
+    share((d->outputs + LANES - 1) / LANES, part, parts, &from, &to);
+    for (int64_t j = from; j < to; j++) {
+        const int64_t c = (j + 1) * LANES <= d->outputs ? j * LANES : d->outputs - LANES;
+        vec total = {0};
+        for (int64_t n = 0; n < d->samples; n++) total += load(dy + n * d->y_pitch + c);
+        store(db + c, total);
     }
 }
 
-/* out[r, c, m] = in[r, m, c]. */
-void transpose(float *out, const float *in, int64_t replicates, int64_t rows, int64_t columns, int64_t in_pitch,
-               int64_t part, int64_t parts) {
+/* Mean cross-entropy of the logits z [N, classes], which become their gradient: the first part's work. */
+void loss(const Dense *d, float *losses, float *z, const int64_t *labels, int64_t classes, int64_t part) {
+    if (part) return;
+    double total = 0;
+    for (int64_t n = 0; n < d->samples; n++) {
+        float *row = z + n * d->y_pitch, most = row[0], sum = 0;
+        for (int64_t c = 1; c < classes; c++) most = row[c] > most ? row[c] : most;
+        const float own = row[labels[n]] - most;
+        for (int64_t c = 0; c < classes; c++) sum += row[c] = expf(row[c] - most);
+        for (int64_t c = 0; c < classes; c++) row[c] = (row[c] / sum - (c == labels[n])) / (float)d->samples;
+        for (int64_t c = classes; c < d->y_pitch; c++) row[c] = 0;
+        total += logf(sum) - own;
+    }
+    *losses = (float)(total / (double)d->samples);
+}
+
+/* out[c, m] = in[m, c]. */
+void transpose(float *out, const float *in, int64_t rows, int64_t columns, int64_t in_pitch, int64_t part, int64_t parts) {
     enum { BLOCK = 8 };
-    const int64_t bands = (rows + BLOCK - 1) / BLOCK;
     int64_t from, to;
-    share(replicates * bands, part, parts, &from, &to);
-    for (int64_t work = from; work < to; work++) {
-        const int64_t r = work / bands, m = work % bands * BLOCK, end = m + BLOCK < rows ? m + BLOCK : rows;
+    share((rows + BLOCK - 1) / BLOCK, part, parts, &from, &to);
+    for (int64_t m = from * BLOCK; m < to * BLOCK; m += BLOCK) {
+        const int64_t end = m + BLOCK < rows ? m + BLOCK : rows;
         for (int64_t c = 0; c < columns; c++)
-            for (int64_t i = m; i < end; i++) out[(r * columns + c) * rows + i] = in[(r * rows + i) * in_pitch + c];
+            for (int64_t i = m; i < end; i++) out[c * rows + i] = in[i * in_pitch + c];
     }
 }
 
@@ -244,29 +222,24 @@ void pad(float *out, const float *in, int64_t rows, int64_t columns, int64_t in_
 
 #define STRIDE 64 /* vectors of a piece of an update */
 
-/* One step of the optimizer for `count` weights of each replicate, with gradient g. */
-void update(const Update *u, float *w, const float *g, float *first, float *second, const uint8_t *mask,
-            int64_t replicates, int64_t count, int64_t part, int64_t parts) {
-    const int64_t pieces = (count + STRIDE * LANES - 1) / (STRIDE * LANES);
-    int64_t from, to;
-    share(replicates * pieces, part, parts, &from, &to);
-    for (int64_t work = from; work < to; work++) {
-        int64_t k = work % pieces * STRIDE * LANES;
-        int64_t end = k + STRIDE * LANES < count ? k + STRIDE * LANES : count;
-        k += work / pieces * count;
-        end += work / pieces * count;
-        for (; k + LANES <= end; k += LANES) {
-            vec one = load(first + k), two = second ? load(second + k) : (vec){0};
-            store(w + k, moved(u, load(w + k), load(g + k), &one, &two, kept(mask ? mask + k : NULL)));
-            store(first + k, one);
-            if (second) store(second + k, two);
-        }
-        for (; k < end; k++) { /* the last few, one in each vector */
-            vec one = {first[k]}, two = {second ? second[k] : 0};
-            const vec keep = (vec){0} + (mask ? (float)mask[k] : 1.0f);
-            w[k] = moved(u, (vec){w[k]}, (vec){g[k]}, &one, &two, keep)[0];
-            first[k] = one[0];
-            if (second) second[k] = two[0];
-        }
+/* One step of the optimizer for `count` weights with gradient g. */
+void update(const Update *u, float *w, const float *g, float *first, float *second, const uint8_t *mask, int64_t count,
+            int64_t part, int64_t parts) {
+    int64_t k, end;
+    share((count + STRIDE * LANES - 1) / (STRIDE * LANES), part, parts, &k, &end);
+    k *= STRIDE * LANES;
+    end = end * STRIDE * LANES < count ? end * STRIDE * LANES : count;
+    for (; k + LANES <= end; k += LANES) {
+        vec one = load(first + k), two = second ? load(second + k) : (vec){0};
+        store(w + k, moved(u, load(w + k), load(g + k), &one, &two, kept(mask ? mask + k : NULL)));
+        store(first + k, one);
+        if (second) store(second + k, two);
+    }
+    for (; k < end; k++) { /* the last few, one in each vector */
+        vec one = {first[k]}, two = {second ? second[k] : 0};
+        const vec keep = (vec){0} + (mask ? (float)mask[k] : 1.0f);
+        w[k] = moved(u, (vec){w[k]}, (vec){g[k]}, &one, &two, keep)[0];
+        first[k] = one[0];
+        if (second) second[k] = two[0];
     }
 }

@@ -1,8 +1,8 @@
-"""Operations on a stack's rows [R, N, features]: fully connected layers, the loss, and the optimizers' steps."""
+"""Operations on rows [N, features]: fully connected layers, the loss, and the optimizers' steps."""
 
 import ctypes
 import math
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -23,19 +23,23 @@ from harness.kernels.program import (
 
 class _Dense(ctypes.Structure):
     _fields_ = [
-        (name, ctypes.c_int64)
-        for name in ("replicates", "samples", "inputs", "outputs", "x_pitch", "w_pitch", "y_pitch", "relu")
+        (name, ctypes.c_int64) for name in ("samples", "inputs", "outputs", "x_pitch", "w_pitch", "y_pitch", "relu")
     ]
 
 
 class Memory(Protocol):
-    """An optimizer's tensors for each parameter, and its constants at the current step."""
+    """An optimizer's tensors for each parameter of a stack, and its constants at the current step."""
 
     constants: Update
 
     def of(self, parameter: nn.Parameter) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Two tensors of the parameter's shape (the second may be None) and its keep-mask in bytes, or None."""
         ...
+
+
+def memory_of(program: Program, memory: Memory, parameter: nn.Parameter) -> list[Tensor | None]:
+    """The replicate's parts of what `memory.of` returns."""
+    return [None if tensor is None else program.own(tensor) for tensor in memory.of(parameter)]
 
 
 def pad(program: Program, x: Tensor, columns: int, into: Tensor | None = None) -> Tensor:
@@ -48,67 +52,68 @@ def pad(program: Program, x: Tensor, columns: int, into: Tensor | None = None) -
 
 def update(program: Program, parameter: nn.Parameter, memory: Memory) -> None:
     """Move a parameter by its `.grad`."""
-    first, second, mask = memory.of(parameter)
-    sizes = (len(parameter), parameter[0].numel())
-    program.add(UPDATE, (parameter, parameter.grad, first, second, mask), sizes, memory.constants)
+    own, gradient = program.own(parameter), program.gradient(parameter)
+    operands = (own, gradient, *memory_of(program, memory, parameter))
+    program.add(UPDATE, operands, (own.numel(),), memory.constants)
 
 
 class Layer:
-    """A `Linear` in a program: rows x [R, N, inputs] -> `y` [R, N, outputs], [ReLU].
+    """A `Linear` in a program: rows x [N, inputs] -> `y` [N, outputs], [ReLU].
 
     A layer with fewer than LANES outputs is padded to LANES with zero weights.
     """
 
-    def __init__(self, program: Program, x: Tensor, linear: nn.Module, *, relu: bool):
-        self.weight: nn.Parameter = linear.weight  # type: ignore[assignment]
-        self.bias: nn.Parameter = linear.bias  # type: ignore[assignment]
+    def __init__(self, program: Program, x: Tensor, linear: Any, *, relu: bool):
+        self.weight: nn.Parameter = linear.weight
+        self.bias: nn.Parameter = linear.bias
         self.x, self.relu = x, relu
-        replicates, inputs, outputs = self.weight.shape
-        self.small = outputs < LANES
-        self._w: Tensor = self.weight
-        bias: Tensor = self.bias
+        inputs, self.outputs = self.weight.shape[1:]
+        self.small = self.outputs < LANES
+        self._w, bias = program.own(self.weight), program.own(self.bias)
         if self.small:
             self._w, bias = pad(program, self._w, LANES), pad(program, bias, LANES)
         width = self._w.shape[-1]
-        self.settings = _Dense(replicates, x.shape[1], inputs, width, inputs, width, width, int(relu))
-        self.y = program.buffer(replicates, x.shape[1], width)
+        self.settings = _Dense(len(x), inputs, width, inputs, width, width, int(relu))
+        self.y = program.buffer(len(x), width)
         program.add(DENSE, (self.y, x, self._w, bias), (), self.settings)
 
     def backward(self, program: Program, dy: Tensor, memory: Memory | None, *, further: bool) -> Tensor | None:
-        """Take dy, the gradient to `y` [R, N, width]; return the gradient to x if `further`, else None.
+        """Take dy, the gradient to `y` [N, width]; return the gradient to x if `further`, else None.
 
         x is the output of a ReLU, or a mean of such outputs, so its gradient is passed on only where x > 0.
 
         With a `memory` the parameters move at once; without one their gradients are left in `.grad`.
         """
-        replicates, inputs, width = self._w.shape
+        inputs, width = self._w.shape
         dx = None
         if further:
-            transposed = program.buffer(replicates, width, inputs)
-            program.add(TRANSPOSE, (transposed, self._w), (replicates, inputs, width, width))
-            dx = program.buffer(replicates, dy.shape[1], inputs)
+            transposed = program.buffer(width, inputs)
+            program.add(TRANSPOSE, (transposed, self._w), (inputs, width, width))
+            dx = program.buffer(len(dy), inputs)
             program.add(DENSE_BACKWARD, (dx, dy, transposed, self.x), (), self.settings)
         if memory and not self.small:
-            first, second, mask = memory.of(self.weight)
-            operands = (None, dy, self.x, memory.constants, self._w, first, second, mask)
+            operands = (None, dy, self.x, memory.constants, self._w, *memory_of(program, memory, self.weight))
             program.add(DENSE_GRADIENT, operands, (), self.settings)
         else:
-            dw = program.buffer(replicates, inputs, width) if self.small else self.weight.grad
+            gradient = program.gradient(self.weight)
+            dw = program.buffer(inputs, width) if self.small else gradient
             program.add(DENSE_GRADIENT, (dw, dy, self.x), (), self.settings)
-            if self.small and dw is not None:
-                pad(program, dw, self.weight.shape[-1], self.weight.grad)
+            if self.small:
+                pad(program, dw, self.outputs, gradient)
             if memory:
                 update(program, self.weight, memory)
-        db = program.buffer(replicates, 1, width) if self.small else self.bias.grad
+        gradient = program.gradient(self.bias)
+        db = program.buffer(1, width) if self.small else gradient
         program.add(BIAS_GRADIENT, (db, dy), (), self.settings)
-        if self.small and db is not None:
-            pad(program, db, self.bias.shape[-1], self.bias.grad)
+        if self.small:
+            pad(program, db, self.outputs, gradient)
         if memory:
             update(program, self.bias, memory)
         return dx
 
 
 def loss(program: Program, last: Layer, labels: Tensor, losses: Tensor) -> Tensor:
-    """Mean cross-entropy of each replicate to `losses` [R]; the gradient overwrites the last layer's y."""
-    program.add(LOSS, (losses, last.y, labels), (last.weight.shape[-1],), last.settings)
+    """The replicate's mean cross-entropy to `losses` [R]; the gradient overwrites the last layer's y."""
+    operands = (program.own(losses), last.y, program.own(labels))
+    program.add(LOSS, operands, (last.outputs,), last.settings)
     return last.y

@@ -1,6 +1,6 @@
-/* Convolution and batch normalisation of a stack's feature maps.
+/* Convolution and batch normalisation of feature maps.
  *
- * A feature map is [R, C, P, N]: replicate, channel, position (row by row when there are two dimensions), sample. The
+ * A feature map is [C, P, N]: channel, position (row by row when there are two dimensions), sample. The
  * samples lie innermost, so every operation is a plain run over a vector register of samples, whatever the kernel's
  * width, the stride or the edge of the map. N is a multiple of 16. float32 throughout; sums over a whole channel in
  * double.
@@ -33,21 +33,20 @@ INLINE void tile(float *out, const float *in, const float *w, const Geometry *g,
         for (int j = 0; j < wide; j++) store(out + i * out_row + j * LANES, y[i][j]);
 }
 
-/* out[r, i, p, n] (+)= sum over taps and inputs k of w[r, i, k, t] in[r, k, position, n].
+/* out[i, p, n] (+)= sum over taps and inputs k of w[i, k, t] in[k, position, n].
  * The gradient to the input is the same sum with the weights' two channel strides exchanged. */
-void convolve(const Geometry *g, float *out, const float *in, const float *w, int64_t replicates, int64_t wr,
-                     int64_t wi, int64_t wk, int64_t wt, int64_t add, int64_t part, int64_t parts) {
+void convolve(const Geometry *g, float *out, const float *in, const float *w, int64_t wi, int64_t wk, int64_t wt,
+              int64_t add, int64_t part, int64_t parts) {
     int64_t from, to;
-    share(replicates * g->out_positions, part, parts, &from, &to);
+    share(g->out_positions, part, parts, &from, &to);
     for (int64_t n = 0; n < g->samples;) { /* outermost, so that neighbouring positions find their rows still close */
         const int wide = n + WIDE * LANES <= g->samples ? WIDE : 1;
-        for (int64_t work = from; work < to; work++) {
-            const int64_t r = work / g->out_positions, p = work % g->out_positions;
-            const float *x = in + r * g->inputs * g->in_row + n, *weights = w + r * wr;
-            float *y = out + r * g->outputs * g->out_row + p * g->samples + n;
+        for (int64_t p = from; p < to; p++) {
+            const float *x = in + n;
+            float *y = out + p * g->samples + n;
             for (int64_t i = 0; i < g->outputs;) {
                 const int tall = i + TALL <= g->outputs ? TALL : 1;
-                const float *from_w = weights + i * wi;
+                const float *from_w = w + i * wi;
                 if (tall == TALL && wide == WIDE) tile(y + i * g->out_row, x, from_w, g, p, wi, wk, wt, add, TALL, WIDE);
                 else if (wide == WIDE) tile(y + i * g->out_row, x, from_w, g, p, wi, wk, wt, add, 1, WIDE);
                 else if (tall == TALL) tile(y + i * g->out_row, x, from_w, g, p, wi, wk, wt, add, TALL, 1);
@@ -85,38 +84,30 @@ INLINE void weight_tile(float *dw, const float *dy, const float *x, const Geomet
 
 #define SPAN 4096 /* bytes of a map's row that stay in the first-level cache while its taps pass */
 
-/* dw[r, i, k, t] = sum over positions and samples of dy[r, i, p, n] x[r, k, position, n]. A block of positions passes
- * all tiles before the next does, so that x comes from far away once. */
-void weight_gradient(const Geometry *g, float *dw, const float *dy, const float *x, int64_t replicates, int64_t part,
-                     int64_t parts) {
-    const int64_t tiles = (g->outputs + TALL - 1) / TALL, pairs = g->inputs * g->taps;
-    const int64_t block = SPAN / 4 / g->samples > 1 ? SPAN / 4 / g->samples : 1;
+/* dw[i, k, t] = sum over positions and samples of dy[i, p, n] x[k, position, n]. A block of positions passes all tiles
+ * before the next does, so that x comes from far away once. */
+void weight_gradient(const Geometry *g, float *dw, const float *dy, const float *x, int64_t part, int64_t parts) {
+    const int64_t pairs = g->inputs * g->taps, block = SPAN / 4 / g->samples > 1 ? SPAN / 4 / g->samples : 1;
     int64_t first, last;
-    share(replicates * tiles, part, parts, &first, &last);
-    while (first < last) {
-        const int64_t r = first / tiles, end = last < (r + 1) * tiles ? last : (r + 1) * tiles;
-        const float *xr = x + r * g->inputs * g->in_row;
-        for (int64_t from = 0; from < g->out_positions; from += block) {
-            const int64_t to = from + block < g->out_positions ? from + block : g->out_positions;
-            for (int64_t work = first; work < end; work++) {
-                const int64_t i = work % tiles * TALL;
-                const int tall = g->outputs - i < TALL ? (int)(g->outputs - i) : TALL;
-                const float *dyr = dy + (r * g->outputs + i) * g->out_row;
-                float *dwr = dw + (r * g->outputs + i) * pairs;
-                if (!from)
-                    for (int64_t j = 0; j < tall * pairs; j++) dwr[j] = 0;
-                for (int64_t k = 0; k < g->inputs; k += DEEP) {
-                    const int deep = g->inputs - k < DEEP ? (int)(g->inputs - k) : DEEP;
-                    const float *xk = xr + k * g->in_row;
-                    for (int64_t t = 0; t < g->taps; t++) {
-                        if (tall == TALL && deep == DEEP)
-                            weight_tile(dwr + k * g->taps, dyr, xk, g, t, from, to, TALL, DEEP);
-                        else weight_tile(dwr + k * g->taps, dyr, xk, g, t, from, to, tall, deep);
-                    }
+    share((g->outputs + TALL - 1) / TALL, part, parts, &first, &last);
+    for (int64_t from = 0; from < g->out_positions; from += block) {
+        const int64_t to = from + block < g->out_positions ? from + block : g->out_positions;
+        for (int64_t i = first * TALL; i < last * TALL; i += TALL) {
+            const int tall = g->outputs - i < TALL ? (int)(g->outputs - i) : TALL;
+            const float *dyi = dy + i * g->out_row;
+            float *dwi = dw + i * pairs;
+            if (!from)
+                for (int64_t j = 0; j < tall * pairs; j++) dwi[j] = 0;
+            for (int64_t k = 0; k < g->inputs; k += DEEP) {
+                const int deep = g->inputs - k < DEEP ? (int)(g->inputs - k) : DEEP;
+                const float *xk = x + k * g->in_row;
+                for (int64_t t = 0; t < g->taps; t++) {
+                    if (tall == TALL && deep == DEEP)
+                        weight_tile(dwi + k * g->taps, dyi, xk, g, t, from, to, TALL, DEEP);
+                    else weight_tile(dwi + k * g->taps, dyi, xk, g, t, from, to, tall, deep);
                 }
             }
         }
-        first = end;
     }
 }
 
@@ -203,35 +194,32 @@ void normalise_backward(const Norm *b, float *dy, float *dscale, float *dshift, 
     }
 }
 
-
-/* Mean over positions of maps [R, C, P, N], as rows [R, N, C]: what the output layer takes. */
-void pool(float *rows, const float *maps, int64_t replicates, int64_t channels, int64_t positions, int64_t row,
-          int64_t samples, int64_t part, int64_t parts) {
+/* Mean over positions of maps [C, P, N], as rows [N, C]: what the output layer takes. */
+void pool(float *rows, const float *maps, int64_t channels, int64_t positions, int64_t row, int64_t samples, int64_t part,
+          int64_t parts) {
     int64_t from, to;
-    share(replicates * channels, part, parts, &from, &to);
-    for (int64_t work = from; work < to; work++) {
-        const float *map = maps + work * row;
-        float *at = rows + work / channels * samples * channels + work % channels;
+    share(channels, part, parts, &from, &to);
+    for (int64_t c = from; c < to; c++) {
+        const float *map = maps + c * row;
         for (int64_t n = 0; n < samples; n += LANES) {
             vec total = {0};
             for (int64_t p = 0; p < positions; p++) total += load(map + p * samples + n);
             total *= 1.0f / (float)positions;
-            for (int i = 0; i < LANES; i++) at[(n + i) * channels] = total[i];
+            for (int i = 0; i < LANES; i++) rows[(n + i) * channels + c] = total[i];
         }
     }
 }
 
-/* The gradient to maps [R, C, P, N] from that to their means, rows [R, N, C]. */
-void pool_backward(float *maps, const float *rows, int64_t replicates, int64_t channels, int64_t positions,
-                   int64_t row, int64_t samples, int64_t part, int64_t parts) {
+/* The gradient to maps [C, P, N] from that to their means, rows [N, C]. */
+void pool_backward(float *maps, const float *rows, int64_t channels, int64_t positions, int64_t row, int64_t samples,
+                   int64_t part, int64_t parts) {
     int64_t from, to;
-    share(replicates * channels, part, parts, &from, &to);
-    for (int64_t work = from; work < to; work++) {
-        float *map = maps + work * row;
-        const float *at = rows + work / channels * samples * channels + work % channels;
+    share(channels, part, parts, &from, &to);
+    for (int64_t c = from; c < to; c++) {
+        float *map = maps + c * row;
         for (int64_t n = 0; n < samples; n += LANES) {
             vec value;
-            for (int i = 0; i < LANES; i++) value[i] = at[(n + i) * channels];
+            for (int i = 0; i < LANES; i++) value[i] = rows[(n + i) * channels + c];
             value *= 1.0f / (float)positions;
             for (int64_t p = 0; p < positions; p++) store(map + p * samples + n, value);
         }

@@ -1,6 +1,6 @@
-"""Operations on a stack's feature maps: convolution, batch normalisation, ReLU, pooling, and their gradients.
+"""Operations on feature maps: convolution, batch normalisation, ReLU, pooling, and their gradients.
 
-A feature map is [R, C, P, N]: replicate, channel, position (row by row), sample; N is a multiple of `LANES`. Some are
+A feature map is [C, P, N]: channel, position (row by row), sample; N is a multiple of `LANES`. Some are
 padded by one position: channels a multiple of a page apart would map to the same few cache sets.
 """
 
@@ -94,12 +94,11 @@ def _tables(shape: Shape, out_room: int, in_room: int) -> tuple[_Geometry, _Geom
 
 
 def convolve(program: Program, x: Tensor, weight: Tensor, shape: Shape) -> Tensor:
-    """[R, C, P, N] -> [R, O, Q, N] for weights [R, O, C, *k]."""
+    """[C, P, N] -> [O, Q, N] for weights [O, C, *k]."""
     positions = room(math.prod(shape.out_size), shape.samples)
-    y = program.buffer(len(weight), shape.outputs, positions, shape.samples)
-    pair = shape.inputs * shape.taps
-    strides = (shape.outputs * pair, pair, shape.taps, 1)
-    program.add(CONVOLVE, (y, x, weight), (len(weight), *strides, 0), _tables(shape, positions, x.shape[2])[0])
+    y = program.buffer(shape.outputs, positions, shape.samples)
+    strides = (shape.inputs * shape.taps, shape.taps, 1)
+    program.add(CONVOLVE, (y, x, weight), (*strides, 0), _tables(shape, positions, x.shape[1])[0])
     return y
 
 
@@ -107,17 +106,16 @@ def input_gradient(program: Program, dy: Tensor, weight: Tensor, shape: Shape, i
     """Gradient to the convolution's input, added to `into` if given."""
     dx = into
     if dx is None:
-        dx = program.buffer(len(weight), shape.inputs, room(math.prod(shape.size), shape.samples), shape.samples)
-    pair = shape.inputs * shape.taps
-    strides = (shape.outputs * pair, shape.taps, pair, 1)
-    tables = _tables(shape, dy.shape[2], dx.shape[2])
-    program.add(CONVOLVE, (dx, dy, weight), (len(weight), *strides, int(into is not None)), tables[1])
+        dx = program.buffer(shape.inputs, room(math.prod(shape.size), shape.samples), shape.samples)
+    strides = (shape.taps, shape.inputs * shape.taps, 1)
+    tables = _tables(shape, dy.shape[1], dx.shape[1])
+    program.add(CONVOLVE, (dx, dy, weight), (*strides, int(into is not None)), tables[1])
     return dx
 
 
 def weight_gradient(program: Program, dw: Tensor, dy: Tensor, x: Tensor, shape: Shape) -> None:
-    """Write the gradient to the convolution's weights to dw [R, O, C, *k]."""
-    program.add(WEIGHT_GRADIENT, (dw, dy, x), (len(dw),), _tables(shape, dy.shape[2], x.shape[2])[0])
+    """Write the gradient to the convolution's weights to dw [O, C, *k]."""
+    program.add(WEIGHT_GRADIENT, (dw, dy, x), (), _tables(shape, dy.shape[1], x.shape[1])[0])
 
 
 class Normed(NamedTuple):
@@ -142,11 +140,12 @@ def normalise(
     in_place: bool = False,
 ) -> tuple[Tensor, Normed]:
     """[relu](batch norm of y [+ residual]) by a `BatchNorm`; in training, its running statistics are updated."""
-    replicates, channels, allocated, samples = y.shape
-    centre, steep = program.buffer(replicates, channels), program.buffer(replicates, channels)
-    pointers = (tensor.data_ptr() for tensor in (norm.weight, norm.bias, norm.mean, norm.variance, centre, steep))
+    channels, allocated, samples = y.shape
+    stacked = (norm.weight, norm.bias, norm.mean, norm.variance)
+    tensors = (*map(program.own, stacked), program.buffer(channels), program.buffer(channels))
+    pointers = (tensor.data_ptr() for tensor in tensors)
     flags = (int(norm.training), int(relu))
-    sizes = (replicates * channels, positions * samples, allocated * samples)
+    sizes = (channels, positions * samples, allocated * samples)
     structure = _Norm(*sizes, *pointers, norm.momentum, EPS, *flags)
     out = y if in_place else program.buffer(*y.shape)
     program.add(NORMALISE, (out, y, residual), (), structure)
@@ -160,23 +159,23 @@ def normalise_backward(
 
     `through` gets the gradient to the residual.
     """
-    scale, shift = normed.module.weight.grad, normed.module.bias.grad
+    scale, shift = program.gradient(normed.module.weight), program.gradient(normed.module.bias)
     program.add(NORMALISE_BACKWARD, (dy, scale, shift, through, dy, out, y), (), normed.structure)
 
 
 def pool(program: Program, maps: Tensor, positions: int) -> Tensor:
-    """Mean over positions, as rows [R, N, C]."""
-    replicates, channels, allocated, samples = maps.shape
-    rows = program.buffer(replicates, samples, channels)
-    program.add(POOL, (rows, maps), (replicates, channels, positions, allocated * samples, samples))
+    """Mean over positions, as rows [N, C]."""
+    channels, allocated, samples = maps.shape
+    rows = program.buffer(samples, channels)
+    program.add(POOL, (rows, maps), (channels, positions, allocated * samples, samples))
     return rows
 
 
 def pool_backward(program: Program, rows: Tensor, maps: Tensor, positions: int) -> Tensor:
-    """Gradient to `maps` from the gradient to its means, rows [R, N, C]."""
-    replicates, channels, allocated, samples = maps.shape
+    """Gradient to `maps` from the gradient to its means, rows [N, C]."""
+    channels, allocated, samples = maps.shape
     gradient = program.buffer(*maps.shape)
-    program.add(POOL_BACKWARD, (gradient, rows), (replicates, channels, positions, allocated * samples, samples))
+    program.add(POOL_BACKWARD, (gradient, rows), (channels, positions, allocated * samples, samples))
     return gradient
 
 

@@ -1,11 +1,11 @@
-"""Programs: a network pass as a list of operations and buffers, built once and run in one call."""
+"""Programs: a pass of one network as a list of operations and buffers, written once; a stack's run in one call."""
 
 import ctypes
 import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.kernels import call
 
@@ -49,28 +49,29 @@ class Update(ctypes.Structure):
 
 
 class Program:
-    """Operations in order on a stack of `replicates` networks, and their buffers.
+    """Operations in order on replicate `replicate` of a stack, and their buffers.
 
     A program that replaces an `earlier` one reuses its buffers: allocating memory costs as much as several steps.
     """
 
-    def __init__(self, replicates: int, earlier: "Program | None" = None) -> None:
-        self.replicates = replicates
+    def __init__(self, replicate: int, earlier: "Program | None" = None) -> None:
+        self.replicate = replicate
         self.buffers: dict[int, Tensor] = {}  # by address
-        self._operations: list[Operation] = []
+        self.operations: list[Operation] = []
         self._keep: list[Any] = []
         self._free: dict[int, list[Tensor]] = {}
-        self._array: Any = None
         for buffer in earlier.buffers.values() if earlier else []:
             self.give_back(buffer)
-        self._arrived = ctypes.c_int64()
 
-    def run(self) -> None:
-        """Perform all operations."""
-        if self._array is None:
-            self._array = (Operation * len(self._operations))(*self._operations)
-        self._arrived.value = 0
-        call("execute", self._array, len(self._operations), self.replicates, ctypes.byref(self._arrived))
+    def own(self, stacked: Tensor) -> Tensor:
+        """The replicate's part of a stack's tensor [R, ...]."""
+        return stacked.detach()[self.replicate]
+
+    def gradient(self, parameter: nn.Parameter) -> Tensor:
+        """The replicate's part of a parameter's gradient; raises ValueError if the parameter has none."""
+        if parameter.grad is None:
+            raise ValueError("the parameter has no gradient to write to")
+        return self.own(parameter.grad)
 
     def buffer(self, *shape: int) -> Tensor:
         """An uninitialised float32 buffer of this shape; one that was given back is reused."""
@@ -94,8 +95,24 @@ class Program:
         operation = Operation(kind=kind, settings=ctypes.addressof(settings) if settings else None)
         operation.operand[: len(operands)] = [_address(operand) for operand in operands]
         operation.number[: len(numbers)] = numbers
-        self._operations.append(operation)
+        self.operations.append(operation)
         self._keep += [operands, settings]
+
+
+class Runner:
+    """Runs a stack's programs, one for each replicate, in one call."""
+
+    def __init__(self, programs: list[Program]) -> None:
+        self._arrays = [(Operation * len(program.operations))(*program.operations) for program in programs]
+        self._firsts = (ctypes.c_void_p * len(programs))(*map(ctypes.addressof, self._arrays))
+        self._counts = (ctypes.c_int64 * len(programs))(*map(len, self._arrays))
+        self._programs = programs  # their operands must not go away
+        self._arrived = ctypes.c_int64()
+
+    def run(self) -> None:
+        """Perform all operations."""
+        self._arrived.value = 0
+        call("execute", self._firsts, self._counts, len(self._programs), ctypes.byref(self._arrived))
 
 
 def _address(operand: Tensor | ctypes.Structure | None) -> int | None:

@@ -1,12 +1,15 @@
 """Networks on the CPU kernels: inference and training steps as programs over the network's parameters.
 
-A network's method `write(program, shape, learn, memory)` adds its passes to a program; see `Written`.
+A stack has one program for each replicate, so that what a replicate computes depends on nothing of its neighbours. A
+network has two methods for it: `packed(shape)` returns the input of its programs, a `Packed`, and
+`write(program, x, shape, learn, memory)` adds a replicate's passes on its part of that input to a program, and returns
+a `Written`.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
@@ -29,27 +32,33 @@ from harness.kernels.maps import (
     rounded,
     weight_gradient,
 )
-from harness.kernels.program import Program
+from harness.kernels.program import Program, Runner
+
+
+class Packed(NamedTuple):
+    """A stack's input [R, ...] in the layout of its programs, and the function that copies x [R, N, *sample] to it."""
+
+    tensor: Tensor
+    fill: Callable[[Tensor], None]
 
 
 @dataclass
 class Written:
-    """A network's forward pass in a program, and the function that adds its backward pass."""
+    """A replicate's forward pass in a program, and the function that adds its backward pass."""
 
-    fill: Callable[[Tensor], None]  # copies x [R, N, *sample] to the program's input
-    last: rows.Layer  # the output layer: its y holds the logits [R, N', at least classes]
-    backward: Callable[
-        [Tensor], None
-    ]  # adds the other layers' backward passes, given the gradient to the last layer's x
+    last: rows.Layer  # the output layer: its y holds the logits [N', at least classes]
+    backward: Callable[[Tensor], None]  # adds the other layers' backward passes, given the gradient to the last one's x
     norms: list[Normed] = field(default_factory=list)
 
 
 @dataclass
 class _Pass:
-    """A program that is ready to run, and the tensors that it reads and writes."""
+    """Programs that are ready to run, and the tensors that they read and write."""
 
-    program: Program
-    written: Written
+    programs: list[Program]
+    runner: Runner
+    fill: Callable[[Tensor], None]
+    written: list[Written]
     labels: Tensor
     losses: Tensor
     memory: Memory | None
@@ -77,8 +86,8 @@ def usable(network: nn.Module, x: Tensor) -> bool:
 
 def logits(network: nn.Module, x: Tensor) -> Tensor:
     """What `network(x)` returns, without gradients."""
-    last = _run(network, x, None, None, learn=False).written.last
-    return last.y[:, : x.shape[1], : last.weight.shape[-1]].clone()
+    lasts = [written.last for written in _run(network, x, None, None, learn=False).written]
+    return torch.stack([last.y[: x.shape[1], : last.outputs] for last in lasts])
 
 
 def step(network: nn.Module, x: Tensor, y: Tensor, memory: Memory | None = None) -> Tensor:
@@ -94,36 +103,58 @@ def _run(network: nn.Module, x: Tensor, y: Tensor | None, memory: Memory | None,
     key = (x.shape[1], network.training, learn)
     current = passes.get(key)
     if current is None or current.stale(memory):
-        current = passes[key] = _write(network, x, memory, learn, current.program if current else None)
-    for norm in current.written.norms:
-        norm.refresh()
-    current.written.fill(x)
+        current = passes[key] = _write(network, x, memory, learn, current.programs if current else [])
+    for written in current.written:
+        for norm in written.norms:
+            norm.refresh()
+    current.fill(x)
     if y is not None:
         current.labels.copy_(y)
-    current.program.run()
+    current.runner.run()
     return current
 
 
-def _write(network: Any, x: Tensor, memory: Memory | None, learn: bool, earlier: Program | None) -> _Pass:
-    program = Program(x.shape[0], earlier)
+def _write(network: Any, x: Tensor, memory: Memory | None, learn: bool, earlier: list[Program]) -> _Pass:
     if learn:
         for parameter in network.parameters():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-    written: Written = network.write(program, x.shape, learn, memory)
+    packed: Packed = network.packed(x.shape)
     labels, losses = torch.zeros(x.shape[:2], dtype=torch.int64), torch.zeros(x.shape[0])
-    if learn:
-        gradient = rows.loss(program, written.last, labels, losses)
-        below = written.last.backward(program, gradient, memory, further=True)
-        assert below is not None
-        written.backward(below)
+    programs = [Program(r, earlier[r] if earlier else None) for r in range(len(x))]
+    passes: list[Written] = []
+    for program in programs:
+        written = network.write(program, program.own(packed.tensor), x.shape, learn, memory)
+        if learn:
+            gradient = rows.loss(program, written.last, labels, losses)
+            below = written.last.backward(program, gradient, memory, further=True)
+            assert below is not None
+            written.backward(below)
+        passes.append(written)
     tensors = [*network.parameters(), *network.buffers()]
-    return _Pass(program, written, labels, losses, memory, tensors, [tensor.data_ptr() for tensor in tensors])
+    addresses = [tensor.data_ptr() for tensor in tensors]
+    return _Pass(programs, Runner(programs), packed.fill, passes, labels, losses, memory, tensors, addresses)
 
 
-def write_rows(program: Program, layers: list[nn.Module], shape: torch.Size, memory: Memory | None) -> Written:
-    """Fully connected layers, with ReLU between them, on x of `shape` [R, N, *sample]."""
-    x = program.buffer(shape[0], shape[1], shape[2:].numel())
+def packed_rows(shape: torch.Size) -> Packed:
+    """Rows [R, N, features] for x of `shape` [R, N, *sample]."""
+    x = torch.zeros(shape[0], shape[1], shape[2:].numel())
+
+    def fill(samples: Tensor) -> None:
+        x.copy_(samples.flatten(2))
+
+    return Packed(x, fill)
+
+
+def packed_maps(shape: torch.Size) -> Packed:
+    """Feature maps [R, C, P', N'] for x of `shape` [R, N, C, *S]."""
+    samples = rounded(shape[1])
+    x = torch.zeros(shape[0], shape[2], room(shape[3:].numel(), samples), samples)
+    return Packed(x, lambda samples: pack(samples, x))
+
+
+def write_rows(program: Program, layers: list[nn.Module], x: Tensor, memory: Memory | None) -> Written:
+    """Fully connected layers, with ReLU between them, on rows x [N, features]."""
     written: list[rows.Layer] = []
     for layer in layers:
         before = written[-1].y if written else x
@@ -135,17 +166,14 @@ def write_rows(program: Program, layers: list[nn.Module], shape: torch.Size, mem
             if below is not None:
                 gradient = below
 
-    def fill(samples_in: Tensor) -> None:
-        x.copy_(samples_in.flatten(2))
-
-    return Written(fill, written[-1], backward)
+    return Written(written[-1], backward)
 
 
-def write_residual(program: Program, network: Any, shape: torch.Size, learn: bool, memory: Memory | None) -> Written:
-    """A residual network (`harness.networks.architectures.resnet.ResNet`) on x of `shape` [R, N, C, *S]."""
-    samples, size = rounded(shape[1]), tuple(shape[3:])
-    packed = torch.zeros(shape[0], shape[2], room(shape[3:].numel(), samples), samples)
-    stem = _Layer(program, packed, network.conv, network.norm, size, keep=learn)
+def write_residual(
+    program: Program, network: Any, x: Tensor, size: tuple[int, ...], learn: bool, memory: Memory | None
+) -> Written:
+    """A residual network (`harness.networks.architectures.resnet.ResNet`) on feature maps x [C, P', N'] of `size`."""
+    stem = _Layer(program, x, network.conv, network.norm, size, keep=learn)
     norms, last, blocks = [stem.normed], stem.out, []
     for block in network.blocks:
         blocks.append(_Block(program, last, block, size, keep=learn))
@@ -166,7 +194,7 @@ def write_residual(program: Program, network: Any, shape: torch.Size, learn: boo
                 if not name.startswith("output."):
                     rows.update(program, parameter, memory)
 
-    return Written(lambda samples_in: pack(samples_in, packed), output, backward, norms)
+    return Written(output, backward, norms)
 
 
 class _Layer:
@@ -187,7 +215,7 @@ class _Layer:
         outputs, inputs = conv.weight.shape[1:3]
         self.shape = Shape(outputs, inputs, size, conv.width, conv.stride, x.shape[-1])
         self.x, self.conv = x, conv
-        self.y = convolve(program, x, conv.weight, self.shape)
+        self.y = convolve(program, x, program.own(conv.weight), self.shape)
         positions = math.prod(self.shape.out_size)
         self.out, self.normed = normalise(
             program, self.y, positions, norm, relu=relu, residual=residual, in_place=not keep
@@ -196,12 +224,12 @@ class _Layer:
     def backward(self, program: Program, gradient: Tensor, through: Tensor | None = None) -> Tensor:
         """Write the parameters' gradients; return the gradient to the convolution's output, in place of `gradient`."""
         normalise_backward(program, self.normed, gradient, self.out, self.y, through)
-        weight_gradient(program, self.conv.weight.grad, gradient, self.x, self.shape)
+        weight_gradient(program, program.gradient(self.conv.weight), gradient, self.x, self.shape)
         return gradient
 
     def below(self, program: Program, dy: Tensor, into: Tensor | None = None) -> Tensor:
         """Gradient to x from dy, the gradient to the convolution's output, whose buffer is given back."""
-        dx = input_gradient(program, dy, self.conv.weight, self.shape, into)
+        dx = input_gradient(program, dy, program.own(self.conv.weight), self.shape, into)
         program.give_back(dy)
         return dx
 

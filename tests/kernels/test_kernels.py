@@ -25,7 +25,7 @@ from harness.kernels.maps import (
     rounded,
     weight_gradient,
 )
-from harness.kernels.program import Program
+from harness.kernels.program import Program, Runner
 from harness.networks import build, fused, initialise, prunable_names
 from harness.networks.layers import BatchNorm, Linear
 from harness.paper.models import Recipe
@@ -61,14 +61,17 @@ def test_convolution_and_its_gradients_are_torchs(shape: Shape, generator: torch
     replicates, positions = 2, room(torch.Size(shape.size).numel(), shape.samples)
     weight = torch.randn(replicates, shape.outputs, shape.inputs, *[shape.width] * len(shape.size), generator=generator)
     x = torch.randn(replicates, shape.inputs, positions, shape.samples, generator=generator)
-    program = Program(replicates)
-    y = convolve(program, x, weight, shape)
-    dy = torch.randn(y.shape, generator=generator)
-    start = torch.randn(x.shape, generator=generator)
-    dw, dx, added = torch.empty_like(weight), input_gradient(program, dy, weight, shape), start.clone()
-    input_gradient(program, dy, weight, shape, into=added)
-    weight_gradient(program, dw, dy, x, shape)
-    program.run()
+    programs = [Program(r) for r in range(replicates)]
+    start, dw = torch.randn(x.shape, generator=generator), torch.empty_like(weight)
+    added = start.clone()
+    y, dy, dx = [], [], []
+    for program, own_x, own_w, own_dw, own_added in zip(programs, x, weight, dw, added, strict=True):
+        y.append(convolve(program, own_x, own_w, shape))
+        dy.append(torch.randn(y[-1].shape, generator=generator))
+        dx.append(input_gradient(program, dy[-1], own_w, shape))
+        input_gradient(program, dy[-1], own_w, shape, into=own_added)
+        weight_gradient(program, own_dw, dy[-1], own_x, shape)
+    Runner(programs).run()
     for r in range(replicates):
         theirs_x = as_torch(x[r], shape.size).requires_grad_()
         theirs_w = weight[r].double().requires_grad_()
@@ -98,12 +101,16 @@ def test_batch_norm_and_its_gradients_are_torchs(relu: bool, with_residual: bool
     y = 3 + 2 * torch.randn(replicates, channels, positions, samples, generator=generator)
     residual = torch.randn(y.shape, generator=generator) if with_residual else None
     running = [buffer.double().flatten() for buffer in (norm.mean, norm.variance)]
-    program = Program(replicates)
-    out, normed = normalise(program, y, positions, norm, relu=relu, residual=residual)
     gradient = torch.randn(y.shape, generator=generator)
     dy, through = gradient.clone(), torch.empty_like(y)
-    normalise_backward(program, normed, dy, out, y, through)
-    program.run()
+    programs, outs = [Program(r) for r in range(replicates)], []
+    for r, program in enumerate(programs):
+        own = None if residual is None else residual[r]
+        own_out, normed = normalise(program, y[r], positions, norm, relu=relu, residual=own)
+        normalise_backward(program, normed, dy[r], own_out, y[r], through[r])
+        outs.append(own_out)
+    Runner(programs).run()
+    out = torch.stack(outs)
 
     theirs_y = y.double().flatten(0, 1).flatten(1).requires_grad_()
     theirs_w, theirs_b = (p.detach().double().flatten().requires_grad_() for p in (norm.weight, norm.bias))
@@ -218,8 +225,13 @@ class _OneLayer(torch.nn.Module):
         super().__init__()
         self.output = Linear(2, inputs, outputs)
 
-    def write(self, program: Program, shape: torch.Size, learn: bool, memory: dense.Memory | None) -> fused.Written:
-        return fused.write_rows(program, [self.output], shape, memory)
+    def packed(self, shape: torch.Size) -> fused.Packed:
+        return fused.packed_rows(shape)
+
+    def write(
+        self, program: Program, x: torch.Tensor, shape: torch.Size, learn: bool, memory: dense.Memory | None
+    ) -> fused.Written:
+        return fused.write_rows(program, [self.output], x, memory)
 
 
 def three_steps(name: str, replicates: list[int], threads: int = 1) -> dict[str, torch.Tensor]:
@@ -286,12 +298,12 @@ def test_pack_puts_samples_innermost() -> None:
 
 
 def test_a_program_takes_over_each_buffer_of_an_earlier_one_once() -> None:
-    first = Program(1)
+    first = Program(0)
     one = first.buffer(4, 8)
     first.give_back(one)
     again, other = first.buffer(8, 4), first.buffer(32)  # `one` under another shape, and a second buffer
     assert again.data_ptr() == one.data_ptr()
-    second = Program(1, first)
+    second = Program(0, first)
     places = [second.buffer(32).data_ptr() for _ in range(3)]
     assert len(set(places)) == 3
     assert {one.data_ptr(), other.data_ptr()} < set(places)
@@ -314,9 +326,9 @@ def test_another_optimizer_on_the_same_network_gives_the_same_bits(generator: to
 
 
 def test_operands_that_are_not_contiguous_are_refused() -> None:
-    program, shape = Program(1), Shape(4, 4, (4,), 3, 1, 16)
+    program, shape = Program(0), Shape(4, 4, (4,), 3, 1, 16)
     with pytest.raises(ValueError, match="contiguous"):
-        convolve(program, torch.zeros(1, 4, 16, 4).transpose(2, 3), torch.zeros(1, 4, 4, 3), shape)
+        convolve(program, torch.zeros(4, 16, 4).transpose(1, 2), torch.zeros(4, 4, 3), shape)
 
 
 @pytest.mark.parametrize("change", ["flag", "target", "command"])

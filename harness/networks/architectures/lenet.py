@@ -26,9 +26,15 @@ class LeNet(nn.Module):
         hidden = torch.relu(self.hidden1(x.flatten(2)))
         return self.output(torch.relu(self.hidden2(hidden)))
 
-    def write(self, program: Program, shape: torch.Size, learn: bool, memory: Memory | None) -> fused.Written:
-        """Add the passes on the CPU kernels to a program."""
-        return fused.write_rows(program, [self.hidden1, self.hidden2, self.output], shape, memory)
+    def packed(self, shape: torch.Size) -> fused.Packed:
+        """The input of the programs on the CPU kernels."""
+        return fused.packed_rows(shape)
+
+    def write(
+        self, program: Program, x: Tensor, shape: torch.Size, learn: bool, memory: Memory | None
+    ) -> fused.Written:
+        """Add a replicate's passes on the CPU kernels to a program."""
+        return fused.write_rows(program, [self.hidden1, self.hidden2, self.output], x, memory)
 
     def prunable(self) -> list[str]:
         """All three weight matrices: the paper's level of 10.7% is 0.8**10, a flat 20% of all weights a level."""

@@ -68,9 +68,15 @@ class ResNet(nn.Module):
         y = torch.relu_(self.norm(self.conv(fold(x, self.dims))))
         return self.output(pool_all(self.blocks(y), self.dims, self.replicates))
 
-    def write(self, program: Program, shape: torch.Size, learn: bool, memory: Memory | None) -> fused.Written:
-        """Add the passes on the CPU kernels to a program."""
-        return fused.write_residual(program, self, shape, learn, memory)
+    def packed(self, shape: torch.Size) -> fused.Packed:
+        """The input of the programs on the CPU kernels."""
+        return fused.packed_maps(shape)
+
+    def write(
+        self, program: Program, x: Tensor, shape: torch.Size, learn: bool, memory: Memory | None
+    ) -> fused.Written:
+        """Add a replicate's passes on the CPU kernels to a program."""
+        return fused.write_residual(program, self, x, tuple(shape[3:]), learn, memory)
 
     def prunable(self) -> list[str]:
         """The width-3 convolutions: shortcuts and the output layer stay dense (reference section 1.2)."""
