@@ -1,5 +1,7 @@
 /* Fully connected layers, the loss, and the optimizers: on rows, [N, features], as in operations.h. */
-#include "operations.h"
+#include <string.h>
+
+#include "update.h"
 
 #define WIDE 4 /* vectors of outputs in a tile */
 #if LANES == 16
@@ -84,33 +86,6 @@ void dense_backward(const Dense *d, float *dx, const float *dy, const float *wt,
                     int64_t parts) {
     rows_times(dx, d->x_pitch, dy, d->y_pitch, wt, d->inputs, NULL, x, d->x_pitch, 0, d->samples, d->outputs,
                d->inputs, part, parts);
-}
-
-/* 1 / sqrt(x) and 1 / x of numbers from 0 up, to two units in the last place: a guess from the exponent and three steps
- * of Newton's, in a third of the time of the instructions for root and division. For 0 the first is large, not infinite. */
-INLINE vec one_by_root(vec x) {
-    vec y = (vec)(0x5f3759df - ((lanes_of_int)x >> 1));
-    for (int i = 0; i < 3; i++) y *= 1.5f - 0.5f * x * y * y;
-    return y;
-}
-
-INLINE vec one_by(vec x) {
-    vec y = (vec)(0x7ef311c3 - (lanes_of_int)x);
-    for (int i = 0; i < 3; i++) y *= 2.0f - x * y;
-    return y;
-}
-
-/* The weights after one step of the optimizer with gradient g; a pruned one (mask 0) is exactly zero. */
-INLINE vec moved(const Update *u, vec w, vec g, vec *first, vec *second, vec mask) {
-    g += u->decay * w;
-    if (u->kind == MOMENTUM) {
-        *first = u->momentum * *first + g;
-        return (w - u->rate * *first) * mask;
-    }
-    *first += (g - *first) * (1 - u->beta1);
-    *second = u->beta2 * *second + (1 - u->beta2) * (g * g);
-    const vec root = *second * one_by_root(*second);
-    return (w - u->rate * *first * one_by(root * u->root + u->eps)) * mask;
 }
 
 typedef uint8_t bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
@@ -201,11 +176,11 @@ void loss(const Dense *d, float *losses, float *z, const int64_t *labels, int64_
 
 /* out[c, m] = in[m, c]. */
 void transpose(float *out, const float *in, int64_t rows, int64_t columns, int64_t in_pitch, int64_t part, int64_t parts) {
-    enum { BLOCK = 8 };
+    enum { BAND = 8 };
     int64_t from, to;
-    share((rows + BLOCK - 1) / BLOCK, part, parts, &from, &to);
-    for (int64_t m = from * BLOCK; m < to * BLOCK; m += BLOCK) {
-        const int64_t end = m + BLOCK < rows ? m + BLOCK : rows;
+    share((rows + BAND - 1) / BAND, part, parts, &from, &to);
+    for (int64_t m = from * BAND; m < to * BAND; m += BAND) {
+        const int64_t end = m + BAND < rows ? m + BAND : rows;
         for (int64_t c = 0; c < columns; c++)
             for (int64_t i = m; i < end; i++) out[c * rows + i] = in[i * in_pitch + c];
     }
@@ -218,6 +193,14 @@ void pad(float *out, const float *in, int64_t rows, int64_t columns, int64_t in_
     share(rows, part, parts, &from, &to);
     for (int64_t i = from; i < to; i++)
         for (int64_t c = 0; c < out_pitch; c++) out[i * out_pitch + c] = c < columns ? in[i * in_pitch + c] : 0;
+}
+
+/* out[n] = row index[n] of the source. */
+void select_rows(const Source *s, float *out, const int64_t *index, int64_t samples, int64_t columns, int64_t part,
+                 int64_t parts) {
+    int64_t from, to;
+    share(samples, part, parts, &from, &to);
+    for (int64_t n = from; n < to; n++) memcpy(out + n * columns, s->rows + index[n] * columns, columns * sizeof(float));
 }
 
 #define STRIDE 64 /* vectors of a piece of an update */

@@ -2,8 +2,9 @@
 
 import ctypes
 import math
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 from torch import Tensor, nn
 
 from harness.kernels import LANES
@@ -14,9 +15,11 @@ from harness.kernels.program import (
     DENSE_GRADIENT,
     LOSS,
     PAD,
+    SELECT,
     TRANSPOSE,
     UPDATE,
     Program,
+    Source,
     Update,
 )
 
@@ -36,6 +39,13 @@ class Memory(Protocol):
         """Two tensors of the parameter's shape (the second may be None) and its keep-mask in bytes, or None."""
         ...
 
+    def kept(self, parameter: nn.Parameter, replicate: int, places: np.ndarray) -> tuple[Tensor, Tensor, Tensor | None]:
+        """A replicate's weights and the tensors of `of` at some places, as lists of a multiple of LANES numbers.
+
+        The lists are what moves; they are copied to the parameter by the optimizer's `write_back`.
+        """
+        ...
+
 
 def memory_of(program: Program, memory: Memory, parameter: nn.Parameter) -> list[Tensor | None]:
     """The replicate's parts of what `memory.of` returns."""
@@ -48,6 +58,21 @@ def pad(program: Program, x: Tensor, columns: int, into: Tensor | None = None) -
     rows = math.prod(x.shape[:-1])
     program.add(PAD, (padded, x), (rows, min(columns, x.shape[-1]), x.shape[-1], columns))
     return padded
+
+
+class Rows(NamedTuple):
+    """A program's input: the rows `chosen` [N] of a source, each of `features` numbers."""
+
+    source: Source
+    chosen: Tensor
+    features: int
+
+
+def select(program: Program, x: Rows) -> Tensor:
+    """The rows [N, features]."""
+    rows = program.buffer(len(x.chosen), x.features)
+    program.add(SELECT, (rows, x.chosen), rows.shape, x.source)
+    return rows
 
 
 def update(program: Program, parameter: nn.Parameter, memory: Memory) -> None:

@@ -17,8 +17,8 @@ static void perform(const Operation *o, int64_t part, int64_t parts) {
     case WEIGHT_GRADIENT: weight_gradient(s, p[0], p[1], p[2], part, parts); break;
     case NORMALISE: normalise(s, p[0], p[1], p[2], part, parts); break;
     case NORMALISE_BACKWARD: normalise_backward(s, p[0], p[1], p[2], p[3], p[4], p[5], p[6], part, parts); break;
-    case POOL: pool(p[0], p[1], n[0], n[1], n[2], n[3], part, parts); break;
-    case POOL_BACKWARD: pool_backward(p[0], p[1], n[0], n[1], n[2], n[3], part, parts); break;
+    case POOL: pool(p[0], p[1], n[0], n[1], n[2], n[3], n[4], part, parts); break;
+    case POOL_BACKWARD: pool_backward(p[0], p[1], n[0], n[1], n[2], n[3], n[4], part, parts); break;
     case DENSE: dense(s, p[0], p[1], p[2], p[3], part, parts); break;
     case LOSS: loss(s, p[0], p[1], p[2], n[0], part); break;
     case TRANSPOSE: transpose(p[0], p[1], n[0], n[1], n[2], part, parts); break;
@@ -27,6 +27,15 @@ static void perform(const Operation *o, int64_t part, int64_t parts) {
     case BIAS_GRADIENT: bias_gradient(s, p[0], p[1], part, parts); break;
     case PAD: pad(p[0], p[1], n[0], n[1], n[2], n[3], part, parts); break;
     case UPDATE: update(s, p[0], p[1], p[2], p[3], p[4], n[0], part, parts); break;
+    case SELECT: select_rows(s, p[0], p[1], n[0], n[1], part, parts); break;
+    case GATHER: gather(p[0], p[1], p[2], n[0], part, parts); break;
+    case TO_BLOCKS: to_blocks(s, p[0], p[1], p[2], n[0], n[1], part, parts); break;
+    case TO_ROWS: to_rows(p[0], p[1], n[0], n[1], part, parts); break;
+    case SPARSE_ROWS: sparse_rows(s, p[0], p[1], p[2], p[3], p[4], part, parts); break;
+    case SPARSE_GRADIENT: sparse_gradient(s, p[0], p[1], p[2], p[3], p[4], p[5], part, parts); break;
+    case SPARSE_BIAS: sparse_bias(s, p[0], p[1], part, parts); break;
+    case SPARSE_CONVOLVE: sparse_convolve(s, p[0], p[1], p[2], part, parts); break;
+    case SPARSE_WEIGHT_GRADIENT: sparse_weight_gradient(s, p[0], p[1], p[2], p[3], part, parts); break;
     }
 }
 

@@ -25,7 +25,16 @@ from harness.kernels import call
     BIAS_GRADIENT,
     PAD,
     UPDATE,
-) = range(14)
+    SELECT,
+    GATHER,
+    TO_BLOCKS,
+    TO_ROWS,
+    SPARSE_ROWS,
+    SPARSE_GRADIENT,
+    SPARSE_BIAS,
+    SPARSE_CONVOLVE,
+    SPARSE_WEIGHT_GRADIENT,
+) = range(23)
 
 
 class Operation(ctypes.Structure):
@@ -46,6 +55,12 @@ class Update(ctypes.Structure):
         ("kind", ctypes.c_int64),
         *[(name, ctypes.c_float) for name in ("rate", "decay", "momentum", "beta1", "beta2", "eps", "root")],
     ]
+
+
+class Source(ctypes.Structure):
+    """`Source` of operations.h: where the rows lie of which a batch's samples are some."""
+
+    _fields_ = [("rows", ctypes.c_void_p)]
 
 
 class Program:

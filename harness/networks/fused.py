@@ -1,9 +1,8 @@
 """Networks on the CPU kernels: inference and training steps as programs over the network's parameters.
 
 A stack has one program for each replicate, so that what a replicate computes depends on nothing of its neighbours. A
-network has two methods for it: `packed(shape)` returns the input of its programs, a `Packed`, and
-`write(program, x, shape, learn, memory)` adds a replicate's passes on its part of that input to a program, and returns
-a `Written`.
+network has two methods for it: `packed(shape)` returns the inputs of its programs, a `Packed`, and
+`write(program, x, shape, learn, memory)` adds a replicate's passes on its input to a program, and returns a `Written`.
 """
 
 import math
@@ -15,31 +14,49 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from harness.kernels import LANES, available
+from harness.kernels import LANES, available, sparse
 from harness.kernels import dense as rows
 from harness.kernels.dense import Memory
 from harness.kernels.maps import (
+    Convolution,
     Normed,
     Shape,
-    convolve,
-    input_gradient,
     normalise,
     normalise_backward,
     pack,
+    packed,
     pool,
     pool_backward,
-    room,
-    rounded,
-    weight_gradient,
 )
-from harness.kernels.program import Program, Runner
+from harness.kernels.program import Program, Runner, Source
+
+
+@dataclass(frozen=True)
+class Selected:
+    """Some of a data set's samples that are not copied yet: data [count, *sample], index [R, N]."""
+
+    data: Tensor
+    index: Tensor
+
+    @property
+    def shape(self) -> torch.Size:
+        """[R, N, *sample]."""
+        return torch.Size((*self.index.shape, *self.data.shape[1:]))
+
+    def tensor(self) -> Tensor:
+        """The samples, copied."""
+        # twice as fast as self.data[self.index]
+        return self.data.index_select(0, self.index.flatten()).unflatten(0, self.index.shape)
+
+
+Samples = Tensor | Selected  # [R, N, *sample]
 
 
 class Packed(NamedTuple):
-    """A stack's input [R, ...] in the layout of its programs, and the function that copies x [R, N, *sample] to it."""
+    """The input of each replicate's program, and the function that brings a batch to them."""
 
-    tensor: Tensor
-    fill: Callable[[Tensor], None]
+    inputs: list[Any]
+    fill: Callable[[Samples], None]
 
 
 @dataclass
@@ -57,28 +74,32 @@ class _Pass:
 
     programs: list[Program]
     runner: Runner
-    fill: Callable[[Tensor], None]
+    fill: Callable[[Samples], None]
     written: list[Written]
     labels: Tensor
     losses: Tensor
     memory: Memory | None
     tensors: list[Tensor]
     addresses: list[int]
+    kept: list[Tensor]  # in inference, which of the layers' weights are not zero
 
-    def stale(self, memory: Memory | None) -> bool:
-        """Whether a tensor has moved in memory, or the optimizer has changed."""
-        return self.memory is not memory or self.addresses != [tensor.data_ptr() for tensor in self.tensors]
+    def stale(self, memory: Memory | None, kept: list[Tensor]) -> bool:
+        """Whether a tensor has moved in memory, the optimizer has changed, or other weights are zero."""
+        if self.memory is not memory or self.addresses != [tensor.data_ptr() for tensor in self.tensors]:
+            return True
+        return any(not torch.equal(now, then) for now, then in zip(kept, self.kept, strict=True))
 
 
 _passes: WeakKeyDictionary[nn.Module, dict[tuple[int, bool, bool], _Pass]] = WeakKeyDictionary()
 
 
-def usable(network: nn.Module, x: Tensor) -> bool:
+def usable(network: nn.Module, x: Samples) -> bool:
     """Whether a stack's input [R, N, *sample] can go through the kernels.
 
     Feature maps hold multiples of LANES samples; padding samples would count in the statistics of a training step.
     """
-    if not hasattr(network, "write") or x.device.type != "cpu" or x.dtype != torch.float32 or not available():
+    data = x.data if isinstance(x, Selected) else x
+    if not hasattr(network, "write") or data.device.type != "cpu" or data.dtype != torch.float32 or not available():
         return False
     has_statistics = next(network.buffers(), None) is not None
     return not (network.training and has_statistics and x.shape[1] % LANES)
@@ -90,7 +111,7 @@ def logits(network: nn.Module, x: Tensor) -> Tensor:
     return torch.stack([last.y[: x.shape[1], : last.outputs] for last in lasts])
 
 
-def step(network: nn.Module, x: Tensor, y: Tensor, memory: Memory | None = None) -> Tensor:
+def step(network: nn.Module, x: Samples, y: Tensor, memory: Memory | None = None) -> Tensor:
     """Mean cross-entropy [R] of a training batch x [R, N, *sample], y [R, N].
 
     With a `memory` the parameters move by one step of its optimizer; without one, gradients are left in `.grad`.
@@ -98,12 +119,14 @@ def step(network: nn.Module, x: Tensor, y: Tensor, memory: Memory | None = None)
     return _run(network, x, y, memory, learn=True).losses
 
 
-def _run(network: nn.Module, x: Tensor, y: Tensor | None, memory: Memory | None, *, learn: bool) -> _Pass:
+def _run(network: nn.Module, x: Samples, y: Tensor | None, memory: Memory | None, *, learn: bool) -> _Pass:
     passes = _passes.setdefault(network, {})
     key = (x.shape[1], network.training, learn)
     current = passes.get(key)
-    if current is None or current.stale(memory):
+    kept = [] if learn else [weight.detach() != 0 for weight in network.parameters() if weight.dim() > 2]
+    if current is None or current.stale(memory, kept):
         current = passes[key] = _write(network, x, memory, learn, current.programs if current else [])
+        current.kept = kept
     for written in current.written:
         for norm in written.norms:
             norm.refresh()
@@ -114,17 +137,16 @@ def _run(network: nn.Module, x: Tensor, y: Tensor | None, memory: Memory | None,
     return current
 
 
-def _write(network: Any, x: Tensor, memory: Memory | None, learn: bool, earlier: list[Program]) -> _Pass:
+def _write(network: Any, x: Samples, memory: Memory | None, learn: bool, earlier: list[Program]) -> _Pass:
     if learn:
         for parameter in network.parameters():
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
+            parameter.grad = torch.zeros_like(parameter)  # a pruned weight's may stay as it is here
     packed: Packed = network.packed(x.shape)
     labels, losses = torch.zeros(x.shape[:2], dtype=torch.int64), torch.zeros(x.shape[0])
-    programs = [Program(r, earlier[r] if earlier else None) for r in range(len(x))]
+    programs = [Program(r, earlier[r] if earlier else None) for r in range(x.shape[0])]
     passes: list[Written] = []
-    for program in programs:
-        written = network.write(program, program.own(packed.tensor), x.shape, learn, memory)
+    for program, own in zip(programs, packed.inputs, strict=True):
+        written = network.write(program, own, x.shape, learn, memory)
         if learn:
             gradient = rows.loss(program, written.last, labels, losses)
             below = written.last.backward(program, gradient, memory, further=True)
@@ -133,50 +155,83 @@ def _write(network: Any, x: Tensor, memory: Memory | None, learn: bool, earlier:
         passes.append(written)
     tensors = [*network.parameters(), *network.buffers()]
     addresses = [tensor.data_ptr() for tensor in tensors]
-    return _Pass(programs, Runner(programs), packed.fill, passes, labels, losses, memory, tensors, addresses)
+    return _Pass(programs, Runner(programs), packed.fill, passes, labels, losses, memory, tensors, addresses, [])
 
 
 def packed_rows(shape: torch.Size) -> Packed:
-    """Rows [R, N, features] for x of `shape` [R, N, *sample]."""
-    x = torch.zeros(shape[0], shape[1], shape[2:].numel())
+    """Rows of a batch of `shape` [R, N, *sample], which are read from where they lie."""
+    source, features = Source(), shape[2:].numel()
+    index, all_rows = torch.zeros(shape[:2], dtype=torch.int64), torch.arange(shape[:2].numel()).view(shape[:2])
 
-    def fill(samples: Tensor) -> None:
-        x.copy_(samples.flatten(2))
+    def fill(x: Samples) -> None:
+        data, chosen = (x.data, x.index) if isinstance(x, Selected) else (x, all_rows)
+        source.data = data.contiguous()  # must not go away before the program has run
+        source.rows = source.data.data_ptr()
+        index.copy_(chosen)
 
-    return Packed(x, fill)
+    return Packed([rows.Rows(source, own, features) for own in index], fill)
 
 
 def packed_maps(shape: torch.Size) -> Packed:
-    """Feature maps [R, C, P', N'] for x of `shape` [R, N, C, *S]."""
-    samples = rounded(shape[1])
-    x = torch.zeros(shape[0], shape[2], room(shape[3:].numel(), samples), samples)
-    return Packed(x, lambda samples: pack(samples, x))
+    """Feature maps [R, B, C, P', N'] for x of `shape` [R, N, C, *S]."""
+    maps = packed(shape)
+    return Packed(list(maps), lambda x: pack(x.tensor() if isinstance(x, Selected) else x, maps))
 
 
-def write_rows(program: Program, layers: list[nn.Module], x: Tensor, memory: Memory | None) -> Written:
-    """Fully connected layers, with ReLU between them, on rows x [N, features]."""
-    written: list[rows.Layer] = []
-    for layer in layers:
-        before = written[-1].y if written else x
-        written.append(rows.Layer(program, before, layer, relu=layer is not layers[-1]))
+def _mask(program: Program, parameter: nn.Parameter, learn: bool, memory: Memory | None) -> Tensor | None:
+    """The replicate's keep-mask: in training the optimizer's, None if it has none; else what is not zero."""
+    if not learn:
+        return program.own(parameter) != 0
+    mask = memory.of(parameter)[2] if memory else None
+    return None if mask is None else program.own(mask)
+
+
+def write_rows(program: Program, layers: list[Any], x: rows.Rows, learn: bool, memory: Memory | None) -> Written:
+    """Fully connected layers, with ReLU between them, on rows x [N, features]; the last one is dense.
+
+    Raises ValueError for a hidden layer of fewer than LANES units.
+    """
+    if any(layer.fan_out < LANES for layer in layers[:-1]):
+        raise ValueError(f"a hidden layer of fewer than {LANES} units can't be computed by the kernels")
+    samples = len(x.chosen)
+    y: rows.Rows | Tensor = x
+    written: list[rows.Layer | sparse.Layer] = []
+    for layer in layers[:-1]:
+        mask = _mask(program, layer.weight, learn, memory)
+        if mask is not None and sparse.pays(mask):
+            before = y if isinstance(y, Tensor) and y.dim() == 3 else sparse.to_blocks(program, y)
+            written.append(sparse.Layer(program, before, layer, mask, memory, relu=True))
+        else:
+            written.append(rows.Layer(program, _as_rows(program, y, samples), layer, relu=True))
+        y = written[-1].y
+    last = rows.Layer(program, _as_rows(program, y, samples), layers[-1], relu=False)
 
     def backward(gradient: Tensor) -> None:
-        for number, layer in reversed(list(enumerate(written[:-1]))):
-            below = layer.backward(program, gradient, memory, further=number > 0)
-            if below is not None:
-                gradient = below
+        dy: Tensor | None = gradient
+        for number, layer in reversed(list(enumerate(written))):
+            assert dy is not None
+            if isinstance(layer, sparse.Layer):
+                dy = layer.backward(program, dy if dy.dim() == 3 else sparse.to_blocks(program, dy), further=number > 0)
+            else:
+                dy = layer.backward(program, _as_rows(program, dy, samples), memory, further=number > 0)
 
-    return Written(written[-1], backward)
+    return Written(last, backward)
+
+
+def _as_rows(program: Program, y: rows.Rows | Tensor, samples: int) -> Tensor:
+    if isinstance(y, rows.Rows):
+        return rows.select(program, y)
+    return y if y.dim() == 2 else sparse.to_rows(program, y, samples)
 
 
 def write_residual(
     program: Program, network: Any, x: Tensor, size: tuple[int, ...], learn: bool, memory: Memory | None
 ) -> Written:
-    """A residual network (`harness.networks.architectures.resnet.ResNet`) on feature maps x [C, P', N'] of `size`."""
-    stem = _Layer(program, x, network.conv, network.norm, size, keep=learn)
+    """A `ResNet` of `harness.networks.architectures.resnet` on feature maps x [B, C, P', N'] of `size`."""
+    stem = _Layer(program, x, network.conv, network.norm, size, memory=memory, learn=learn)
     norms, last, blocks = [stem.normed], stem.out, []
     for block in network.blocks:
-        blocks.append(_Block(program, last, block, size, keep=learn))
+        blocks.append(_Block(program, last, block, size, memory, learn=learn))
         norms += blocks[-1].norms
         if not learn:
             program.give_back(last)
@@ -198,7 +253,7 @@ def write_residual(
 
 
 class _Layer:
-    """Convolution, batch normalisation, [residual,] [ReLU] in a program; `keep` stores what the backward pass needs."""
+    """Convolution, batch normalisation, [residual,] [ReLU]; to `learn`, what the backward pass needs is kept."""
 
     def __init__(
         self,
@@ -210,26 +265,32 @@ class _Layer:
         *,
         relu: bool = True,
         residual: Tensor | None = None,
-        keep: bool,
+        memory: Memory | None,
+        learn: bool,
     ):
         outputs, inputs = conv.weight.shape[1:3]
-        self.shape = Shape(outputs, inputs, size, conv.width, conv.stride, x.shape[-1])
-        self.x, self.conv = x, conv
-        self.y = convolve(program, x, program.own(conv.weight), self.shape)
+        self.shape = Shape(outputs, inputs, size, conv.width, conv.stride, x.shape[-1], len(x))
+        mask = _mask(program, conv.weight, learn, memory)
+        self.conv: Convolution | sparse.Convolution
+        if mask is not None and sparse.pays(mask, self.shape):
+            self.conv = sparse.Convolution(program, x, conv.weight, mask, self.shape)
+        else:
+            self.conv = Convolution(program, x, conv.weight, self.shape)
+        self.y = self.conv.y
         positions = math.prod(self.shape.out_size)
         self.out, self.normed = normalise(
-            program, self.y, positions, norm, relu=relu, residual=residual, in_place=not keep
+            program, self.y, positions, norm, relu=relu, residual=residual, in_place=not learn
         )
 
     def backward(self, program: Program, gradient: Tensor, through: Tensor | None = None) -> Tensor:
         """Write the parameters' gradients; return the gradient to the convolution's output, in place of `gradient`."""
         normalise_backward(program, self.normed, gradient, self.out, self.y, through)
-        weight_gradient(program, program.gradient(self.conv.weight), gradient, self.x, self.shape)
+        self.conv.weight_gradient(program, gradient)
         return gradient
 
     def below(self, program: Program, dy: Tensor, into: Tensor | None = None) -> Tensor:
         """Gradient to x from dy, the gradient to the convolution's output, whose buffer is given back."""
-        dx = input_gradient(program, dy, program.own(self.conv.weight), self.shape, into)
+        dx = self.conv.input_gradient(program, dy, into)
         program.give_back(dy)
         return dx
 
@@ -237,19 +298,23 @@ class _Layer:
 class _Block:
     """A residual block in a program: see `harness.networks.architectures.resnet.Block`."""
 
-    def __init__(self, program: Program, x: Tensor, block: Any, size: tuple[int, ...], *, keep: bool):
-        self.first = _Layer(program, x, block.conv1, block.norm1, size, keep=keep)
+    def __init__(
+        self, program: Program, x: Tensor, block: Any, size: tuple[int, ...], memory: Memory | None, *, learn: bool
+    ):
+        self.first = _Layer(program, x, block.conv1, block.norm1, size, memory=memory, learn=learn)
         self.short: _Layer | None = None
         residual = x
         if len(block.shortcut):
             conv, norm = block.shortcut
-            self.short = _Layer(program, x, conv, norm, size, relu=False, keep=keep)
+            self.short = _Layer(program, x, conv, norm, size, relu=False, memory=memory, learn=learn)
             residual = self.short.out
         inside = self.first.shape.out_size
-        self.second = _Layer(program, self.first.out, block.conv2, block.norm2, inside, residual=residual, keep=keep)
+        self.second = _Layer(
+            program, self.first.out, block.conv2, block.norm2, inside, residual=residual, memory=memory, learn=learn
+        )
         layers = [self.first, self.second, *([self.short] if self.short else [])]
         self.norms = [layer.normed for layer in layers]
-        if not keep:
+        if not learn:
             program.give_back(self.first.out)
             if self.short:
                 program.give_back(self.short.out)

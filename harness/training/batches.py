@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from harness.base.seeds import EPOCH, numpy_generator
+from harness.networks.fused import Samples, Selected
 
 PAD = 4  # pixels of zero padding around an image before a crop of the original size (LTH)
 
@@ -31,17 +32,22 @@ class Batches:
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """x [R, batch, C, *S] and y [R, batch] of a training step."""
+        x, y = self.selected(step)
+        return (x.tensor() if isinstance(x, Selected) else x), y
+
+    def selected(self, step: int) -> tuple[Samples, Tensor]:
+        """The same, with samples that need no augmentation left where they lie."""
         epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._plan(epoch)
         samples = slice(position * self.batch_size, (position + 1) * self.batch_size)
         index = self._index[:, samples]
-        x = self.x.index_select(0, index.flatten()).unflatten(0, index.shape)  # twice as fast as self.x[index]
-        y = self.y[index]
-        if self.augmentation == "flip_crop":
-            x = flip_and_crop(x.flatten(0, 1), self._flip[:, samples].flatten(), self._shift[:, samples].flatten(0, 1))
-            x = x.unflatten(0, tuple(index.shape))
-        return x, y
+        chosen, y = Selected(self.x, index), self.y[index]
+        if self.augmentation != "flip_crop":
+            return chosen, y
+        x = chosen.tensor().flatten(0, 1)
+        x = flip_and_crop(x, self._flip[:, samples].flatten(), self._shift[:, samples].flatten(0, 1))
+        return x.unflatten(0, tuple(index.shape)), y
 
     def _plan(self, epoch: int) -> None:
         """Draw an epoch's order, flips and shifts for every replicate."""

@@ -50,7 +50,7 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view(y.shape)
 
 
-def take_step(network: nn.Module, x: Tensor, y: Tensor, updater: Updater, rate: float) -> Tensor:
+def take_step(network: nn.Module, x: fused.Samples, y: Tensor, updater: Updater, rate: float) -> Tensor:
     """One step on a batch x [R, N, *sample], y [R, N] at a learning rate; mean cross-entropy [R] before it.
 
     The loss of a network with several heads is the weighted sum of their cross-entropies.
@@ -59,6 +59,8 @@ def take_step(network: nn.Module, x: Tensor, y: Tensor, updater: Updater, rate: 
     rounded = updater.recipe.precision == "bfloat16"
     if updater.in_kernels and not rounded and fused.usable(network, x):
         return fused.step(network, x, y, updater)
+    if isinstance(x, fused.Selected):
+        x = x.tensor()
     with torch.autocast(x.device.type, torch.bfloat16, enabled=rounded):
         heads = network.heads(x) if hasattr(network, "heads") else [(1.0, network(x))]  # type: ignore[operator]
     losses = torch.stack([weight * cross_entropy(logits.float(), y).mean(1) for weight, logits in heads]).sum(0)
@@ -97,7 +99,7 @@ def train(
     for step in range(start.step, recipe.steps):
         if step in snapshot_steps:
             trained.snapshots[step] = progress.state(step)
-        x, y = batches.batch(step)
+        x, y = batches.selected(step) if isinstance(batches, Batches) else batches.batch(step)
         losses = take_step(network, x, y, progress.updater, learning_rate(recipe, step))
         stop = stopping()  # at every step: a hundred steps of a large network take longer than a cluster waits
         if stop or (step + 1) % CHECK_EVERY == 0 or step + 1 == recipe.steps:
@@ -126,6 +128,7 @@ class _Progress:
 
     def state(self, step: int) -> State:
         """The network and the optimizer after `step` steps."""
+        self.updater.write_back()
         state = read_network(self.network, step)
         state.optimizer = self.updater.tensors()
         state.optimizer_steps = self.start.optimizer_steps + step - self.start.step
@@ -148,6 +151,7 @@ class _Progress:
 
     def finish(self) -> Trained:
         """The results; a last step can break weights whose loss before it was finite."""
+        self.updater.write_back()
         self.trained.final = read_network(self.network, self.recipe.steps)
         self.trained.seconds = time.perf_counter() - self._began
         for value in self.trained.final.weights.values():

@@ -1,8 +1,11 @@
 """The optimizers: their tensors for each parameter, and their steps by the CPU kernels or by torch."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from harness.kernels import LANES
 from harness.kernels.program import Update
 from harness.paper.models import Recipe
 
@@ -50,6 +53,7 @@ class Updater:
         self._bytes = {name: mask.to(torch.uint8).contiguous() for name, mask in masks.items()}
         self._pruned: list[Tensor] = [named[name] for name in masks]
         self._masks = [mask.to(named[name].device) for name, mask in masks.items()]
+        self._kept: dict[tuple[str, int], tuple[Tensor, list[Tensor]]] = {}
         self._torch: torch.optim.Optimizer | None = None
         self.rate = 0.0
         self.prune()
@@ -64,6 +68,26 @@ class Updater:
         name = self._name[id(parameter)]
         first, *second = self.slots[name]
         return first, second[0] if second else None, self._bytes.get(name)
+
+    def kept(self, parameter: nn.Parameter, replicate: int, places: np.ndarray) -> tuple[Tensor, Tensor, Tensor | None]:
+        """A replicate's weights and slots at the places that its mask keeps, as lists with room for whole vectors.
+
+        Steps by kept weights move the lists, not the parameter: `write_back` copies them to it.
+        """
+        name = self._name[id(parameter)]
+        if (name, replicate) not in self._kept:
+            index = torch.from_numpy(places).long()
+            wholes = [parameter.data, *self.slots[name]]
+            values = [F.pad(whole[replicate].flatten()[index], (0, -len(index) % LANES)) for whole in wholes]
+            self._kept[name, replicate] = (index, values)
+        weight, first, *second = self._kept[name, replicate][1]
+        return weight, first, second[0] if second else None
+
+    def write_back(self) -> None:
+        """Copy to the parameters and slots what steps by kept weights have moved."""
+        for (name, replicate), (index, lists) in self._kept.items():
+            for whole, values in zip((self.named[name].data, *self.slots[name]), lists, strict=True):
+                whole[replicate].view(-1)[index] = values[: len(index)]
 
     def begin(self, rate: float) -> None:
         """Set the constants of the next step, whose learning rate is `rate`."""
@@ -92,6 +116,7 @@ class Updater:
         """Copies of the slots on the CPU, "<slot>/<parameter>" -> [R, ...]; empty before the first step."""
         if not self.steps:
             return {}
+        self.write_back()
         return {
             f"{slot}/{name}": value.to("cpu", copy=True)
             for name, values in self.slots.items()

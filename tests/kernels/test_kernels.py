@@ -8,23 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import Parameter
 from torch.nn import functional as F
 
 from harness import kernels
 from harness.base.errors import HarnessError
 from harness.kernels import build as compiling
 from harness.kernels import dense
-from harness.kernels.maps import (
-    Shape,
-    convolve,
-    input_gradient,
-    normalise,
-    normalise_backward,
-    pack,
-    room,
-    rounded,
-    weight_gradient,
-)
+from harness.kernels.maps import Convolution, Shape, normalise, normalise_backward, pack, packed, room
 from harness.kernels.program import Program, Runner
 from harness.networks import build, fused, initialise, prunable_names
 from harness.networks.layers import BatchNorm, Linear
@@ -34,14 +25,14 @@ from harness.training.updates import Updater
 
 pytestmark = pytest.mark.skipif(not kernels.available(), reason="no build of the kernels for this machine")
 
-SHAPES = [  # outputs, inputs, size, width, stride, samples
+SHAPES = [  # outputs, inputs, size, width, stride, samples, blocks
     Shape(8, 1, (40,), 3, 1, 64),
     Shape(8, 8, (40,), 3, 1, 48),
     Shape(16, 8, (40,), 3, 2, 64),
     Shape(16, 8, (40,), 1, 2, 64),
     Shape(7, 5, (9,), 3, 2, 16),  # channels that fill no tile, an odd length
-    Shape(16, 3, (8, 8), 3, 1, 128),
-    Shape(6, 5, (7, 4), 3, 2, 80),
+    Shape(16, 3, (8, 8), 3, 1, 64, 2),
+    Shape(6, 5, (7, 4), 3, 2, 16, 5),
     Shape(4, 6, (6, 5), 1, 2, 16),
 ]
 
@@ -52,29 +43,32 @@ def generator() -> torch.Generator:
 
 
 def as_torch(maps: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
-    """[C, P', N] with room for the positions of S -> [N, C, *S] in float64."""
-    return maps[:, : torch.Size(size).numel()].double().permute(2, 0, 1).unflatten(2, size)
+    """[B, C, P', N] with room for the positions of S -> [B * N, C, *S] in float64."""
+    return maps[:, :, : torch.Size(size).numel()].double().permute(0, 3, 1, 2).flatten(0, 1).unflatten(2, size)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_convolution_and_its_gradients_are_torchs(shape: Shape, generator: torch.Generator) -> None:
     replicates, positions = 2, room(torch.Size(shape.size).numel(), shape.samples)
-    weight = torch.randn(replicates, shape.outputs, shape.inputs, *[shape.width] * len(shape.size), generator=generator)
-    x = torch.randn(replicates, shape.inputs, positions, shape.samples, generator=generator)
+    kernel = [shape.width] * len(shape.size)
+    weight = Parameter(torch.randn(replicates, shape.outputs, shape.inputs, *kernel, generator=generator))
+    x = torch.randn(replicates, shape.blocks, shape.inputs, positions, shape.samples, generator=generator)
     programs = [Program(r) for r in range(replicates)]
-    start, dw = torch.randn(x.shape, generator=generator), torch.empty_like(weight)
-    added = start.clone()
+    start, added = torch.randn(x.shape, generator=generator), torch.empty_like(x)
+    added.copy_(start)
+    weight.grad = dw = torch.empty_like(weight)
     y, dy, dx = [], [], []
-    for program, own_x, own_w, own_dw, own_added in zip(programs, x, weight, dw, added, strict=True):
-        y.append(convolve(program, own_x, own_w, shape))
-        dy.append(torch.randn(y[-1].shape, generator=generator))
-        dx.append(input_gradient(program, dy[-1], own_w, shape))
-        input_gradient(program, dy[-1], own_w, shape, into=own_added)
-        weight_gradient(program, own_dw, dy[-1], own_x, shape)
+    for program, own_x, own_added in zip(programs, x, added, strict=True):
+        layer = Convolution(program, own_x, weight, shape)
+        y.append(layer.y)
+        dy.append(torch.randn(layer.y.shape, generator=generator))
+        dx.append(layer.input_gradient(program, dy[-1]))
+        layer.input_gradient(program, dy[-1], into=own_added)
+        layer.weight_gradient(program, dy[-1])
     Runner(programs).run()
     for r in range(replicates):
         theirs_x = as_torch(x[r], shape.size).requires_grad_()
-        theirs_w = weight[r].double().requires_grad_()
+        theirs_w = weight[r].detach().double().requires_grad_()
         theirs_convolve = F.conv1d if len(shape.size) == 1 else F.conv2d
         theirs = theirs_convolve(theirs_x, theirs_w, stride=shape.stride, padding=shape.width // 2)
         theirs.backward(as_torch(dy[r], shape.out_size))
@@ -90,7 +84,7 @@ def test_convolution_and_its_gradients_are_torchs(shape: Shape, generator: torch
 @pytest.mark.parametrize("relu", [True, False])
 @pytest.mark.parametrize("with_residual", [True, False])
 def test_batch_norm_and_its_gradients_are_torchs(relu: bool, with_residual: bool, generator: torch.Generator) -> None:
-    replicates, channels, positions, samples = 2, 3, 5, 48
+    replicates, blocks, channels, positions, samples = 2, 3, 3, 5, 48
     norm = BatchNorm(replicates, channels, dims=1)
     with torch.no_grad():
         norm.weight.normal_(generator=generator)
@@ -98,7 +92,7 @@ def test_batch_norm_and_its_gradients_are_torchs(relu: bool, with_residual: bool
         norm.mean.normal_(generator=generator)
     for parameter in norm.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    y = 3 + 2 * torch.randn(replicates, channels, positions, samples, generator=generator)
+    y = 3 + 2 * torch.randn(replicates, blocks, channels, positions, samples, generator=generator)
     residual = torch.randn(y.shape, generator=generator) if with_residual else None
     running = [buffer.double().flatten() for buffer in (norm.mean, norm.variance)]
     gradient = torch.randn(y.shape, generator=generator)
@@ -112,18 +106,21 @@ def test_batch_norm_and_its_gradients_are_torchs(relu: bool, with_residual: bool
     Runner(programs).run()
     out = torch.stack(outs)
 
-    theirs_y = y.double().flatten(0, 1).flatten(1).requires_grad_()
+    def by_channel(value: torch.Tensor) -> torch.Tensor:  # [R * C, B * P * N]
+        return value.double().transpose(1, 2).flatten(0, 1).flatten(1)
+
+    theirs_y = by_channel(y).requires_grad_()
     theirs_w, theirs_b = (p.detach().double().flatten().requires_grad_() for p in (norm.weight, norm.bias))
     theirs = F.batch_norm(theirs_y.t(), running[0], running[1], theirs_w, theirs_b, True, 0.1).t()
-    theirs_residual = torch.zeros_like(theirs) if residual is None else residual.double().view(theirs.shape)
+    theirs_residual = torch.zeros_like(theirs) if residual is None else by_channel(residual)
     theirs_residual = theirs_residual.detach().requires_grad_()
     theirs = theirs + theirs_residual
     theirs = theirs.relu() if relu else theirs
-    theirs.backward(gradient.double().view(theirs.shape))
+    theirs.backward(by_channel(gradient))
     pairs = [
-        (out, theirs),
-        (dy, theirs_y.grad),
-        (through, theirs_residual.grad),
+        (by_channel(out), theirs),
+        (by_channel(dy), theirs_y.grad),
+        (by_channel(through), theirs_residual.grad),
         (norm.weight.grad, theirs_w.grad),
         (norm.bias.grad, theirs_b.grad),
         (norm.mean, running[0]),
@@ -229,9 +226,9 @@ class _OneLayer(torch.nn.Module):
         return fused.packed_rows(shape)
 
     def write(
-        self, program: Program, x: torch.Tensor, shape: torch.Size, learn: bool, memory: dense.Memory | None
+        self, program: Program, x: dense.Rows, shape: torch.Size, learn: bool, memory: dense.Memory | None
     ) -> fused.Written:
-        return fused.write_rows(program, [self.output], x, memory)
+        return fused.write_rows(program, [self.output], x, learn, memory)
 
 
 def three_steps(name: str, replicates: list[int], threads: int = 1) -> dict[str, torch.Tensor]:
@@ -252,6 +249,7 @@ def three_steps(name: str, replicates: list[int], threads: int = 1) -> dict[str,
             x = torch.stack([torch.randn(32, *shape, generator=generator) for generator in generators])
             y = torch.stack([torch.randint(0, 10, (32,), generator=generator) for generator in generators])
             take_step(network, x, y, updater, 0.05)
+        updater.write_back()
     finally:
         kernels.use_threads(1)
     for key, mask in masks.items():
@@ -290,11 +288,22 @@ def test_a_network_that_breaks_is_seen_to_break(generator: torch.Generator) -> N
 
 def test_pack_puts_samples_innermost() -> None:
     x = torch.arange(2 * 3 * 2 * 5.0).view(2, 3, 2, 5)
-    packed = torch.zeros(2, 2, 5, rounded(3))
-    pack(x, packed)
-    assert packed.shape[-1] == 16
-    assert torch.equal(packed[1, 0, 4, :3], x[1, :, 0, 4])
-    assert not packed[..., 3:].any()
+    maps = packed(x.shape)
+    pack(x, maps)
+    assert maps.shape == (2, 1, 2, 5, 16)
+    assert torch.equal(maps[1, 0, 0, 4, :3], x[1, :, 0, 4])
+    assert not maps[..., 3:].any()
+
+
+@pytest.mark.parametrize(
+    ("samples", "blocks"), [(64, (1, 64)), (128, (2, 64)), (96, (2, 48)), (80, (5, 16)), (100, (7, 16))]
+)
+def test_a_batch_is_cut_in_equal_blocks(samples: int, blocks: tuple[int, int]) -> None:
+    x = torch.arange(samples * 2 * 3.0).view(1, samples, 2, 3)
+    maps = packed(x.shape)
+    pack(x, maps)
+    assert (maps.shape[1], maps.shape[4]) == blocks
+    assert torch.equal(maps[0, :, 1, 2].flatten()[:samples], x[0, :, 1, 2])
 
 
 def test_a_program_takes_over_each_buffer_of_an_earlier_one_once() -> None:
@@ -328,7 +337,7 @@ def test_another_optimizer_on_the_same_network_gives_the_same_bits(generator: to
 def test_operands_that_are_not_contiguous_are_refused() -> None:
     program, shape = Program(0), Shape(4, 4, (4,), 3, 1, 16)
     with pytest.raises(ValueError, match="contiguous"):
-        convolve(program, torch.zeros(4, 16, 4).transpose(1, 2), torch.zeros(4, 4, 3), shape)
+        Convolution(program, torch.zeros(4, 16, 4).transpose(1, 2), Parameter(torch.zeros(1, 4, 4, 3)), shape)
 
 
 @pytest.mark.parametrize("change", ["flag", "target", "command"])

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from harness.kernels.dense import Memory
+from harness.kernels.dense import Memory, Rows
 from harness.kernels.program import Program
 from harness.networks import fused
 from harness.networks.layers import Linear
@@ -27,14 +27,12 @@ class LeNet(nn.Module):
         return self.output(torch.relu(self.hidden2(hidden)))
 
     def packed(self, shape: torch.Size) -> fused.Packed:
-        """The input of the programs on the CPU kernels."""
+        """The inputs of the programs on the CPU kernels."""
         return fused.packed_rows(shape)
 
-    def write(
-        self, program: Program, x: Tensor, shape: torch.Size, learn: bool, memory: Memory | None
-    ) -> fused.Written:
+    def write(self, program: Program, x: Rows, shape: torch.Size, learn: bool, memory: Memory | None) -> fused.Written:
         """Add a replicate's passes on the CPU kernels to a program."""
-        return fused.write_rows(program, [self.hidden1, self.hidden2, self.output], x, memory)
+        return fused.write_rows(program, [self.hidden1, self.hidden2, self.output], x, learn, memory)
 
     def prunable(self) -> list[str]:
         """All three weight matrices: the paper's level of 10.7% is 0.8**10, a flat 20% of all weights a level."""

@@ -69,7 +69,7 @@ class ResNet(nn.Module):
         return self.output(pool_all(self.blocks(y), self.dims, self.replicates))
 
     def packed(self, shape: torch.Size) -> fused.Packed:
-        """The input of the programs on the CPU kernels."""
+        """The inputs of the programs on the CPU kernels."""
         return fused.packed_maps(shape)
 
     def write(
