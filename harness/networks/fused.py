@@ -18,6 +18,7 @@ from harness.kernels import LANES, available, sparse
 from harness.kernels import dense as rows
 from harness.kernels.dense import Memory
 from harness.kernels.maps import (
+    BLOCK,
     Convolution,
     Normed,
     Shape,
@@ -27,6 +28,7 @@ from harness.kernels.maps import (
     packed,
     pool,
     pool_backward,
+    room,
 )
 from harness.kernels.program import Program, Runner, Source
 
@@ -84,10 +86,11 @@ class _Pass:
     kept: list[Tensor]  # in inference, which of the layers' weights are not zero
 
     def stale(self, memory: Memory | None, kept: list[Tensor]) -> bool:
-        """Whether a tensor has moved in memory, the optimizer has changed, or other weights are zero."""
-        if self.memory is not memory or self.addresses != [tensor.data_ptr() for tensor in self.tensors]:
-            return True
-        return any(not torch.equal(now, then) for now, then in zip(kept, self.kept, strict=True))
+        """Whether the optimizer has changed; without one, whether a tensor has moved or other weights are zero."""
+        if memory or self.memory:
+            return self.memory is not memory
+        moved = self.addresses != [tensor.data_ptr() for tensor in self.tensors]
+        return moved or any(not torch.equal(now, then) for now, then in zip(kept, self.kept, strict=True))
 
 
 _passes: WeakKeyDictionary[nn.Module, dict[tuple[int, bool, bool], _Pass]] = WeakKeyDictionary()
@@ -114,7 +117,8 @@ def logits(network: nn.Module, x: Tensor) -> Tensor:
 def step(network: nn.Module, x: Samples, y: Tensor, memory: Memory | None = None) -> Tensor:
     """Mean cross-entropy [R] of a training batch x [R, N, *sample], y [R, N].
 
-    With a `memory` the parameters move by one step of its optimizer; without one, gradients are left in `.grad`.
+    With a `memory` the parameters move by one step of its optimizer; without one, gradients are left in `.grad`. The
+    parameters of an optimizer stay where they are, and so does the momentum of batch normalisation.
     """
     return _run(network, x, y, memory, learn=True).losses
 
@@ -127,9 +131,10 @@ def _run(network: nn.Module, x: Samples, y: Tensor | None, memory: Memory | None
     if current is None or current.stale(memory, kept):
         current = passes[key] = _write(network, x, memory, learn, current.programs if current else [])
         current.kept = kept
-    for written in current.written:
-        for norm in written.norms:
-            norm.refresh()
+    if not memory:
+        for written in current.written:
+            for norm in written.norms:
+                norm.refresh()
     current.fill(x)
     if y is not None:
         current.labels.copy_(y)
@@ -159,7 +164,7 @@ def _write(network: Any, x: Samples, memory: Memory | None, learn: bool, earlier
 
 
 def packed_rows(shape: torch.Size) -> Packed:
-    """Rows of a batch of `shape` [R, N, *sample], which are read from where they lie."""
+    """Rows of samples, for a batch of `shape` [R, N, *sample], which are read from where they lie."""
     source, features = Source(), shape[2:].numel()
     index, all_rows = torch.zeros(shape[:2], dtype=torch.int64), torch.arange(shape[:2].numel()).view(shape[:2])
 
@@ -173,7 +178,10 @@ def packed_rows(shape: torch.Size) -> Packed:
 
 
 def packed_maps(shape: torch.Size) -> Packed:
-    """Feature maps [R, B, C, P', N'] for x of `shape` [R, N, C, *S]."""
+    """Feature maps for x of `shape` [R, N, C, *S], or its rows, if they become maps when they are cut in blocks."""
+    positions = shape[3:].numel()
+    if shape[1] % BLOCK == 0 and room(positions, BLOCK) == positions and shape[2:].numel() >= LANES:
+        return packed_rows(shape)
     maps = packed(shape)
     return Packed(list(maps), lambda x: pack(x.tensor() if isinstance(x, Selected) else x, maps))
 
@@ -225,10 +233,11 @@ def _as_rows(program: Program, y: rows.Rows | Tensor, samples: int) -> Tensor:
 
 
 def write_residual(
-    program: Program, network: Any, x: Tensor, size: tuple[int, ...], learn: bool, memory: Memory | None
+    program: Program, network: Any, x: rows.Rows | Tensor, size: tuple[int, ...], learn: bool, memory: Memory | None
 ) -> Written:
     """A `ResNet` of `harness.networks.architectures.resnet` on feature maps x [B, C, P', N'] of `size`."""
-    stem = _Layer(program, x, network.conv, network.norm, size, memory=memory, learn=learn)
+    maps = x if isinstance(x, Tensor) else sparse.to_blocks(program, x).unflatten(1, (-1, math.prod(size)))
+    stem = _Layer(program, maps, network.conv, network.norm, size, memory=memory, learn=learn)
     norms, last, blocks = [stem.normed], stem.out, []
     for block in network.blocks:
         blocks.append(_Block(program, last, block, size, memory, learn=learn))

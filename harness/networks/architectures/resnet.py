@@ -6,7 +6,7 @@ ResNet-20 at 3x32x32 has 272,474 trainable parameters; the same definition in on
 import torch
 from torch import Tensor, nn
 
-from harness.kernels.dense import Memory
+from harness.kernels.dense import Memory, Rows
 from harness.kernels.program import Program
 from harness.networks import fused
 from harness.networks.layers import BatchNorm, Conv, Linear, fold, pool_all
@@ -73,7 +73,7 @@ class ResNet(nn.Module):
         return fused.packed_maps(shape)
 
     def write(
-        self, program: Program, x: Tensor, shape: torch.Size, learn: bool, memory: Memory | None
+        self, program: Program, x: Rows | Tensor, shape: torch.Size, learn: bool, memory: Memory | None
     ) -> fused.Written:
         """Add a replicate's passes on the CPU kernels to a program."""
         return fused.write_residual(program, self, x, tuple(shape[3:]), learn, memory)
