@@ -28,15 +28,15 @@ from harness.kernels.program import (
 
 FIRST = 24_000  # bytes of inputs in a chunk, which the first-level cache holds
 LEAST = 8  # kept weights for each output in a chunk, below which there are fewer chunks
-# the density below which a layer's step costs less by its kept weights: `python -m benchmarks.break_even`
-BREAK_EVEN = {"linear": 0.6, "1d": 0.55, "2d": 0.4, "strided": 0.4}
+# the density below which a layer's step costs less by its kept weights: benchmarks/results/break_even.txt
+BREAK_EVEN = {"linear": 0.65, "1d": 0.55, "2d": 0.4, "1d strided": 0.4, "2d strided": 0.2}
 
 
 def pays(mask: Tensor, shape: Shape | None = None) -> bool:
     """Whether a fully connected layer, or a convolution of some shape, is computed by the kept weights of its mask."""
     kind = "linear"
     if shape:
-        kind = "strided" if shape.stride > 1 else f"{len(shape.size)}d"
+        kind = f"{len(shape.size)}d{' strided' if shape.stride > 1 else ''}"
     elif len(mask) < LANES:
         return False  # the rows of its input are shorter than a vector
     return int(mask.count_nonzero()) < BREAK_EVEN[kind] * mask.numel()
