@@ -21,6 +21,7 @@ from harness.data.images import Images
 from harness.lottery.branch import Origin
 from harness.lottery.branches import BRANCHES
 from harness.lottery.criteria import CRITERIA
+from harness.lottery.interpolation import samples_at_once
 from harness.lottery.masks import Masks, dense_masks, remaining
 from harness.networks import build, initialise, prunable_names
 from harness.plan.cut import Cut, cut, is_chain
@@ -369,9 +370,8 @@ def _store(
     """Evaluate and store each replicate of a trained stack."""
     data = context.data
     scores = {
-        split: evaluate(network, data.x[split][:most], data.y[split][:most])
-        for split, most in (("train", TRAIN_SAMPLES), ("validation", None), ("test", None))
-        if len(data.y[split])  # the paper has no validation split of ImageNet
+        split: evaluate(network, data.x[split][:most], data.y[split][:most], samples_at_once(network))
+        for split, most in (("train", TRAIN_SAMPLES), ("test", None))  # no claim, figure or page reads the validation's
     }
     records = []
     for position, run in enumerate(stack):
@@ -395,7 +395,6 @@ def _outcome(scores: dict[str, tuple[Tensor, Tensor]], trained: Trained, positio
     """A replicate's outcome: status, accuracies in percent and losses (None if it diverged)."""
     diverged_at = trained.diverged.get(position)
     outcome: dict[str, Any] = {"status": "ok" if diverged_at is None else "diverged", "diverged_at": diverged_at}
-    outcome |= {f"validation_{measure}": None for measure in ("accuracy", "loss")}
     for split, (accuracy, loss) in scores.items():
         outcome[f"{split}_accuracy"] = float(accuracy[position]) if diverged_at is None else None
         outcome[f"{split}_loss"] = float(loss[position]) if diverged_at is None else None
@@ -422,9 +421,7 @@ def _record(context: Context, run: Run) -> dict[str, Any]:
 def _record_skipped(context: Context, run: Run) -> dict[str, Any]:
     """Store and return the record of a run that can't be trained because its ancestor diverged."""
     record = {**_record(context, run), "status": "ancestor_diverged", "diverged_at": None, "density": None}
-    record |= {
-        f"{split}_{measure}": None for split in ("train", "validation", "test") for measure in ("accuracy", "loss")
-    }
+    record |= {f"{split}_{measure}": None for split in ("train", "test") for measure in ("accuracy", "loss")}
     record |= {"seconds": 0.0, "stack_seconds": 0.0}
     context.store.write(run.id, record, {})
     return record
