@@ -7,10 +7,11 @@ from functools import lru_cache
 from harness.paper import Spec
 from harness.plan.runs import Stage, pairs, stacks
 
-#: A step of a stack costs as much as its networks and this share of one network more. Measured on one core with
-#: AVX-512, steps per second summed over networks, alone and in a stack: LeNet on 64 inputs 827 and 1,077 (9 networks),
-#: the one-dimensional ResNet-20 196 and 261 (5 networks).
-PER_STACK = 0.4
+#: A step of a stack costs as much as its networks and this share of one network more, so that few large parts are
+#: preferred to many small ones. Measured in core time with AVX-512, dense networks' steps per second alone and in a
+#: stack, they cost no more alone: LeNet on 784 inputs 819 and 710 (5 networks), on 64 inputs 2,728 and 2,690 (9), the
+#: one-dimensional ResNet-20 575 and 546 (5). What a step costs besides weighs more for a sparse network.
+PER_STACK = 0.1
 
 
 @dataclass(frozen=True)
