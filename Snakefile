@@ -17,14 +17,15 @@ from harness.plan.kinds import KINDS
 from harness.results.environment import place
 from harness.workflow.image import delivery, enter
 from harness.workflow.jobs import PLANNED, jobs
-from harness.workflow.rules import Rules, text_of
+from harness.workflow.rules import Rules, processes_of, text_of
 
 # a stage ends when this process is gone, so that kill -9 leaves no orphan that goes on writing
 os.environ["HARNESS_PARENT"] = f"{os.getpid()}@{place()}"
 
 if not {"paper", "scale"} <= config.keys():
     config = {**default_run(checkout()).model_dump(include={"paper", "scale"}), **config}
-RULES = Rules(text_of(config, "paper"), text_of(config, "scale"), text_of(config, "results", "results"))
+NAMES = text_of(config, "paper"), text_of(config, "scale"), text_of(config, "results", "results")
+RULES = Rules(*NAMES, processes_of(config))
 JOBS = jobs(RULES)
 JOB = JOBS[PLANNED]
 BASE = RULES.base

@@ -19,7 +19,7 @@ from scipy import stats
 from harness.claims.statistics import LEVEL, Floats, grid_step, t_interval
 from harness.paper.columns import NETWORK_MEASURES, PERCENT_MEASURES, ROW_KEYS
 
-#: the measures that claims judge and figures draw. Losses and validation would only test the accuracies a second time
+#: the measures that claims judge and figures draw. Losses would only test the accuracies a second time
 MEASURES = (
     "test_accuracy",
     "train_accuracy",

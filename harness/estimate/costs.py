@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from harness.estimate.budget import Choice, Prices, choose, together
+from harness.estimate.schedule import Jobs, jobs_of
 from harness.estimate.timing import LONGEST_SECONDS, Cost, costs, line_seconds, run_seconds
 from harness.paper import Spec
 from harness.plan.needs import judged, needs, selected
@@ -53,6 +54,12 @@ class Plan:
             comparing[pair.run_b] = comparing.get(pair.run_b, 0.0) + (0.0 if pair in compared else seconds)
         training = {run: 0.0 if run in done else seconds for run, seconds in self.prices.training.items()}
         return Prices(training, self.owners, comparing)
+
+    def jobs(self, cores: int, left: bool = False) -> Jobs:
+        """The jobs of the scale on some cores, of the whole scale or of the remaining work."""
+        prices = self.left if left else self.prices
+        training = {run: prices.training[run] for run, owner in self.owners.items() if run == owner}
+        return jobs_of(self.spec, self.folders, training, line_seconds(self.spec, self.costs), cores, left)
 
     @cached_property
     def _compared(self) -> set[Pair]:

@@ -133,10 +133,20 @@ def _total(plan: Plan, cores: int) -> str:
     where = (
         f"about {duration(total)} on one {torch.cuda.get_device_name(device)}"
         if device.type == "cuda"
-        else f"about {duration(total / cores)} on {cores} cores of this machine's CPU"
+        else _on_cores(plan, cores)
     )
     parts = f"{_time(training)} training, {duration(comparing)} comparing"
     return f"{counts}; {where}: {parts} (measured on a few steps of each network)"
+
+
+def _on_cores(plan: Plan, cores: int) -> str:
+    """The wall clock on some cores of this machine's kind, and how much faster that is than one core."""
+    jobs, one = plan.jobs(cores), plan.jobs(1)
+    seconds = jobs.wall_clock(jobs.widths(cores), cores)
+    faster = one.wall_clock(one.narrow, 1) / seconds
+    compared = f", {faster:.1f} times as fast as one core" if cores > 1 else ""
+    known = f" ({jobs.recorded} finished jobs count as long as they took)" if jobs.recorded else ""
+    return f"about {duration(seconds)} on {cores} core{'s' * (cores > 1)} like those of this machine{compared}{known}"
 
 
 def _sharing(plan: Plan) -> str:

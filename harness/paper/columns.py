@@ -7,7 +7,6 @@ WHOLE = ("replicate", "k", "level", "data_order", "data_order_b", "steps")
 NETWORK_MEASURES = (
     "test_accuracy",
     "train_accuracy",
-    "validation_accuracy",
     "test_loss",
     "train_loss",
     "steps",
@@ -25,7 +24,6 @@ REAL = (
     "density",
     "train_accuracy",
     "test_accuracy",
-    "validation_accuracy",
     "train_loss",
     "test_loss",
     "seconds",

@@ -16,7 +16,7 @@ from harness.paper.columns import PERCENT_MEASURES
 COLUMNS: dict[str, Any] = {
     **dict.fromkeys(("row", "experiment", "branch", "comparison", "run", "run_b", "status"), ""),
     **dict.fromkeys(("replicate", "k", "level", "data_order", "data_order_b"), 0),
-    **dict.fromkeys(("density", "train_accuracy", "test_accuracy", "validation_accuracy"), np.nan),
+    **dict.fromkeys(("density", "train_accuracy", "test_accuracy"), np.nan),
     **dict.fromkeys(("train_loss", "test_loss", "steps", "seconds", "distance", "angle"), np.nan),
     **dict.fromkeys(("instability_test", "instability_train"), np.nan),
     **dict.fromkeys(("instability_test_reestimated", "instability_train_reestimated"), np.nan),

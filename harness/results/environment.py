@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import platform
 import socket
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def environment() -> dict[str, Any]:
     versions = {}
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
+            versions[name] = _version(name)
     revision, clean = code_revision(PACKAGE.parent)
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     return {
@@ -62,7 +63,13 @@ def environment() -> dict[str, Any]:
 
 def computed_with() -> dict[str, str]:
     """Versions of the packages that compute a network's numbers."""
-    return {name: importlib.metadata.version(name) for name in COMPUTING}
+    return {name: _version(name) for name in COMPUTING}
+
+
+@cache
+def _version(package: str) -> str:
+    """A package's version; to look it up takes a millisecond, and every network's record has it."""
+    return importlib.metadata.version(package)
 
 
 def cpu_model() -> str:

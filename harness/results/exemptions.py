@@ -21,6 +21,8 @@ EXEMPT: dict[str, tuple[tuple[str, ...], str]] = {
     "harness.base.registry": (ALL, "imports a registry's modules, all of which the registry's own package reaches"),
     "harness.base.git": (ALL, "the revision of the code, recorded beside results"),
     "harness.base.variables": (ALL, "reads the environment; records name the device, the kernels and the image"),
+    "harness.base.processes": (COMPUTING, "starts processes that compute; what they compute is the stage's own code"),
+    "harness.plan.cut": (COMPUTING, "how work is cut among processes; a replicate has the same bits in any cut"),
     "harness.base.paths": (ALL, "paths of files, not their content"),
     "harness.results.folders": (ALL, "paths of files, not their content"),
     "harness.plan.kinds": (ALL, "names of stages and files; what a stage computes is its own entry"),

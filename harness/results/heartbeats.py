@@ -55,9 +55,15 @@ class Heartbeat:
         )
 
 
-def heartbeat_path(folder: Path, stage: str) -> Path:
-    """The heartbeat file of a stage."""
-    return folder / f"{stage.replace('/', '.')}.json"
+def heartbeat_path(folder: Path, stage: str, part: str = "") -> Path:
+    """The heartbeat file of a stage, or of a process that trains a part of it."""
+    return folder / f"{'.'.join([*stage.split('/'), *filter(None, [part])])}.json"
+
+
+def clear_heartbeats(folder: Path, stage: str = "") -> None:
+    """Delete the heartbeats of earlier processes, of all stages or of one: the live view shows only new ones."""
+    for path in folder.glob(f"{stage.replace('/', '.')}.*json" if stage else "*.json"):
+        path.unlink(missing_ok=True)
 
 
 def read_heartbeats(folder: Path) -> list[dict[str, Any]]:

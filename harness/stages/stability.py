@@ -1,5 +1,6 @@
 """The stability stage: distance and angle of every pair, and the linear interpolation of the pairs that need it."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,12 +8,14 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from harness.base import processes
 from harness.base.files import file_sha256, write_atomically
 from harness.data.images import Images
 from harness.lottery.distance import distance_and_angle
 from harness.lottery.interpolation import BATCH_NORM, line
 from harness.networks import build, prunable_names
 from harness.paper.columns import CURVE_COLUMNS
+from harness.plan.cut import cut
 from harness.plan.runs import Pair, Run, pairs
 from harness.results.context import Context, Work
 from harness.results.store import state_of
@@ -23,22 +26,43 @@ from harness.training.state import State, stacked
 def stability_stage(work: Work) -> dict[str, Any]:
     """Compare the stage's pairs and write its two tables. Returns fields of the stage's record."""
     context, stage = work.context, work.stage
-    use_threads(work.threads)
-    rows: list[dict[str, Any]] = []
-    curves: list[pd.DataFrame] = []
-    for group in pairs(context.spec, stage):
-        healthy = [pair for pair in group if _status(context, pair) == "ok"]
-        rows += [pair_row(pair, _status(context, pair)) for pair in group if pair not in healthy]
-        if healthy:
-            more, drawn = _compare(context, healthy)
-            rows += more
-            curves += drawn
+    compared = _compare_all(work)
+    rows, curves = [row for rows, _ in compared for row in rows], [curve for _, own in compared for curve in own]
     table, lines = pd.DataFrame(rows), pd.concat(curves, ignore_index=True) if curves else _no_curves()
     write_atomically(context.folders.pairs(stage.name), lambda path: table.to_parquet(path, index=False))
     write_atomically(context.folders.curves(stage.name), lambda path: lines.to_parquet(path, index=False))
     written = (context.folders.pairs(stage.name), context.folders.curves(stage.name))
     outputs = {path.name: file_sha256(path) for path in written}
     return {"training_seconds": 0.0, "steps": 0, "pairs": len(rows), "outputs": outputs}
+
+
+def _compare_all(work: Work) -> list[tuple[list[dict[str, Any]], list[pd.DataFrame]]]:
+    """Rows and curves of all pairs; on a CPU the job's threads are processes that compare parts of the groups."""
+    shares = cut(work.spec, work.stage, work.threads if work.context.device.type == "cpu" else 1)
+    tasks = [(index, part) for index in range(len(pairs(work.spec, work.stage))) for part in shares.parts]
+    if shares.workers == 1:
+        use_threads(work.threads)
+        return [_compare_part(work, *task) for task in tasks]
+    with processes.crew(shares.workers, _comparer, replace(work, threads=work.threads // shares.workers)) as crew:
+        return [future.result() for future in [crew.start(_compare_part, *task) for task in tasks]]
+
+
+def _comparer(work: Work) -> Work:
+    use_threads(work.threads)
+    return work
+
+
+def _compare_part(
+    work: Work, index: int, replicates: tuple[int, ...]
+) -> tuple[list[dict[str, Any]], list[pd.DataFrame]]:
+    """Rows and curves of some replicates' pairs in the group of this index, in the replicates' order."""
+    context = work.context
+    group = pairs(context.spec, replace(work.stage, replicates=replicates))[index]
+    healthy = [pair for pair in group if _status(context, pair) == "ok"]
+    compared, curves = _compare(context, healthy) if healthy else ([], [])
+    left = iter(compared)
+    rows = [next(left) if pair in healthy else pair_row(pair, _status(context, pair)) for pair in group]
+    return rows, curves
 
 
 def _no_curves() -> pd.DataFrame:

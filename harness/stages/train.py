@@ -1,14 +1,18 @@
 """The training stages: the starting point of each run, and the training, storing and reuse of stacks."""
 
+import os
 import signal
 import sys
 import threading
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from harness.base import processes
 from harness.base.files import digest
 from harness.base.seeds import DATA_ORDER, INITIALISATION
 from harness.base.variables import variables
@@ -17,12 +21,14 @@ from harness.data.images import Images
 from harness.lottery.branch import Origin
 from harness.lottery.branches import BRANCHES
 from harness.lottery.criteria import CRITERIA
+from harness.lottery.interpolation import samples_at_once
 from harness.lottery.masks import Masks, dense_masks, remaining
 from harness.networks import build, initialise, prunable_names
+from harness.plan.cut import Cut, cut, is_chain
 from harness.plan.runs import Run, Stage, dense_run, is_dense, makes_mask, stacks, steps_of
 from harness.results.context import DATA, Context, Work
 from harness.results.environment import computed_with
-from harness.results.heartbeats import Heartbeat, heartbeat_path
+from harness.results.heartbeats import Heartbeat, clear_heartbeats, heartbeat_path
 from harness.results.store import SNAPSHOTS, final_tensors, part_of, snapshot_tensors, state_of
 from harness.training.batches import Batches
 from harness.training.loop import Stopped, Trained, evaluate, train, use_threads
@@ -36,16 +42,18 @@ _terminated = threading.Event()  # set by SIGTERM, which a cluster sends before 
 def train_stage(work: Work) -> dict[str, Any]:
     """Train the missing runs of the stage's stacks. Returns fields of the stage's record.
 
+    On a CPU the job's threads are processes that train parts of the stacks, as `harness.plan.cut` says.
     On SIGTERM it keeps a checkpoint and exits with 128 + SIGTERM; the next run resumes from there.
     """
     stage, context = work.stage, work.context
-    use_threads(work.threads)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: _terminated.set())
-    networks = sum(len(stack) for stack in stacks(work.spec, stage))
-    heartbeat = Heartbeat(heartbeat_path(work.folders.progress, stage.name), stage.name, networks)
+    _heed_sigterm()
+    shares = cut(work.spec, stage, work.threads if context.device.type == "cpu" else 1)
     try:
-        totals = train_stacks(context, stage, heartbeat)
+        if shares.workers > 1:
+            totals = _train_in_parts(work, shares)
+        else:
+            use_threads(work.threads)
+            totals = train_stacks(context, stage, _heartbeat(work))
     except Stopped as stopped:
         print(f"stopped by SIGTERM after step {stopped}; the next run resumes from its checkpoint", file=sys.stderr)
         sys.exit(128 + signal.SIGTERM)
@@ -55,27 +63,99 @@ def train_stage(work: Work) -> dict[str, Any]:
     return {**totals, "outputs": {name: context.store.read(name)["sha256"] for name in names}}
 
 
+def _heed_sigterm() -> None:
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: _terminated.set())
+
+
+def _heartbeat(work: Work, part: str = "") -> Heartbeat:
+    """The heartbeat of the stage, or of a process that trains parts of it."""
+    networks = sum(len(stack) for stack in stacks(work.spec, work.stage))
+    return Heartbeat(heartbeat_path(work.folders.progress, work.name, part), work.name, networks)
+
+
+@dataclass
+class _Trainer:
+    """A process that trains parts of a stage's stacks."""
+
+    work: Work
+    heartbeat: Heartbeat
+
+
+def _trainer(work: Work) -> _Trainer:
+    use_threads(work.threads)
+    _heed_sigterm()
+    return _Trainer(work, _heartbeat(work, str(os.getpid())))
+
+
+def _train_part(trainer: _Trainer, index: int, replicates: tuple[int, ...]) -> dict[str, Any]:
+    """Train some replicates of the stage's stack of this index."""
+    work = trainer.work
+    stack = stacks(work.spec, replace(work.stage, replicates=replicates))[index]
+    return _train_missing(work.context, stack, trainer.heartbeat)
+
+
+def _train_in_parts(work: Work, shares: Cut) -> dict[str, Any]:
+    """Train the stage's stacks in several processes. Returns the totals as `train_stacks`."""
+    totals = _no_totals()
+    length, chain = len(stacks(work.spec, work.stage)), is_chain(work.spec, work.stage)
+    threads = work.threads // shares.workers
+    clear_heartbeats(work.folders.progress, work.name)
+    with processes.crew(shares.workers, _trainer, replace(work, threads=threads)) as crew:
+        first = range(1 if chain else length)
+        running: dict[Future[Any], tuple[int, tuple[int, ...]]] = {
+            crew.start(_train_part, index, part): (index, part) for index in first for part in shares.parts
+        }
+        while running:
+            if _terminated.is_set():
+                crew.stop()  # each keeps a checkpoint and raises Stopped
+            for future in processes.finished(running):
+                index, part = running.pop(future)
+                _add(totals, future.result())
+                if chain and index + 1 < length:
+                    running[crew.start(_train_part, index + 1, part)] = (index + 1, part)
+    totals["training_seconds"] /= shares.workers  # of the job, in which so many train at once
+    return totals
+
+
 def train_stacks(context: Context, stage: Stage, heartbeat: Heartbeat) -> dict[str, Any]:
     """Train the missing runs of the stage's stacks.
 
-    Returns the steps and seconds of this training, and the seconds of all its networks, whenever they were trained.
+    Returns the steps and seconds of this training, and the core-seconds of all its networks, whenever they were
+    trained.
     """
-    totals: dict[str, Any] = {"training_seconds": 0.0, "network_seconds": 0.0, "steps": 0}
+    totals = _no_totals()
     for stack in stacks(context.spec, stage):
-        stored = {run: finished(context, run) for run in stack}
-        records = [record for record in stored.values() if record is not None]
-        heartbeat.found_steps += sum(record["steps"] for record in records)
-        missing = [run for run, record in stored.items() if record is None]
-        if missing:
-            trained = train_stack(context, missing, heartbeat)
-            totals["training_seconds"] += max((record["stack_seconds"] for record in trained), default=0.0)
-            totals["steps"] += sum(record["steps"] for record in trained)
-            records += trained
-        totals["network_seconds"] += max((record["stack_seconds"] for record in records), default=0.0)
-        heartbeat.done += len(stack)
-        accuracies = [record["test_accuracy"] for record in records if record["test_accuracy"] is not None]
-        heartbeat.accuracy = sum(accuracies) / len(accuracies) if accuracies else heartbeat.accuracy
-        heartbeat.beat(now=True)
+        _add(totals, _train_missing(context, stack, heartbeat))
+    return totals
+
+
+def _no_totals() -> dict[str, Any]:
+    return {"training_seconds": 0.0, "network_seconds": 0.0, "steps": 0}
+
+
+def _add(totals: dict[str, Any], more: dict[str, Any]) -> None:
+    for name, value in more.items():
+        totals[name] += value
+
+
+def _train_missing(context: Context, stack: list[Run], heartbeat: Heartbeat) -> dict[str, Any]:
+    """Train the missing runs of a stack. Returns its totals, as `train_stacks`."""
+    totals = _no_totals()
+    stored = {run: finished(context, run) for run in stack}
+    records = [record for record in stored.values() if record is not None]
+    heartbeat.found_steps += sum(record["steps"] for record in records)
+    missing = [run for run, record in stored.items() if record is None]
+    for part in _by_checkpoint(context, missing):
+        trained = train_stack(context, part, heartbeat)
+        totals["training_seconds"] += max((record["stack_seconds"] for record in trained), default=0.0)
+        totals["steps"] += sum(record["steps"] for record in trained)
+        records += trained
+    totals["network_seconds"] = sum(record["seconds"] for record in records)
+    heartbeat.done += len(stack)
+    accuracies = [record["test_accuracy"] for record in records if record["test_accuracy"] is not None]
+    heartbeat.accuracy = sum(accuracies) / len(accuracies) if accuracies else heartbeat.accuracy
+    heartbeat.beat(now=True)
     return totals
 
 
@@ -128,13 +208,51 @@ def train_stack(
     start, masks = starting_point(context, healthy, network, stored_masks)
     if setting.restart and not is_dense(first):
         start = State(0, start.weights, start.buffers)
-    snapshot_steps = setting.snapshot_steps() if is_dense(first) else []
-    settled = digest([[_record(context, run) for run in healthy], snapshot_steps])
-    partial = context.folders.state / f"{settled[:32]}.safetensors"
-    trained = _trained(context, healthy, network, start, masks, snapshot_steps, partial, heartbeat)
+    trained = _trained(context, healthy, network, start, masks, heartbeat)
     records += _store(context, healthy, network, masks, trained)
-    partial.unlink(missing_ok=True)
+    for run in healthy:
+        _checkpoint(context, run).unlink(missing_ok=True)
     return records
+
+
+def _snapshot_steps(context: Context, run: Run) -> list[int]:
+    """The steps at which a run keeps snapshots."""
+    return context.setting.snapshot_steps() if is_dense(run) else []
+
+
+def _checkpoint(context: Context, run: Run) -> Path:
+    """The checkpoint of an unfinished run: each replicate has its own, so that a stack can be cut anew at any time."""
+    settled = digest([_record(context, run), _snapshot_steps(context, run)])
+    return context.folders.state / f"{settled[:32]}.safetensors"
+
+
+def _by_checkpoint(context: Context, stack: list[Run]) -> list[list[Run]]:
+    """The runs of a stack in parts that can go on together: those whose checkpoints are of the same step."""
+    parts: dict[int, list[Run]] = {}
+    for run in stack:
+        kept = None if _ancestor_diverged(context, run) else read_partial(_checkpoint(context, run))
+        parts.setdefault(kept[0].step if kept else -1, []).append(run)
+    return list(parts.values())
+
+
+def _kept(context: Context, stack: list[Run]) -> tuple[State, Trained] | None:
+    """The stack's state and results so far, by its runs' checkpoints; None if any is missing or of another step."""
+    kept = [part for run in stack if (part := read_partial(_checkpoint(context, run)))]
+    if len(kept) < len(stack) or len({state.step for state, _ in kept}) > 1:
+        return None
+    state, results = stacked([state for state, _ in kept]), [trained for _, trained in kept]
+    snapshots = {step: stacked([part.snapshots[step] for part in results]) for step in results[0].snapshots}
+    diverged = {place: step for place, part in enumerate(results) for step in part.diverged.values()}
+    return state, Trained(state, snapshots, diverged, max(part.seconds for part in results))
+
+
+def _keep(context: Context, stack: list[Run], state: State, trained: Trained) -> None:
+    """Write each replicate's checkpoint."""
+    for place, run in enumerate(stack):
+        snapshots = {step: snapshot.select([place]) for step, snapshot in trained.snapshots.items()}
+        diverged = {0: trained.diverged[place]} if place in trained.diverged else {}
+        own = state.select([place])
+        write_partial(_checkpoint(context, run), own, Trained(own, snapshots, diverged, trained.seconds))
 
 
 def _trained(
@@ -143,13 +261,11 @@ def _trained(
     network: nn.Module,
     start: State,
     masks: Masks,
-    snapshot_steps: list[int],
-    partial: Path,
     heartbeat: Heartbeat,
 ) -> Trained:
-    """Train a stack from its starting point, or from the checkpoint of an earlier process in `partial`."""
+    """Train a stack from its starting point, or from the checkpoints of an earlier process."""
     orders = [(*name, run.data_order) for name, run in zip(_names(context, stack, DATA_ORDER), stack, strict=True)]
-    kept, earlier = read_partial(partial), None
+    kept, earlier = _kept(context, stack), None
     if kept:
         heartbeat.found_steps += (kept[0].step - start.step) * len(stack)
         start, earlier = kept
@@ -166,9 +282,9 @@ def _trained(
         _batches(context, orders),
         start,
         masks,
-        snapshot_steps=snapshot_steps,
+        snapshot_steps=_snapshot_steps(context, stack[0]),
         each_check=each_check,
-        keep_state=lambda state, trained: write_partial(partial, state, trained),
+        keep_state=lambda state, trained: _keep(context, stack, state, trained),
         keep_every_seconds=variables().keep_state_seconds,
         stopping=_terminated.is_set,
         earlier=earlier,
@@ -254,9 +370,8 @@ def _store(
     """Evaluate and store each replicate of a trained stack."""
     data = context.data
     scores = {
-        split: evaluate(network, data.x[split][:most], data.y[split][:most])
-        for split, most in (("train", TRAIN_SAMPLES), ("validation", None), ("test", None))
-        if len(data.y[split])  # the paper has no validation split of ImageNet
+        split: evaluate(network, data.x[split][:most], data.y[split][:most], samples_at_once(network))
+        for split, most in (("train", TRAIN_SAMPLES), ("test", None))  # no claim, figure or page reads the validation's
     }
     records = []
     for position, run in enumerate(stack):
@@ -280,7 +395,6 @@ def _outcome(scores: dict[str, tuple[Tensor, Tensor]], trained: Trained, positio
     """A replicate's outcome: status, accuracies in percent and losses (None if it diverged)."""
     diverged_at = trained.diverged.get(position)
     outcome: dict[str, Any] = {"status": "ok" if diverged_at is None else "diverged", "diverged_at": diverged_at}
-    outcome |= {f"validation_{measure}": None for measure in ("accuracy", "loss")}
     for split, (accuracy, loss) in scores.items():
         outcome[f"{split}_accuracy"] = float(accuracy[position]) if diverged_at is None else None
         outcome[f"{split}_loss"] = float(loss[position]) if diverged_at is None else None
@@ -307,9 +421,7 @@ def _record(context: Context, run: Run) -> dict[str, Any]:
 def _record_skipped(context: Context, run: Run) -> dict[str, Any]:
     """Store and return the record of a run that can't be trained because its ancestor diverged."""
     record = {**_record(context, run), "status": "ancestor_diverged", "diverged_at": None, "density": None}
-    record |= {
-        f"{split}_{measure}": None for split in ("train", "validation", "test") for measure in ("accuracy", "loss")
-    }
+    record |= {f"{split}_{measure}": None for split in ("train", "test") for measure in ("accuracy", "loss")}
     record |= {"seconds": 0.0, "stack_seconds": 0.0}
     context.store.write(run.id, record, {})
     return record

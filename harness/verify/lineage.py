@@ -18,7 +18,7 @@ from harness.verify.differences import differences, shown
 from harness.verify.records import Network
 from harness.verify.shared_run import SharedRun
 
-SCORES = tuple(f"{split}_{measure}" for split in ("train", "test", "validation") for measure in ("accuracy", "loss"))
+SCORES = tuple(f"{split}_{measure}" for split in ("train", "test") for measure in ("accuracy", "loss"))
 
 
 def networks(shared: SharedRun) -> Iterator[str]:
@@ -83,9 +83,8 @@ def _ending(shared: SharedRun, context: Context, run: Run, network: Network) -> 
     """How it ended: with scores, or without any where it or what it starts from diverged."""
     for name in SCORES:
         score, healthy = getattr(network, name), network.status == "ok"
-        due = healthy and not name.startswith("validation")
         most = 100 if name.endswith("accuracy") else float("inf")
-        if due if score is None else not healthy or not 0 <= score <= most:
+        if healthy if score is None else not healthy or not 0 <= score <= most:
             yield f"{name} is {score} where its status is {network.status}"
             break
     step = network.diverged_at

@@ -103,8 +103,6 @@ class Network(Model):
     test_loss: float | None = None
     train_accuracy: float | None = None
     train_loss: float | None = None
-    validation_accuracy: float | None = None
-    validation_loss: float | None = None
     seconds: float = 0.0
     stack_seconds: float = 0.0
     trained_as: str | None = None

@@ -65,10 +65,15 @@ def take_device(wait: float | None = None) -> str:
         time.sleep(POLL_SECONDS)
 
 
+def has_device() -> bool:
+    """Whether this process was assigned a GPU, by `take_device` or a queue."""
+    return os.environ.get(VISIBLE, "") not in ("", "-1", "NoDevFiles")
+
+
 def check_device() -> None:
     """Raise HarnessError if this process was assigned a GPU but PyTorch can't use it."""
     visible = os.environ.get(VISIBLE, "")
-    if visible not in ("", "-1", "NoDevFiles") and variables().device == "auto":
+    if has_device() and variables().device == "auto":
         import torch
 
         if not torch.cuda.is_available():

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from harness.base.errors import HarnessError
 from harness.base.files import write_json
@@ -33,7 +34,7 @@ def engine_command(root: Path, rules: Rules, *arguments: str, until: str = "repo
     folder = engine_folder(root, Path(rules.base))
     results = rules.results if folder == root else str((root / rules.results).absolute())
     settings = {"paper": rules.paper, "scale": rules.scale, "results": results, "until": until}
-    write_json(folder / CONFIG, settings)
+    write_json(folder / CONFIG, {**settings, "processes": dict(rules.processes)})
     return [
         *(sys.executable, "-m", "snakemake", *arguments),
         *("--snakefile", str(root / "Snakefile"), "--configfile", CONFIG, "--nocolor"),
@@ -122,13 +123,7 @@ def _options(root: Path, profile: str, cores: int) -> list[str]:
     shared = ["--resources", f"gpu={len(gpus)}"] if gpus else []
     if not profile:
         return ["--cores", str(cores), "--rerun-incomplete", "--keep-going", "--scheduler", "greedy", *shared]
-    folder = next((path for path in (root / "envs" / "profiles" / profile, Path(profile)) if path.is_dir()), None)
-    if folder is None or not (folder / "config.yaml").is_file():
-        known = ", ".join(sorted(path.parent.name for path in (root / "envs" / "profiles").glob("*/config.yaml")))
-        raise HarnessError(
-            f"--profile {profile}: not a folder with a config.yaml; give such a folder, or one of {known}"
-        )
-    settings = read_yaml(folder / "config.yaml") or {}
+    folder, settings = _profile(root, profile)
     if settings.get("executor") == "kubernetes":
         raise HarnessError(
             f"--profile {profile}: pods write to S3, which this command can't watch. The README's section "
@@ -138,6 +133,22 @@ def _options(root: Path, profile: str, cores: int) -> list[str]:
     if "cores" not in settings:  # a queue limits jobs and assigns GPUs itself
         return chosen
     return [*chosen, "--cores", str(cores), *([] if "resources" in settings else shared)]
+
+
+def runs_here(root: Path, profile: str) -> bool:
+    """Whether the jobs run on this machine's cores, not in a queue. Raises HarnessError, as `start_workflow`."""
+    return not profile or "cores" in _profile(root, profile)[1]
+
+
+def _profile(root: Path, profile: str) -> tuple[Path, dict[str, Any]]:
+    """A profile's folder and settings. Raises HarnessError for a missing one."""
+    folder = next((path for path in (root / "envs" / "profiles" / profile, Path(profile)) if path.is_dir()), None)
+    if folder is None or not (folder / "config.yaml").is_file():
+        known = ", ".join(sorted(path.parent.name for path in (root / "envs" / "profiles").glob("*/config.yaml")))
+        raise HarnessError(
+            f"--profile {profile}: not a folder with a config.yaml; give such a folder, or one of {known}"
+        )
+    return folder, read_yaml(folder / "config.yaml") or {}
 
 
 def _die_with_parent() -> None:

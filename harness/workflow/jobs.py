@@ -36,7 +36,11 @@ class Job:
 
     @property
     def threads(self) -> Any:
-        return lambda wildcards: self.need(wildcards).threads
+        return lambda wildcards: self._processes(wildcards) or self.need(wildcards).threads
+
+    def _processes(self, wildcards: Wildcards) -> int:
+        """The processes that share the work of a job's stage, by the plan for this machine's cores; 0: not planned."""
+        return 0 if self.rule else self.rules.processes.get(wildcards.name, 0)
 
     @property
     def memory(self) -> Any:
@@ -44,7 +48,11 @@ class Job:
 
         Further attempts don't request more: most retries follow a preemption or a time limit, some of them many times.
         """
-        return lambda wildcards, attempt: self.need(wildcards).memory_mb * min(attempt, 2)
+
+        def memory(wildcards: Wildcards, attempt: int) -> int:
+            return self.need(wildcards).memory_mb * max(1, self._processes(wildcards)) * min(attempt, 2)
+
+        return memory
 
     @property
     def minutes(self) -> Any:

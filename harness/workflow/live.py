@@ -33,7 +33,10 @@ class Progress:
 
 
 class Watcher:
-    """Reads stage records and heartbeats; `cost`: estimated seconds of one network step, by experiment."""
+    """Reads stage records and heartbeats, one of each process that trains.
+
+    `cost`: estimated seconds of one network step, by experiment.
+    """
 
     def __init__(self, spec: Spec, folders: Folders, cost: dict[str, float], cores: int):
         self.cores = cores
@@ -55,25 +58,21 @@ class Watcher:
     def look(self) -> Progress:
         """The current progress."""
         finished = self._finished()
-        beats = {
-            beat["stage"]: beat for beat in read_heartbeats(self.folders.progress) if beat.get("stage") in self.stages
-        }
-        active = {name: beat for name, beat in beats.items() if name not in finished}
+        beats = [beat for beat in read_heartbeats(self.folders.progress) if beat.get("stage") in self.stages]
+        active = [beat for beat in beats if beat["stage"] not in finished]
         elapsed = max(time.monotonic() - self.began, 1e-9)
-        steps = sum(beat["steps"] for beat in beats.values())
-        done_cost = sum(beat["steps"] * self.cost[name] for name, beat in beats.items())
+        steps = sum(beat["steps"] for beat in beats)
+        done_cost = sum(beat["steps"] * self.cost[beat["stage"]] for beat in beats)
         left_cost = sum(self.steps[name] * self.cost[name] for name in self.stages if name not in finished)
-        left_cost -= sum((beat["steps"] + beat["found_steps"]) * self.cost[name] for name, beat in active.items())
-        accuracies = sorted(
-            (beat["time"], beat["accuracy"]) for beat in beats.values() if beat.get("accuracy") is not None
-        )
+        left_cost -= sum((beat["steps"] + beat["found_steps"]) * self.cost[beat["stage"]] for beat in active)
+        accuracies = sorted((beat["time"], beat["accuracy"]) for beat in beats if beat.get("accuracy") is not None)
         return Progress(
             networks=sum(self.networks.values()),
-            done=sum(self.networks[name] for name in finished) + sum(beat["done"] for beat in active.values()),
+            done=sum(self.networks[name] for name in finished) + sum(beat["done"] for beat in active),
             rate=steps / elapsed,
             left_seconds=left_cost * (elapsed + PRIOR_SECONDS) / (done_cost + PRIOR_SECONDS * self.cores),
             accuracy=accuracies[-1][1] if accuracies else None,
-            running=[beat["running"] for beat in active.values() if beat["running"]],
+            running=[beat["running"] for beat in active if beat["running"]],
         )
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -14,20 +14,19 @@ from harness.base.errors import HarnessError
 from harness.base.variables import variable
 from harness.data import require
 from harness.estimate.show import Plan, chosen
-from harness.estimate.timing import costs
 from harness.paper import Spec
 from harness.plan.kinds import prepares
-from harness.plan.runs import stages
 from harness.report.summary import verdicts_of
 from harness.results.clock import start_clock, stop_clock
 from harness.results.environment import place
 from harness.results.fit import forget_broken, other_versions
 from harness.results.folders import Folders
-from harness.results.heartbeats import heartbeat_path
+from harness.results.heartbeats import clear_heartbeats
 from harness.results.open import folders_of, load_scale
 from harness.results.selection import as_selected, write_selection
+from harness.training.device import pick
 from harness.workflow.adopt import adopt, is_new, remember
-from harness.workflow.engine import failures, start_workflow, stop_workflow
+from harness.workflow.engine import failures, runs_here, start_workflow, stop_workflow
 from harness.workflow.live import Watcher, finished_line, watch
 from harness.workflow.locks import only_run
 from harness.workflow.rules import UNTIL, Rules
@@ -103,8 +102,11 @@ def _settle(root: Path, spec: Spec, folders: Folders, rules: Rules, console: Con
 def _run(root: Path, request: Request, spec: Spec, folders: Folders, rules: Rules, console: Console) -> None:
     """Run the workflow and watch it. Raises HarnessError if it is stopped or fails."""
     start_clock(folders)
-    clear_heartbeats(spec, folders)
-    cost = {estimate.experiment: estimate.step_seconds for estimate in costs(spec, at_most=0.5)}
+    clear_heartbeats(folders.progress)
+    plan = Plan(spec, folders, at_most=0.5)
+    cost = {estimate.experiment: estimate.step_seconds for estimate in plan.costs}
+    if runs_here(root, request.profile) and pick().type == "cpu":
+        rules = replace(rules, processes=shared_jobs(plan, request.cores))
     watcher = Watcher(spec, folders, cost, request.cores)
     began, log = time.time(), folders.logs / "workflow.log"
     title = f"{spec.paper.title}: scale {request.scale}, {request.cores} cores. Log: {log}"
@@ -123,6 +125,11 @@ def _run(root: Path, request: Request, spec: Spec, folders: Folders, rules: Rule
         raise HarnessError(f"the run did not finish; details in {log}")
 
 
+def shared_jobs(plan: Plan, cores: int) -> dict[str, int]:
+    """The processes of each job left to run whose work several of them share, so that no core is idle."""
+    return {name: processes for name, processes in plan.jobs(cores, left=True).widths(cores).items() if processes > 1}
+
+
 def end_with_dvc() -> None:
     """As a stage of `dvc repro`, end this process when DVC ends: otherwise killing DVC would leave the run going."""
     if "DVC_STAGE" not in os.environ:
@@ -133,9 +140,3 @@ def end_with_dvc() -> None:
                 os.environ[variable("parent")] = f"{process.pid}@{place()}"
                 end_with_parent()
                 return
-
-
-def clear_heartbeats(spec: Spec, folders: Folders) -> None:
-    """Delete the heartbeats of an earlier run, so that the live view shows only this run."""
-    for stage in stages(spec):
-        heartbeat_path(folders.progress, stage.name).unlink(missing_ok=True)

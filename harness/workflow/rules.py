@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,14 @@ def text_of(config: Mapping[str, Any], name: str, default: str = "") -> str:
     return value
 
 
+def processes_of(config: Mapping[str, Any]) -> dict[str, int]:
+    """How many processes share a stage's work, by stage; `harness reproduce` sets it. Raises HarnessError."""
+    value = config.get("processes", {})
+    if not isinstance(value, dict) or not all(type(number) is int and number > 0 for number in value.values()):
+        raise HarnessError(f"--config processes: {value!r:.80} is not a number of processes by stage. Leave it out")
+    return value
+
+
 @dataclass(frozen=True)
 class Rules:
     """A paper at a scale, as the workflow engine sees it."""
@@ -40,6 +48,7 @@ class Rules:
     paper: str
     scale: str
     results: str
+    processes: Mapping[str, int] = field(default_factory=dict)  # of stages whose work several processes share
 
     def __post_init__(self) -> None:
         """Raise HarnessError for a results folder whose name the workflow engine would read as something else."""

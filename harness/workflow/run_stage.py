@@ -1,9 +1,7 @@
 """Runs one stage by name, timed and recorded: `harness stage`, the only command that the workflow's rules call."""
 
-import contextlib
 import os
 import resource
-import threading
 import time
 from importlib import import_module
 
@@ -12,6 +10,7 @@ import psutil
 from harness.base.errors import HarnessError
 from harness.base.files import file_sha256, write_json
 from harness.base.paths import checkout
+from harness.base.processes import end_with, start_server
 from harness.base.variables import variables
 from harness.paper import Spec
 from harness.plan.kinds import kind_of
@@ -21,7 +20,7 @@ from harness.results.context import Work
 from harness.results.environment import made_with, place
 from harness.results.folders import Folders
 from harness.results.keys import stage_digest
-from harness.workflow.devices import check_device, take_device
+from harness.workflow.devices import check_device, has_device, take_device
 from harness.workflow.locks import working
 
 
@@ -47,6 +46,8 @@ def run_stage(spec: Spec, folders: Folders, name: str, threads: int, expected: s
             "package, from that checkout"
         )
     module, _, function = kind.compute.partition(":")
+    if kind.on_device and threads > 1 and not has_device():
+        start_server([module])  # it imports while this process does
     planned = not kind.whole and kind.name != "prepare"
     before = parents(spec, work.stage) if planned else []
     with working(folders):
@@ -83,16 +84,6 @@ def end_with_parent() -> None:
     if not pid or host != place():
         return
     try:
-        parent = psutil.Process(int(pid))
+        end_with(psutil.Process(int(pid)))
     except psutil.NoSuchProcess:
         os._exit(70)
-
-    def watch() -> None:
-        while True:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE:
-                    time.sleep(0.5)
-                    continue
-            os._exit(70)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -13,6 +13,7 @@ from harness.base.words import duration
 from harness.cli import app as cli
 from harness.estimate import timing as calibrate
 from harness.estimate.budget import together
+from harness.estimate.schedule import START_SECONDS
 from harness.estimate.timing import costs
 from harness.paper import load_spec
 from harness.plan.kinds import KINDS
@@ -147,7 +148,8 @@ def test_comparing_has_its_column_and_its_part_of_the_total(monkeypatch):
     training, comparing = sum(cost.seconds for cost in found), sum(cost.comparing for cost in found)
     assert comparing > 0
     assert f"{duration(training)} of core time training, {duration(comparing)} comparing" in total
-    assert f"about {duration(training + comparing)} on 1 cores" in total
+    starts = (len(stages(spec)) + 2 + 4) * START_SECONDS  # two data sets; table, verdicts, page and card
+    assert f"about {duration(training + comparing + starts)} on 1 core like" in total
     for cost in found:
         (row,) = [line for line in lines if line.startswith(f"│ {cost.experiment} ") and "│" in line]
         assert duration(cost.comparing) in [part.strip() for part in row.split("│")]

@@ -98,6 +98,22 @@ def test_finished_runs_are_found_again_and_not_trained(finished, monkeypatch):
             assert done["steps"] == 0
 
 
+def test_a_level_is_evaluated_on_what_is_read_and_no_more(tmp_path, monkeypatch):
+    """On the training and the test split, once each: nothing reads the validation split of the digits."""
+    context, seen = tiny_context(tmp_path), []
+    whole = train_module.evaluate
+
+    def noting(network, x, y, *rest):
+        seen.append(len(y))
+        return whole(network, x, y, *rest)
+
+    monkeypatch.setattr(train_module, "evaluate", noting)
+    run_stage(context.spec, context.folders, "lenet/c0/dense", 1)
+    assert seen == [1197, 540]
+    record = context.store.read(dense_run("lenet", 0).id)
+    assert not [name for name in record if name.startswith("validation")]
+
+
 def test_a_run_made_with_other_settings_is_not_taken(finished):
     run = dense_run("lenet", 0)
     assert finished.store.find(run.id, finished.key(run)) is not None

@@ -180,7 +180,7 @@ def test_a_status_that_its_ancestors_or_scores_contradict_is_found(copy, run, ch
         ("id", "lenet/r0/k0/L0-dense-o0"),
         ("level", 1),
         ("test_loss", 0.25),
-        ("validation_accuracy", 1.0),
+        ("train_loss", 1.0),
         ("parts", {}),
         ("inputs", {}),
     ],

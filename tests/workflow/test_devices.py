@@ -23,7 +23,7 @@ from harness.workflow.devices import check_device, take_device
 from harness.workflow.engine import _options
 from harness.workflow.image import check_required, delivery, digest_of, enter
 from harness.workflow.jobs import PLANNED, jobs
-from harness.workflow.rules import Rules
+from harness.workflow.rules import Rules, processes_of
 
 DIGEST = "sha256:" + "a1" * 32
 
@@ -187,6 +187,24 @@ def test_what_rules_request_and_how_jobs_are_grouped():
     paper = jobs(Rules("stabilizing-lth", "paper", "results"))[PLANNED]
     assert paper.gpu(named("lenet/c0/dense")) == 1
     assert paper.threads(named("prepare/imagenet")) == 16
+
+
+def test_a_job_that_processes_share_requests_a_core_and_memory_for_each():
+    level = SimpleNamespace(name="lenet/c0/k20-L1-5")
+    alone, shared = (
+        jobs(Rules("stabilizing-lth", "mini", "results", processes))[PLANNED]
+        for processes in ({}, {"lenet/c0/k20-L1-5": 3})
+    )
+    assert (alone.threads(level), shared.threads(level)) == (1, 3)
+    assert shared.memory(level, 1) == 3 * alone.memory(level, 1)
+    assert shared.threads(SimpleNamespace(name="lenet/c0/dense")) == 1
+    assert jobs(shared.rules)["report"].threads(SimpleNamespace()) == 1
+
+
+@pytest.mark.parametrize("value", ["3", {"lenet/c0/dense": "3"}, {"lenet/c0/dense": 0}, {"lenet/c0/dense": True}])
+def test_processes_that_are_not_numbers_by_stage_are_refused(value):
+    with pytest.raises(HarnessError, match=r"^--config processes: .* is not a number of processes by stage"):
+        processes_of({"processes": value})
 
 
 def test_a_wrong_entry_is_one_line(tmp_path):

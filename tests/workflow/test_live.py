@@ -13,7 +13,7 @@ from harness.base.files import write_json
 from harness.base.words import disk, duration
 from harness.plan.runs import stages
 from harness.results.folders import Folders
-from harness.results.heartbeats import Heartbeat, heartbeat_path
+from harness.results.heartbeats import Heartbeat, clear_heartbeats, heartbeat_path
 from harness.workflow import live
 from harness.workflow.live import Progress, Watcher, finished_line, line, watch
 from tests.tiny import tiny_spec
@@ -69,6 +69,26 @@ def test_networks_done_are_those_of_finished_stages_and_of_heartbeats_each_once(
     now = watching.look()
     assert now.done == 2 + 3
     assert now.running == ["lenet/r0/k0/L2-random_prune-o0 and 1 more"]
+
+
+def test_the_processes_that_share_a_stage_count_together(folders, clock):
+    watching = watcher(folders)
+    for part, done in (("17", 1), ("18", 2)):
+        path = heartbeat_path(folders.progress, "lenet/c0/k0-L2-branches", part)
+        Heartbeat(path, "lenet/c0/k0-L2-branches", 8, done, 30 * done, running=f"part {part}").beat(now=True)
+    clock.now += 10
+    now = watching.look()
+    assert (now.done, now.rate, now.running) == (3, 9.0, ["part 17", "part 18"])
+
+
+def test_the_heartbeats_of_one_stage_are_cleared_alone(folders):
+    beat(folders, "k0-L1-2", 1, 30)
+    beat(folders, "k0-L1-25", 1, 30)
+    Heartbeat(heartbeat_path(folders.progress, "lenet/c0/k0-L1-2", "17"), "lenet/c0/k0-L1-2", 1).beat(now=True)
+    clear_heartbeats(folders.progress, "lenet/c0/k0-L1-2")
+    assert [path.name for path in folders.progress.iterdir()] == ["lenet.c0.k0-L1-25.json"]
+    clear_heartbeats(folders.progress)
+    assert not list(folders.progress.iterdir())
 
 
 def test_a_stage_finished_in_an_earlier_run_counts_as_done_and_not_as_speed(folders, clock):
