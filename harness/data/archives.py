@@ -26,7 +26,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.error import URLError
 
-from harness.base.errors import HarnessError
+from harness.base.errors import HarnessError, system_error
 from harness.base.files import digest, write_atomically
 from harness.base.paths import checkout
 from harness.base.variables import variables
@@ -192,10 +192,9 @@ def denied(*places: Path) -> str:
 
 def unreadable(path: Path | str, error: Exception) -> HarnessError:
     """The error for a file or folder that is damaged or that the user may not read."""
-    reason = getattr(error, "strerror", None) or error
-    return HarnessError(
-        f"{path}: can't be read ({reason}). Make it readable, or replace it by a complete copy, and run again."
-    )
+    if isinstance(error, OSError) and error.errno:  # gzip tells damage as an OSError without a number
+        return system_error(error, path, "can't be read")
+    return HarnessError(f"{path}: can't be read ({error}). Replace it by a complete copy and run again.")
 
 
 def visible_entries(folder: Path) -> list["os.DirEntry[str]"]:
