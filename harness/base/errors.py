@@ -9,6 +9,8 @@ _FIXES = {
         (errno.EACCES, errno.EPERM, errno.EROFS), "Ask its owner for access, or give a folder of your own."
     ),
     **dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.EEXIST), "Move what lies there away and run again."),
+    **dict.fromkeys((errno.EIO, errno.ESTALE), "The disk or the network failed: check it and run again."),
+    errno.ELOOP: "Its link leads back to itself: put a file or a folder in its place.",
     errno.ENOENT: "It was removed during the run, or never made. Run again.",
     errno.ENAMETOOLONG: "Give a shorter name.",
     errno.EFBIG: "Raise the limit of a file's size (`ulimit -f`), or give another file system.",

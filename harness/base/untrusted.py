@@ -46,11 +46,17 @@ def check_name(base: Path, name: object) -> Path:
     return base / path
 
 
-def entries(base: Path, depth: int = 0) -> Iterator[tuple[str, Path]]:
-    """Every file below a folder with its relative name, in order, without what other programs leave (`LEFTOVERS`).
+def entries(base: Path) -> Iterator[tuple[str, Path]]:
+    """The files of `walk` without what other programs leave (`LEFTOVERS`)."""
+    return ((name, path) for name, path in walk(base) if not LEFTOVERS.fullmatch(path.name))
+
+
+def walk(base: Path, depth: int = 0) -> Iterator[tuple[str, Path]]:
+    """Every file below a folder with its relative name, in order.
 
     A link into a DVC cache is a file, if the content there has the checksum that it is named after.
-    Raises HarnessError for other links, special files, and folders nested more than DEEPEST_FOLDER deep.
+    Raises HarnessError for other links and special files that are not named as `LEFTOVERS`, and for folders nested
+    more than DEEPEST_FOLDER deep.
     """
     if depth > DEEPEST_FOLDER:
         raise HarnessError(f"{str(base)!r:.300}: more than {DEEPEST_FOLDER} folders deep. Don't use these results")
@@ -61,10 +67,8 @@ def entries(base: Path, depth: int = 0) -> Iterator[tuple[str, Path]]:
     for path in paths:
         mode = path.lstat().st_mode
         if stat.S_ISDIR(mode):
-            yield from ((f"{path.name}/{name}", below) for name, below in entries(path, depth + 1))
-        elif LEFTOVERS.fullmatch(path.name):
-            continue
-        elif stat.S_ISREG(mode) or (stat.S_ISLNK(mode) and _in_dvc_cache(path)):
+            yield from ((f"{path.name}/{name}", below) for name, below in walk(path, depth + 1))
+        elif LEFTOVERS.fullmatch(path.name) or stat.S_ISREG(mode) or (stat.S_ISLNK(mode) and _in_dvc_cache(path)):
             yield path.name, path
         else:
             kind = "a symbolic link" if stat.S_ISLNK(mode) else "neither a file nor a folder"
@@ -84,12 +88,6 @@ def _in_dvc_cache(link: Path) -> bool:
             )
     except OSError:
         return False
-
-
-def leftovers(base: Path) -> list[str]:
-    """Names of the files below a folder that `entries` leaves out."""
-    paths = sorted(path for path in base.rglob("*") if LEFTOVERS.fullmatch(path.name) and not path.is_dir())
-    return [path.relative_to(base).as_posix() for path in paths]
 
 
 def read_checked_json(path: Path, largest: int = LARGEST_JSON) -> Any:

@@ -1,6 +1,7 @@
 """The project's environment variables, HARNESS_*: one typed object that says name, value and form of a wrong one."""
 
 import os
+from functools import lru_cache
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -39,7 +40,12 @@ def variable(field: str) -> str:
 
 def variables() -> Variables:
     """The environment variables as they are now. Raises HarnessError that names the first wrong one and its form."""
-    values = {field: os.environ.get(variable(field), "") for field in Variables.model_fields}
+    return _validated(tuple(os.environ.get(variable(field), "") for field in Variables.model_fields))
+
+
+@lru_cache(maxsize=1)  # asked for again and again; only tests change the environment
+def _validated(texts: tuple[str, ...]) -> Variables:
+    values = dict(zip(Variables.model_fields, texts, strict=True))
     try:
         return Variables.model_validate({field: value for field, value in values.items() if value})
     except ValidationError as error:

@@ -28,6 +28,20 @@ REAL = re.compile(r"[-+]?(?:(?:0|[1-9][0-9]{0,300})(?:\.[0-9]*|(?=[eE]))|\.[0-9]
 _Parser = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+class Written(float):
+    """A number whose repr is its text in the file, for messages: 1e9, not 1000000000.0."""
+
+    text: str
+
+    def __new__(cls, text: str) -> "Written":
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+    def __repr__(self) -> str:
+        return self.text
+
+
 def read_yaml(path: Path) -> Any:
     """The content of a YAML file. Raises HarnessError naming the file and the line."""
     try:
@@ -124,8 +138,8 @@ def scalar(text: str) -> Any:
         return WORDS[text]
     if WHOLE.fullmatch(text):
         return int(text)
-    if REAL.fullmatch(text) and math.isfinite(float(text)):
-        return float(text)
+    if REAL.fullmatch(text) and math.isfinite(number := Written(text)):
+        return number
     return text
 
 

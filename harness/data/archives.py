@@ -26,7 +26,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.error import URLError
 
-from harness.base.errors import HarnessError
+from harness.base.errors import HarnessError, system_error
 from harness.base.files import digest, write_atomically
 from harness.base.paths import checkout
 from harness.base.variables import variables
@@ -157,24 +157,20 @@ def folders(root: Path, depth: int = DEPTH) -> Iterator[Path]:
     for _ in range(depth + 1):
         yield from level[:WIDTH]
         entries = [entry for folder in level[:WIDTH] for entry in visible_entries(folder)]
-        level = [Path(entry) for entry in entries if _leads_to_folder(entry) and not CLASS_FOLDER.fullmatch(entry.name)]
+        level = [Path(entry) for entry in entries if is_folder(entry) and not CLASS_FOLDER.fullmatch(entry.name)]
 
 
-def _leads_to_folder(entry: "os.DirEntry[str]") -> bool:
-    return is_folder(Path(entry)) if entry.is_symlink() else entry.is_dir()
-
-
-def is_folder(path: Path) -> bool:
+def is_folder(place: "Path | os.DirEntry[str]") -> bool:
     """Whether a folder, or a link to one, can be reached."""
     with contextlib.suppress(OSError):
-        return path.is_dir()
+        return place.is_dir()
     return False
 
 
-def is_file(path: Path) -> bool:
+def is_file(place: "Path | os.DirEntry[str]") -> bool:
     """Whether a file, or a link to one, can be reached."""
     with contextlib.suppress(OSError):
-        return path.is_file()
+        return place.is_file()
     return False
 
 
@@ -192,22 +188,23 @@ def denied(*places: Path) -> str:
 
 def unreadable(path: Path | str, error: Exception) -> HarnessError:
     """The error for a file or folder that is damaged or that the user may not read."""
-    reason = getattr(error, "strerror", None) or error
-    return HarnessError(
-        f"{path}: can't be read ({reason}). Make it readable, or replace it by a complete copy, and run again."
-    )
+    if isinstance(error, OSError) and error.errno:  # gzip tells damage as an OSError without a number
+        return system_error(error, path, "can't be read")
+    return HarnessError(f"{path}: can't be read ({error}). Replace it by a complete copy and run again.")
 
 
 def visible_entries(folder: Path) -> list["os.DirEntry[str]"]:
-    """A folder's entries sorted by name, without hidden ones. Empty if the folder can't be listed."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(
-                (entry for entry in islice(entries, ENTRIES) if not entry.name.startswith(".")),
-                key=lambda entry: entry.name,
-            )
-    except OSError:
-        return []
+    """A folder's entries as `listing` gives them; none if the folder can't be listed."""
+    with contextlib.suppress(OSError):
+        return listing(folder)
+    return []
+
+
+def listing(folder: Path) -> list["os.DirEntry[str]"]:
+    """A folder's entries sorted by name, without hidden ones. Raises OSError."""
+    with os.scandir(folder) as entries:
+        visible = [entry for entry in islice(entries, ENTRIES) if not entry.name.startswith(".")]
+    return sorted(visible, key=lambda entry: entry.name)
 
 
 def _fault(archive: Archive, path: Path) -> str:

@@ -29,6 +29,7 @@ from harness.data.archives import (
     in_the_way,
     is_file,
     is_folder,
+    listing,
     members,
     open_tar,
     pick,
@@ -185,15 +186,14 @@ def read_labels(published: PublishedImages) -> Labels:
         with open_tar(_verified(published, 2)) as tar:
             return _devkit(published, str(path), pick((META, TRUTH), tar, LARGEST_IMAGE))
     for path in _label_files(root(published)):
-        labels = _kaggle(path) if path.name == KAGGLE else _devkit(published, str(path), _beside(path))
+        if path.name == KAGGLE:
+            labels = _kaggle(path)
+        else:
+            labels = _devkit(published, str(path), read_members(path.parent, (META, TRUTH), LARGEST_IMAGE))
         if digest([labels.wnids, labels.truth]) == published.labels:
             return labels
         raise HarnessError(f"{path}: these are not the published labels. Give the devkit's archive and run again.")
     raise HarnessError(f"data set {published.name}: {missing(published)}")
-
-
-def _beside(truth: Path) -> dict[str, bytes]:
-    return read_members(truth.parent, (META, TRUTH), LARGEST_IMAGE)
 
 
 def _devkit(published: PublishedImages, source: str, files: dict[str, bytes]) -> Labels:
@@ -318,7 +318,11 @@ def test_images(published: PublishedImages, labels: Labels) -> Split:
     if folder is None:
         path = _verified(published, 1)
         with open_tar(path) as tar:
-            _check_number(path, sum(1 for _ in members(tar, LARGEST_IMAGE)), len(truth))
+            number = sum(1 for _ in members(tar, LARGEST_IMAGE))
+        if number != len(truth):
+            raise HarnessError(
+                f"{path}: {number:,} images instead of the devkit's {len(truth):,}. Replace it by a complete copy."
+            )
         return Split(partial(_validation_archive, path, truth, parts), checked=True)
     places = (folder, *(folder / wnid for wnid in labels.wnids))
     named = {file.name: file for place in places for file in _images(place)}
@@ -346,25 +350,14 @@ def _validation_archive(path: Path, truth: list[int], parts: list[range], wanted
             yield shard, ((f"{path}: {images[at].name}", truth[at], content(tar, images[at])) for at in parts[shard])
 
 
-def _check_number(path: Path, number: int, expected: int) -> None:
-    if number != expected:
-        raise HarnessError(
-            f"{path}: {number:,} images instead of the devkit's {expected:,}. Replace it by a complete copy."
-        )
-
-
 def _images(folder: Path) -> list[Path]:
-    """The images in a folder, sorted by name, without those of hidden names (`._*` of macOS); none without a folder.
-
-    Raises HarnessError for a folder that can't be listed.
-    """
+    """The images in a folder, sorted by name; none without a folder. HarnessError for one that can't be listed."""
     try:
-        names = sorted(entry.name for entry in os.scandir(folder) if _is_image(entry.name) and entry.is_file())
+        return [Path(entry) for entry in listing(folder) if _is_image(entry.name) and is_file(entry)]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise unreadable(folder, error) from None
-    return [folder / name for name in names if not name.startswith(".")]
 
 
 def _read(file: Path, label: int) -> Item:

@@ -6,7 +6,6 @@ exist, does a level reach that density) is checked by the loader. Every message 
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -50,17 +49,6 @@ class Strict(BaseModel):
     """Base of all models: unknown fields and loose types (``"3"`` for 3) are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_fields(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            for key in data:
-                if key not in cls.model_fields:
-                    near = difflib.get_close_matches(str(key)[:80], cls.model_fields, n=1)
-                    hint = f"did you mean {near[0]!r}?" if near else f"remove it; known: {', '.join(cls.model_fields)}"
-                    raise ValueError(f"unknown field {key!r:.80}: {hint}")
-        return data
 
 
 class Source(Strict):

@@ -87,11 +87,11 @@ def read_models(path: Path, kind: Any, empty: Any = None) -> Any:
     """A file's content as typed models, `empty` for an empty file. Raises HarnessError with all mistakes."""
     try:
         content = read_yaml(path)
-        content = validated(empty if content is None else content, kind)
+        models = validated(empty if content is None else content, kind)
     except ValidationError as error:
-        raise HarnessError(f"{path}: {describe(error, kind)}") from None
-    refuse(path, too_large(content))
-    return content
+        raise HarnessError(f"{path}: {describe(error, kind, content)}") from None
+    refuse(path, too_large(models))
+    return models
 
 
 def refuse(path: Path, mistakes: Iterable[str]) -> None:
@@ -113,16 +113,19 @@ def validated(content: Any, kind: Any) -> Any:
     return TypeAdapter(kind).validate_json(json.dumps(content), strict=True)
 
 
-def describe(error: ValidationError, kind: Any) -> str:
-    """The faults of a validation as one line: field, value, what is wrong, and the field that may have been meant."""
+def describe(error: ValidationError, kind: Any, content: Any = None) -> str:
+    """The faults of a validation as one line: field, value, what is wrong, and the field that may have been meant.
+
+    `content` is what was validated, where it has numbers as they are written.
+    """
     faults = error.errors(include_url=False)
-    return _line([_fault(fault, kind) for fault in faults[: MOST_TOLD + 1]])
+    return _line([_fault(fault, kind, content) for fault in faults[: MOST_TOLD + 1]])
 
 
-def _fault(fault: Any, kind: Any) -> str:
+def _fault(fault: Any, kind: Any, content: Any) -> str:
     field = ".".join(f"{part!s:.80}" for part in fault["loc"]) or "the whole file"
     message = fault["msg"].removeprefix("Value error, ")
-    value = repr(fault["input"])
+    value = repr(_as_written(fault["input"], fault["loc"], content))
     shown = f" (found {value if len(value) < 60 else value[:57] + '...'})"
     if fault["type"] == "extra_forbidden":
         known = _fields(kind, fault["loc"][:-1])
@@ -133,6 +136,16 @@ def _fault(fault: Any, kind: Any) -> str:
     elif fault["type"] == "value_error":
         shown = ""
     return f"{field}: {message}{shown}"
+
+
+def _as_written(value: Any, place: tuple[int | str, ...], content: Any) -> Any:
+    """The value at a place in content; the value itself where content has another one there."""
+    for part in place:
+        try:
+            content = content[part]
+        except (LookupError, TypeError):
+            return value
+    return content if content == value else value
 
 
 def _fields(kind: Any, place: tuple[int | str, ...]) -> list[str]:

@@ -32,7 +32,7 @@ def default_run(root: Path) -> Default:
     try:
         run: Default = validated(content, Params).run
     except ValidationError as error:
-        raise HarnessError(f"{path}: {describe(error, Params)}") from None
+        raise HarnessError(f"{path}: {describe(error, Params, content)}") from None
     for field, name in (("paper", run.paper), ("scale", run.scale)):
         if wrong := check_name(name):
             raise HarnessError(f"{path}: run.{field}: {name!r:.80}: {wrong}")

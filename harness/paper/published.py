@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from harness.base.errors import HarnessError
-from harness.base.yaml_text import scalar
+from harness.base.yaml_text import Written, scalar
 
 REQUIRED = ("figure", "experiment", "branch", "k", "density", "measure", "value", "error", "obtained", "note")
 OBTAINED = ("printed", "digitised", "derived", "text", "remembered")
@@ -38,5 +38,5 @@ def _check_row(where: str, row: dict[str, str | None], experiments: Collection[s
         raise HarnessError(f"{where}, obtained: {row['obtained']!r:.80}; choose one of {', '.join(OBTAINED)}")
     for column in NUMBERS:
         text = row[column] or ""
-        if text and type(scalar(text)) not in (int, float):
+        if text and type(scalar(text)) not in (int, Written):
             raise HarnessError(f"{where}, {column}: {text!r:.80} is not a number; correct it or leave it empty")

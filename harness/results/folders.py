@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.base.errors import HarnessError
-from harness.base.untrusted import check_safetensors, entries, open_parquet, read_checked_json
+from harness.base.untrusted import LEFTOVERS, check_safetensors, open_parquet, read_checked_json, walk
 from harness.plan.kinds import KINDS, files_of
 
 SLACK = 2**20  # bytes; a file may exceed its size in the card by about this much and still be read
@@ -26,16 +26,19 @@ PRIVATE = re.compile(r"(?:runs|data|state|progress|logs)/.*|clock\.json|\.harnes
 PART = re.compile(r"\..*\.part", re.DOTALL)  # half-written by a killed run; the next run removes it
 
 
-def check_folder(base: Path) -> list[Path]:
-    """The shared files of a run's folder, after checking that the folder has only a run's files.
+def check_folder(base: Path) -> list[str]:
+    """Check that a folder has only a run's files. Returns the names of files there that other programs leave.
 
     Raises HarnessError for a symbolic link, a special file, and anything that `check_files` refuses.
     """
-    files = {
-        name: path for name, path in entries(base) if not PRIVATE.fullmatch(name) and not PART.fullmatch(path.name)
-    }
+    files, left = {}, []
+    for name, path in walk(base):
+        if LEFTOVERS.fullmatch(path.name):
+            left.append(name)
+        elif not PRIVATE.fullmatch(name) and not PART.fullmatch(path.name):
+            files[name] = path
     check_files(base, files)
-    return list(files.values())
+    return left
 
 
 def check_files(base: Path, files: Mapping[str, Path]) -> None:

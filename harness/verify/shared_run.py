@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.base.errors import HarnessError
 from harness.base.paths import checkout
-from harness.base.untrusted import leftovers, open_parquet, read_checked_json
+from harness.base.untrusted import open_parquet, read_checked_json
 from harness.paper import Spec, load_spec
 from harness.paper.columns import PAIR_MEASURES
 from harness.plan.runs import Pair, Run, Stage, all_runs, pairs, stages
@@ -130,7 +130,7 @@ def open_run(folders: Folders, paper: str, scale: str) -> SharedRun:
     That is this checkout's, or where it has changed since, the copy that lies with the page. Raises HarnessError for
     a folder that is none of a run, a card of another paper or scale, and a spec that is neither here nor there.
     """
-    check_folder(folders.base)
+    left = check_folder(folders.base)
     card = read_card(folders)
     for name, wanted in (("paper", paper), ("scale", scale)):
         if card[name] != wanted:
@@ -139,7 +139,7 @@ def open_run(folders: Folders, paper: str, scale: str) -> SharedRun:
                 "Give --paper and --scale as on the card"
             )
     notes = [f"the code that {words}" for part, words in _CHANGED.items() if not _same(card, part)]
-    notes += [f"{name} is left by another program and no part of the run" for name in leftovers(folders.base)]
+    notes += [f"{name} is left by another program and no part of the run" for name in left]
     spec, fault = _load(checkout(), card)
     if fault:
         copy = folders.report / "workflow"  # laid out like a checkout

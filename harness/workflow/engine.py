@@ -4,6 +4,7 @@ import ctypes
 import getpass
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from harness.workflow.rules import Rules
 STATE = ".snakemake"  # the engine's own folder, in the folder where it works
 CONFIG = f"{STATE}/harness.json"  # a run's settings: as JSON in a file of this name, nothing parses them again
 EMPTY = ("Complete log", "Shutting down", "Exiting because")  # last lines of a log that give no reason
+FAILED = re.compile(r"harness stage (\S+) .*returned non-zero exit status (\d+)\.$", re.MULTILINE)
+SIGNALLED = 128  # the shell adds it to the number of the signal that ended a command
 
 
 def engine_folder(root: Path, base: Path) -> Path:
@@ -97,24 +100,37 @@ def stop_workflow(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def failures(folders: Folders, since: float) -> list[str]:
+def failures(folders: Folders, since: float, status: int = 1) -> list[str]:
     """The errors in logs written since `since`: each failed stage's last line, and why the workflow did not start.
 
-    If none says why, the last line of the workflow's log.
+    A stage that was killed wrote none: the workflow's log has the signal. If nothing says why, what ended the workflow,
+    by its exit `status`, or the last line of its log.
     """
     reasons, last = [], ""
     for path in sorted(folders.logs.rglob("*.log")):
         if path.stat().st_mtime < since:
             continue
-        lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        text = path.read_text(encoding="utf-8", errors="replace").strip()
+        lines = text.splitlines()
         if path.name == "workflow.log":
+            ended = [(name, int(code) - SIGNALLED) for name, code in FAILED.findall(text)]
+            reasons += [_ended(f"stage {name}", number) for name, number in ended if number > 0]
             reasons += [why for line, why in itertools.pairwise(lines) if line.startswith("HarnessError in file")]
             last = next((line.strip() for line in reversed(lines) if line.strip() and not line.startswith(EMPTY)), "")
         elif lines and lines[-1].startswith("error: "):
             reasons.append(lines[-1].removeprefix("error: "))
         elif any(line.startswith("Traceback") for line in lines):
             reasons.append(f"{lines[-1]} (a bug: the traceback is in {path})")
+    if status < 0 and not reasons:
+        return [_ended("the workflow engine", -status)]
     return reasons or [last] * bool(last)
+
+
+def _ended(what: str, number: int) -> str:
+    """What ended a process, by the number of a signal."""
+    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+    memory = ", as the system does when memory runs out (--cores 1 takes least)" if number == signal.SIGKILL else ""
+    return f"{what} was ended by {name}{memory}"
 
 
 def _options(root: Path, profile: str, cores: int) -> list[str]:

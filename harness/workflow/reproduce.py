@@ -120,7 +120,7 @@ def _run(root: Path, request: Request, spec: Spec, folders: Folders, rules: Rule
     finally:
         stop_clock(folders)
     if status:
-        for reason in failures(folders, began):
+        for reason in failures(folders, began, status):
             Console(stderr=True, highlight=False).print(f"error: {escape(reason)}", soft_wrap=True)
         raise HarnessError(f"the run did not finish; details in {log}")
 

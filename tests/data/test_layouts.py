@@ -442,8 +442,11 @@ def test_stored_arrays_that_can_not_be_read_are_named_with_the_reason(tmp_path, 
     data.prepare("digits", record)
     path = record.with_suffix(".safetensors")
     in_place_of(path, how)
-    reason = {"folder": "Is a directory", "read error": "Input/output error"}[how]
-    assert refused(data.load, record).startswith(f"{path}: can't be read ({reason}). Make it readable")
+    reason = {
+        "folder": "(Is a directory). Move what lies there away and run again.",
+        "read error": "(Input/output error). The disk or the network failed: check it and run again.",
+    }[how]
+    assert refused(data.load, record) == f"{path}: can't be read {reason}"
     assert json.loads(record.read_text())["name"] == "digits"
 
 

@@ -1,7 +1,5 @@
 """`harness reproduce` from outside: what a user sees when it works, is killed, is run twice, meets broken files."""
 
-import contextlib
-import itertools
 import os
 import random
 import shutil
@@ -9,15 +7,15 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pandas as pd
-import psutil
 import pytest
 import yaml
 
 from harness.base.files import file_sha256, read_json
+from harness.results.folders import check_folder
 from tests.end_to_end.conftest import Checkout, make_checkout
+from tests.kills import jobs_of, wait_for
 
 
 def test_a_run_leaves_what_the_readme_promises(finished_checkout):
@@ -86,89 +84,44 @@ def test_broken_artefacts_are_made_again(finished_checkout, kind):
     assert finished_checkout.checksums() == before
 
 
-def wait_for(condition, seconds=120.0):
-    end = time.time() + seconds
-    while time.time() < end:
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError("waited in vain")
-
-
-def jobs_of(checkout: Checkout) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter(["cwd", "cmdline", "status"]):
-        words = " ".join(process.info["cmdline"] or [])
-        alive = process.info["status"] != psutil.STATUS_ZOMBIE
-        if process.info["cwd"] == str(checkout.root) and alive and ("harness" in words or "snakemake" in words):
-            found.append(process)
-    return found
-
-
-def targets(checkout: Checkout, process: subprocess.Popen[str], target: str) -> list[psutil.Process]:
-    """The processes of a run that a kill meets; the run itself while it has no such process."""
-    run = psutil.Process(process.pid)
-    below = jobs_of(checkout)
-    found = {
-        "run": [run],
-        "group": [run, *below],
-        "engine": [one for one in below if "snakemake" in one.cmdline()[1:3]],
-        "stage": [one for one in below if "stage" in one.cmdline()],
-    }[target]
-    return found or [run]
-
-
-def contents(checkout: Checkout) -> dict[str, object]:
-    """What must not depend on how often a run was killed: tensors, tables, verdicts."""
-    tensors = [*(checkout.results / "runs").rglob("*.safetensors"), *(checkout.results / "tickets").rglob("*")]
-    sums = {path.relative_to(checkout.results).as_posix(): file_sha256(path) for path in tensors if path.is_file()}
-    table = pd.read_parquet(checkout.results / "table.parquet").drop(columns="seconds")
-    curves = file_sha256(checkout.results / "curves.parquet")
-    claims = read_json(checkout.results / "claims.json")
-    return {"tensors": sums, "table": table.to_json(double_precision=15), "curves": curves, "claims": claims}
-
-
-def remains(checkout: Checkout, temporary: Path) -> list[Path]:
-    """What a run leaves nothing of: half-written files, checkpoints, the engine's locks and marks, temporary files."""
-    engine = checkout.root / ".snakemake"
-    folders = (engine / "locks", engine / "incomplete", checkout.results / "state", temporary)
-    left = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    return [*checkout.root.rglob("*.part"), *left]
+TRUNCATED = {
+    "table": ("table.parquet",),
+    "curves": ("curves.parquet",),
+    "claims": ("claims.json", "metrics.json"),
+    "card": ("card.json",),
+    "crate": ("ro-crate-metadata.json",),
+    "page": ("report/**/*",),
+    "collected": ("networks.json", "provenance.json"),
+    "data": ("prepare/*", "data/*"),
+    "stages": ("stages/**/*.json",),
+    "pairs": ("stages/**/*.parquet",),
+    "records": ("runs/**/*.json",),
+    "tensors": ("runs/**/*.safetensors",),
+    "packs": ("tickets/*/*",),
+    "bookkeeping": ("clock.json", ".harness.lock", "progress/**/*", "logs/**/*"),
+    "everything": ("**/*",),
+}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [6, 30])
-def test_a_storm_of_kills_changes_no_bit_and_leaves_nothing(finished_checkout, tmp_path, kills):
-    """Each kill: a seeded moment, one of four targets, one of three signals. A run that ends before is begun again."""
-    made, temporary, draw = make_checkout(tmp_path / "checkout"), tmp_path / "temporary", random.Random(kills)
-    temporary.mkdir()
-    variables = {"HARNESS_KEEP_STATE_SECONDS": "0", "TMPDIR": str(temporary)}
-    command = ("reproduce", "--scale", "tiny", "--cores", "2")
-    plan = list(itertools.product(("run", "group", "engine", "stage"), (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)))
-    plan = [kind for _ in range(-(-kills // len(plan))) for kind in draw.sample(plan, len(plan))][:kills]
-    while plan:
-        target, number = plan[-1]
-        process = made.start(*command, **variables)
-        started = time.monotonic()
-        wait_for(lambda process=process: process.poll() is not None or jobs_of(made))
-        moment = draw.uniform(0, 12)
-        while process.poll() is None and time.monotonic() - started < moment + 3:
-            time.sleep(0.05)
-        if process.poll() is None:
-            plan.pop()
-            for one in targets(made, process, target):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    one.send_signal(number)
-        _, err = process.communicate(timeout=200)
-        assert "Traceback" not in err, (target, number, err)
-        wait_for(lambda: not jobs_of(made), 30)  # no orphan goes on writing
-        if process.returncode == 0:
-            assert contents(made) == contents(finished_checkout)
-            shutil.rmtree(made.results)
-    status, out, err = made.run(*command, **variables)
+@pytest.mark.parametrize("kind", TRUNCATED)
+def test_truncated_files_are_made_again(finished_checkout, tmp_path, kind):
+    """Each file of a kind is cut at a random place: one run ends with the same contents, and a card that fits them."""
+    made, draw = Checkout(tmp_path / "checkout"), random.Random(kind)
+    shutil.copytree(finished_checkout.root, made.root, symlinks=True)
+    paths = sorted({path for pattern in TRUNCATED[kind] for path in made.results.glob(pattern) if path.is_file()})
+    assert paths
+    for path in paths:
+        os.truncate(path, draw.randrange(max(path.stat().st_size, 1)))
+    status, out, err = made.reproduce()
     assert status == 0, out + err
-    assert contents(made) == contents(finished_checkout)
-    assert remains(made, temporary) == []
+    assert made.contents() == finished_checkout.contents()
+    assert made.remains() == []
+    assert check_folder(made.results) == []
+    for name, entry in read_json(made.results / "card.json")["files"].items():
+        assert file_sha256(made.results / name) == entry["sha256"], name
+    status, out, err = made.run("verify", "--scale", "tiny", "--sample", "1")
+    assert "DIFFERS" not in out, out + err
 
 
 @pytest.mark.slow
@@ -184,7 +137,7 @@ def test_a_second_run_is_refused_and_ctrl_c_loses_nothing(tmp_path):
     _, err = first.communicate(timeout=60)
     assert first.returncode == 1
     assert err.strip() == "error: stopped; finished work is kept: run the same command again to resume"
-    wait_for(lambda: not jobs_of(made), 15)
+    wait_for(lambda: not jobs_of(made.root), 15)
     assert (made.results / "stages" / "lenet" / "c0" / "dense.json").exists()
 
 

@@ -20,6 +20,7 @@ from harness.plan.runs import Run
 from harness.report.card import read_card
 from harness.report.summary import verdicts_of
 from harness.results.fit import forget_broken
+from harness.results.folders import check_files
 from harness.results.heartbeats import Heartbeat, heartbeat_path, read_heartbeats
 from harness.results.selection import read_selection, write_selection
 from harness.results.store import Store
@@ -27,8 +28,10 @@ from harness.results.tables import read_curves, read_table
 from harness.share.export import export, load_ticket
 from harness.share.ticket_table import ticket_table
 from harness.stages.tickets import open_pack, pack_path
+from harness.verify.rebuild import crate
 from tests.check.results import results
 from tests.tiny import TinyRun
+from tests.verify.test_forged import shared_of
 
 DENSE = "lenet/r0/k0/L0-dense-o0"
 SLOWEST, LARGEST = 60, 4 * 2**30  # seconds for one input, bytes of the whole process
@@ -129,6 +132,8 @@ def readers(run: TinyRun, tmp_path: Path) -> list[tuple[Path, Callable[[], objec
         (folders.provenance, lambda: read_checked_json(folders.provenance)),
         (folders.provenance, lambda: read_run(str(folders.base), tmp_path, tmp_path, "stabilizing-lth", "tiny")),
         (folders.metrics, lambda: read_checked_json(folders.metrics)),
+        (folders.crate, lambda: list(crate(shared_of(run)))),
+        (folders.crate, lambda: check_files(folders.base, {folders.crate.name: folders.crate})),
         (stage, lambda: forget_broken(run.context.spec, folders)),
         (baseline_path(paper, "mini"), lambda: read_baseline("committed", paper, "stabilizing-lth", "mini")),
     ]

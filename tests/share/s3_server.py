@@ -24,6 +24,14 @@ class Server:
     most_reads: int | None = None
     writes: list[str] = field(default_factory=list)
     reads: list[str] = field(default_factory=list)
+    client: Any = None  # of boto3, to look at what lies there
+
+    def objects(self, folder: str) -> dict[str, bytes]:
+        """The content of each object below a folder of the bucket, by its name there."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=f"{folder}/")
+        keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+        read = {key: self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read() for key in keys}
+        return {key.removeprefix(f"{folder}/"): content for key, content in read.items()}
 
     @property
     def environment(self) -> dict[str, str]:
@@ -77,7 +85,7 @@ def start() -> Server:
     server.url = f"http://127.0.0.1:{listening.server_port}"
     thread = threading.Thread(target=listening.serve_forever, daemon=True)
     thread.start()
-    client = boto3.client(
+    server.client = boto3.client(
         "s3",
         endpoint_url=server.url,
         region_name="us-east-1",
@@ -85,7 +93,7 @@ def start() -> Server:
         aws_secret_access_key=SECRET,
         config=Config(proxies={}),
     )
-    client.create_bucket(Bucket=server.bucket)
+    server.client.create_bucket(Bucket=server.bucket)
 
     def end() -> None:
         if thread.is_alive():

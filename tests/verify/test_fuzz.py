@@ -19,7 +19,7 @@ def test_a_mutated_file_is_a_difference_or_changes_nothing(copy: TinyRun, monkey
     """`forged`: the card names the altered file, as whoever alters a run on purpose makes it."""
     monkeypatch.setattr("harness.verify.rebuild.page", lambda shared: iter(()))  # the page of these runs is a stand-in
     draw = random.Random(8)
-    named = sorted(json.loads(copy.folders.card.read_text())["files"])
+    named = [*sorted(json.loads(copy.folders.card.read_text())["files"]), copy.folders.crate.name]
     for number in range(inputs):
         name = draw.choice(named)
         path, card = copy.base / name, copy.folders.card.read_bytes()

@@ -100,3 +100,23 @@ def test_a_log_without_a_known_reason_gives_its_last_line(tmp_path):
     write_text(folders.logs / "a.log", "error: the reason\n")
     assert failures(folders, 0) == ["the reason"]
     assert failures(folders, log.stat().st_mtime + 10) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "reason"),
+    [
+        ("returned non-zero exit status 137.", 1, "stage lenet/c0/dense was ended by SIGKILL, as the system does when"),
+        ("returned non-zero exit status 143.", 1, "stage lenet/c0/dense was ended by SIGTERM"),
+        ("returned non-zero exit status 255.", 1, "stage lenet/c0/dense was ended by signal 127"),
+        ("    resources: mem=2 GB", -9, "the workflow engine was ended by SIGKILL, as the system does when memory"),
+        ("    resources: mem=2 GB", -15, "the workflow engine was ended by SIGTERM"),
+    ],
+)
+def test_a_process_that_was_killed_is_named_with_the_signal(tmp_path, line, status, reason):
+    """No log has a line about it: a stage's is empty, and the engine's ends in the middle."""
+    folders = Folders(tmp_path)
+    write_text(folders.logs / "lenet" / "c0" / "dense.log", "")
+    command = f"Command 'set -euo pipefail;  harness stage lenet/c0/dense --paper x > dense.log 2>&1' {line}"
+    write_text(folders.logs / "workflow.log", f"{command}\nWorkflowError:\nAt least one job did not complete.\n")
+    (told,) = failures(folders, 0, status)
+    assert told.startswith(reason)
