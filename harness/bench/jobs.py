@@ -3,10 +3,12 @@ machine's own rates. Any of them can be created in another process. They use ran
 """
 
 import importlib
+import math
 import sys
 import tempfile
 import time
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -21,12 +23,13 @@ from harness import kernels
 from harness.base.seeds import DATA_ORDER, numpy_generator
 from harness.bench import settings
 from harness.bench.arithmetic import MOMENTS
+from harness.kernels import sparse
 from harness.lottery.masks import dense_masks, prune_by_magnitude
 from harness.networks import build, initialise, prunable_names
 from harness.paper.models import Recipe
 from harness.results.store import SNAPSHOTS, Store, final_tensors, snapshot_tensors, state_of
 from harness.training.batches import Batches
-from harness.training.loop import evaluate, train, use_threads
+from harness.training.loop import cross_entropy, evaluate, train, use_threads
 from harness.training.state import read_network, stacked
 
 RECIPE = {"optimizer", "learning_rate", "momentum", "weight_decay", "batch_size", "augmentation"}
@@ -66,12 +69,27 @@ def tensors(task: Task) -> tuple[Tensor, Tensor]:
     return (x - x.mean()) / x.std(), y
 
 
+# how a stack is computed: as usual, with every layer by all its weights, or without the kernels
+ENGINES: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    "harness": nullcontext,
+    "dense engine": sparse.without,
+    "torch engine": kernels.without,
+}
+
+
 class Stack:
     """The harness's training: replicates together, from pruned weights, with or without its own kernels."""
 
-    def __init__(self, task: Task, replicates: list[int], threads: int, torch_engine: bool = False):
+    def __init__(
+        self,
+        task: Task,
+        replicates: list[int],
+        threads: int,
+        engine: str = "harness",
+        density: float = settings.DENSITY,
+    ):
         use_threads(threads)
-        self.task, self.engine = task, kernels.without if torch_engine else nullcontext
+        self.task, self.engine = task, ENGINES[engine]
         self.x, self.y = tensors(task)
         with self.engine():
             self.network = build(task.network, len(replicates), task.shape, task.classes)
@@ -80,7 +98,7 @@ class Stack:
         self.start = read_network(self.network, 0)
         names = prunable_names(self.network)
         masks = dense_masks(self.start.weights, names)
-        keep = round(settings.DENSITY * sum(mask[0].numel() for mask in masks.values()))
+        keep = round(density * sum(mask[0].numel() for mask in masks.values()))
         self.masks = prune_by_magnitude(self.start.weights, masks, keep)
         orders: list[tuple[str | int, ...]] = [("bench", replicate, DATA_ORDER) for replicate in replicates]
         self.batches = Batches(self.x, self.y, task.recipe.batch_size, orders, task.recipe.augmentation)
@@ -118,6 +136,42 @@ class Straightforward:
     def run(self, steps: int) -> dict[str, float]:
         """Continue the training."""
         return {"seconds": self.training.run(steps)}
+
+
+class SparseProp:
+    """LeNet-300-100 with the fully connected layers of the `sparseprop` package (Nikdan et al. 2023), one network.
+
+    Raises ImportError if the package is not installed.
+    """
+
+    def __init__(self, task: Task, threads: int, density: float):
+        from sparseprop.modules import SparseLinear
+
+        use_threads(threads)
+        torch.manual_seed(0)
+        sizes = (math.prod(task.shape), 300, 100, task.classes)
+        dense = [torch.nn.Linear(inputs, outputs) for inputs, outputs in pairwise(sizes)]
+        for layer in dense:
+            layer.weight.data *= torch.rand(layer.weight.shape) < density
+        hidden1, hidden2, output = map(SparseLinear.from_dense, dense)
+        relu = torch.nn.ReLU()
+        self.network = torch.nn.Sequential(torch.nn.Flatten(), hidden1, relu, hidden2, relu, output)
+        rate, decay = task.recipe.learning_rate, task.recipe.weight_decay
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=rate, weight_decay=decay)
+        x, y = tensors(task)
+        self.batches = Batches(x, y, task.recipe.batch_size, [("bench", 0, DATA_ORDER)], task.recipe.augmentation)
+        self.step = 0
+
+    def run(self, steps: int) -> dict[str, float]:
+        """Continue the training."""
+        started = time.perf_counter()
+        for _ in range(steps):
+            x, y = self.batches.batch(self.step)
+            self.step += 1
+            self.optimizer.zero_grad()
+            cross_entropy(self.network(x[0])[None], y).mean().backward()
+            self.optimizer.step()
+        return {"seconds": time.perf_counter() - started}
 
 
 class Between(Stack):

@@ -2,19 +2,21 @@
 
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from harness.bench import settings
 from harness.bench.arithmetic import Work, step_work
-from harness.bench.jobs import STRAIGHTFORWARD, Between, Matrix, Move, Stack, Straightforward, Task
+from harness.bench.jobs import STRAIGHTFORWARD, Between, Matrix, Move, SparseProp, Stack, Straightforward, Task
 from harness.bench.settings import Goal, Group
 from harness.bench.workers import Crew, Inline
 from harness.data import SOURCES
 from harness.paper import Spec
 
 Record = dict[str, Any]
+BY_DENSITY = {"harness": "by density", "dense engine": "by density, dense engine"}  # kinds of candidates
 PROBE = 0.25  # share of a candidate's time that is enough to measure a rate of the machine
 
 
@@ -37,13 +39,14 @@ class Candidate:
     replicates: int = 1
     spread: str = ""
     pool: str = ""  # candidates of one pool share processes, so they need the same number of threads
+    density: float = settings.DENSITY
     unit: int = 1  # operations or bytes of a step, for a rate of the machine
     steps: int = 1
     rounds: list[dict[str, float]] = field(default_factory=list)  # seconds of one step, by part
 
     @property
     def name(self) -> str:
-        return f"{self.kind}, {self.replicates} at once, {self.spread}"
+        return f"{self.kind}, {self.replicates} at once, {self.spread}, density {self.density}"
 
     @property
     def rates(self) -> list[float]:
@@ -117,13 +120,32 @@ def _candidates(group: Group, task: Task, work: Work, root: Path, cores: int) ->
         for processes, threads in spreads(row.replicates, cores) if group.device == "cpu" else [(1, 1)]:
             shares = [list(range(first, row.replicates, processes)) for first in range(processes)]
             for engine in engines:
-                jobs = [partial(Stack, task, share, threads, engine != "harness") for share in shares]
+                jobs = [partial(Stack, task, share, threads, engine) for share in shares]
                 spread = spread_name(processes, threads)
                 candidates.append(Candidate(engine, jobs, row.replicates, spread, str(threads)))
+    if group.by_density:
+        candidates += _by_density(group, task, cores)
     if (root / STRAIGHTFORWARD).is_file():
         for workers in settings.LOADER_WORKERS:
             job = partial(Straightforward, task, root, workers)
             candidates.append(Candidate("straightforward", [job], 1, f"{workers} workers", "straightforward"))
+    return candidates
+
+
+def _by_density(group: Group, task: Task, cores: int) -> list[Candidate]:
+    """One thread a process: by kept weights at each density, by all weights at one, and by sparseprop if installed."""
+    count = group.by_density
+    processes = min(count, cores)
+    spread, shares = spread_name(processes, 1), [list(range(first, count, processes)) for first in range(processes)]
+    candidates = []
+    for engine, densities in (("harness", settings.DENSITIES), ("dense engine", settings.DENSITIES[-1:])):
+        for density in densities:
+            jobs = [partial(Stack, task, share, 1, engine, density) for share in shares]
+            candidates.append(Candidate(BY_DENSITY[engine], jobs, count, spread, "1", density))
+    if task.network == "lenet-300-100" and find_spec("sparseprop"):
+        for density in settings.DENSITIES:
+            jobs = [partial(SparseProp, task, 1, density)] * cores
+            candidates.append(Candidate("sparseprop", jobs, cores, spread_name(cores, 1), "1", density))
     return candidates
 
 
@@ -166,6 +188,8 @@ def _records(group: Group, task: Task, work: Work, candidates: list[Candidate]) 
     if group.torch_engine:
         rows += [_training(group, task, candidates, limit, "torch engine", row.replicates) for row in group.rows]
     rows.append(_training(group, task, candidates, limit, "straightforward", 1))
+    if group.by_density:
+        rows += _density_records(group, work, candidates, limit)
     between = [_between(candidate, rows) for candidate in candidates if candidate.kind == "between levels"]
     return [*rows, limit, *between]
 
@@ -229,6 +253,41 @@ def _training(
         "ways": _rounds(candidates, kind, replicates),
     }
     return with_goals(record, goals)
+
+
+def _density_records(group: Group, work: Work, candidates: list[Candidate], limit: Record) -> list[Record]:
+    """A record for each density: the rate of the kept weights, beside the dense engine and other implementations.
+
+    The limit is the arithmetic of the kept weights, or the update and the layers' own bytes of the kept weights.
+    """
+    by_kind = {(candidate.kind, candidate.density): candidate for candidate in candidates}
+    dense = by_kind[BY_DENSITY["dense engine"], settings.DENSITIES[-1]]
+    straightforward = _fastest(candidates, "straightforward")
+    goals = dict(group.density_goals)
+    records = []
+    for density in settings.DENSITIES:
+        own, other = by_kind[BY_DENSITY["harness"], density], by_kind.get(("sparseprop", density))
+        kept_flops, kept_bytes = density * work.flops, density * work.update_bytes + work.layer_bytes
+        record = {
+            "group": group.name,
+            "setting": group.title,
+            "what": "density",
+            "density": density,
+            "replicates": own.replicates,
+            "spread": own.spread,
+            "steps_per_second": own.rate,
+            "rounds": own.rates,
+            "dense_steps_per_second": dense.rate,
+            "sparseprop_steps_per_second": other.rate if other else None,
+            "ratio_to_dense": own.rate / dense.rate,
+            "ratio_to_straightforward": own.rate / straightforward.rate if straightforward else None,
+            "ratio_to_sparseprop": own.rate / other.rate if other else None,
+            "share_of_arithmetic": own.rate * kept_flops / limit["matrix_flops_per_second"],
+            "share_of_copy_rate": own.rate * kept_bytes / limit["copy_bytes_per_second"],
+        }
+        least = goals.get(density)
+        records.append(with_goals(record, (Goal("ratio_to_dense", least=least),) if least else ()))
+    return records
 
 
 def _rounds(candidates: list[Candidate], kind: str, replicates: int) -> list[Record]:

@@ -6,6 +6,7 @@ MATRIX = 4096  # rows and columns of the matrices whose product gives the matrix
 COPIED = 2**24  # numbers in the copy that gives the copy rate
 LEAST_ROUNDS = 5  # do not quote numbers of fewer rounds
 DENSITY = 0.512  # share of weights kept in the trained networks: three levels of the paper
+DENSITIES = (1.0, 0.64, 0.41, 0.26, 0.168, 0.107, 0.035)  # at which a step's cost is compared with the dense engine's
 LOADER_WORKERS = (0, 2)  # of the straightforward training's data loader; the faster one counts
 
 
@@ -32,6 +33,7 @@ FIGURES = {
     "ratio_to_straightforward": "{:g}×",
     "ratio_to_torch": "{:g}× torch",
     "ratio_to_one": "{:g}× one",
+    "ratio_to_dense": "{:g}× dense",
     "share_of_arithmetic": "{:.0%}",
     "share_of_level": "{:.0%}",
     "share_of_run": "{:.0%}",
@@ -57,10 +59,12 @@ class Group:
     scale: str
     experiment: str
     rows: tuple[Row, ...]
-    evaluated: tuple[int, ...] = ()  # training, validation and test samples that a level's networks are evaluated on
+    evaluated: tuple[int, ...] = ()  # training and test samples that a level's networks are evaluated on
     evaluated_here: int = 0  # how many of them are measured, as a sample of all; 0: all
     samples: int = 10_000  # random training samples; a step's cost does not depend on their number
     torch_engine: bool = False  # also measure the stacks without the harness's own kernels
+    by_density: int = 0  # networks that are trained together at each of DENSITIES; 0: not measured
+    density_goals: tuple[tuple[float, float], ...] = ()  # density, least ratio to the dense engine
     device: str = "cpu"
 
 
@@ -79,7 +83,9 @@ GROUPS: tuple[Group, ...] = (
             Row(4, (_against(18), Goal("share_of_arithmetic", least=0.5))),
             Row(8, (_against(18), Goal("share_of_arithmetic", least=0.5))),
         ),
-        evaluated=(5_000, 5_000, 10_000),
+        evaluated=(5_000, 10_000),
+        by_density=8,
+        density_goals=((0.107, 4), (0.035, 7)),
     ),
     Group(
         "resnet20",
@@ -87,8 +93,10 @@ GROUPS: tuple[Group, ...] = (
         "paper",
         "resnet20-standard",
         (Row(1, (_against(1.5),)), Row(4, (_against(1.8), Goal("share_of_arithmetic", least=0.55)))),
-        evaluated=(5_000, 5_000, 10_000),
+        evaluated=(5_000, 10_000),
         evaluated_here=512,
+        by_density=1,
+        density_goals=((0.168, 2.5),),
     ),
     Group(
         "mini",
@@ -96,9 +104,11 @@ GROUPS: tuple[Group, ...] = (
         "mini",
         "resnet20-standard",
         (Row(6, (Goal("ratio_to_torch", least=3),)),),  # 3 replicates x 2 rewind points
-        evaluated=(5_000, 1_000, 12_000),
+        evaluated=(5_000, 12_000),
         samples=12_000,
         torch_engine=True,
+        by_density=5,
+        density_goals=((0.168, 2.2), (0.107, 2.8)),
     ),
     Group(
         "gpu",

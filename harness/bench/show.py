@@ -18,7 +18,7 @@ _COLOURS = {"yes": "green", "no": "red", NOT_MEASURED: "yellow"}
 
 def tables(records: list[Record]) -> list[Table]:
     """Tables of training, of the machine, of the work between levels and of fixed costs, without empty ones."""
-    every = [_training(records), _machine(records), _between(records), _fixed(records)]
+    every = [_training(records), _densities(records), _machine(records), _between(records), _fixed(records)]
     return [table for table in every if table.rows]
 
 
@@ -86,6 +86,42 @@ def _training(records: list[Record]) -> Table:
             *(_number(record[key], "{:.0%}") for key in ("share_of_arithmetic", key)),
             *goals(record),
         )
+    return table
+
+
+def _densities(records: Iterable[Record]) -> Table:
+    table = _table(
+        "By the density of the masks",
+        "setting, as",
+        "density, steps/s, dense engine, ×, × dense, sparseprop, × sparseprop, arithm., copy rate",
+    )
+    table.caption = (
+        "steps/s are summed over the networks; ×: relative to the straightforward training; arithm., copy rate: share of "
+        "the arithmetic of kept weights at the matrix rate, and of the bytes of kept weights and activations at the copy "
+        f"rate; sparseprop: {NOT_MEASURED} unless the package is installed"
+    )
+    table.add_column("goal")
+    table.add_column("met")
+    last = None
+    for record in records:
+        if record["what"] == "density":
+            first, last = record["group"] != last, record["group"]
+            if first and table.rows:
+                table.add_section()
+            name = f"{escape(record['setting'])} × {record['replicates']}" if first else ""
+            other = record["sparseprop_steps_per_second"]
+            table.add_row(
+                name,
+                record["spread"] if first else "",
+                f"{record['density']:.1%}",
+                _large(record["steps_per_second"]),
+                _large(record["dense_steps_per_second"]),
+                *(_number(record[key]) for key in ("ratio_to_straightforward", "ratio_to_dense")),
+                "–" if other is None else _large(other),
+                _number(record["ratio_to_sparseprop"]),
+                *(_number(record[key], "{:.0%}") for key in ("share_of_arithmetic", "share_of_copy_rate")),
+                *goals(record),
+            )
     return table
 
 

@@ -5,6 +5,8 @@ dense kernels; weight gradients sum over samples in another order.
 """
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +32,17 @@ FIRST = 24_000  # bytes of inputs in a chunk, which the first-level cache holds
 LEAST = 8  # kept weights for each output in a chunk, below which there are fewer chunks
 # the density below which a layer's step costs less by its kept weights: benchmarks/results/break_even.txt
 BREAK_EVEN = {"linear": 0.65, "1d": 0.55, "2d": 0.4, "1d strided": 0.4, "2d strided": 0.2}
+
+
+@contextmanager
+def without() -> Iterator[None]:
+    """Compute every layer by all its weights in programs that are written inside the block."""
+    before = dict(BREAK_EVEN)
+    BREAK_EVEN.update(dict.fromkeys(BREAK_EVEN, 0.0))
+    try:
+        yield
+    finally:
+        BREAK_EVEN.update(before)
 
 
 def pays(mask: Tensor, shape: Shape | None = None) -> bool:

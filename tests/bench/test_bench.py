@@ -37,6 +37,8 @@ SMALL = Group(
     evaluated_here=50,
     samples=200,
     torch_engine=True,
+    by_density=2,
+    density_goals=((0.107, 1e9),),
 )
 
 
@@ -187,6 +189,12 @@ def test_a_bench_measures_shows_and_writes(tmp_path):
         rows[1]["steps_per_second"] / rows[-1]["steps_per_second"]
     )
     assert [goal["met"] for goal in rows[1]["goals"]] == [True, False]
+    by_density = [record for record in written["records"] if record["what"] == "density"]
+    assert [record["density"] for record in by_density] == list(settings.DENSITIES)
+    assert [goal["met"] for record in by_density for goal in record["goals"]] == [False]
+    for record in by_density:
+        assert record["ratio_to_dense"] == pytest.approx(record["steps_per_second"] / record["dense_steps_per_second"])
+        assert 0 < record["share_of_arithmetic"]
     (between,) = [record for record in written["records"] if record["what"] == "between levels"]
     assert 0 < between["share_of_level"] == pytest.approx(between["seconds"] / rows[1]["seconds_per_level"])
     assert "<svg" in (tmp_path / "bench" / "bench.svg").read_text()
@@ -194,7 +202,7 @@ def test_a_bench_measures_shows_and_writes(tmp_path):
         [column.header for column in show.tables([rows[0] | {"device": device}])[0].columns] for device in DEVICES
     ]
     assert [("limit" in heading, "memory" in heading) for heading in headings] == [(True, False), (False, True)]
-    for word in ("LeNet on digits", "straightforward", "Between two levels", "Gflop/s"):
+    for word in ("LeNet on digits", "straightforward", "By the density of the masks", "Between two levels", "Gflop/s"):
         assert word in result.output
 
 
