@@ -144,8 +144,8 @@ def _by_density(group: Group, task: Task, cores: int) -> list[Candidate]:
             candidates.append(Candidate(BY_DENSITY[engine], jobs, count, spread, "1", density))
     if task.network == "lenet-300-100" and find_spec("sparseprop"):
         for density in settings.DENSITIES:
-            jobs = [partial(SparseProp, task, 1, density)] * cores
-            candidates.append(Candidate("sparseprop", jobs, cores, spread_name(cores, 1), "1", density))
+            others = [partial(SparseProp, task, 1, density)] * cores
+            candidates.append(Candidate("sparseprop", others, cores, spread_name(cores, 1), "1", density))
     return candidates
 
 

@@ -96,9 +96,9 @@ def _densities(records: Iterable[Record]) -> Table:
         "density, steps/s, dense engine, ×, × dense, sparseprop, × sparseprop, arithm., copy rate",
     )
     table.caption = (
-        "steps/s are summed over the networks; ×: relative to the straightforward training; arithm., copy rate: share of "
-        "the arithmetic of kept weights at the matrix rate, and of the bytes of kept weights and activations at the copy "
-        f"rate; sparseprop: {NOT_MEASURED} unless the package is installed"
+        "steps/s are summed over the networks; ×: relative to the straightforward training; arithm., copy rate: "
+        "shares of the arithmetic of kept weights at the matrix rate, and of the bytes of kept weights and activations "
+        f"at the copy rate; sparseprop: {NOT_MEASURED} unless the package is installed"
     )
     table.add_column("goal")
     table.add_column("met")

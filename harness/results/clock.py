@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+from harness.base.errors import HarnessError
 from harness.base.files import read_json, write_json
 from harness.results.energy import Meter
 from harness.results.folders import Folders
@@ -12,8 +13,14 @@ _meters: dict[Folders, Meter] = {}  # of the passes that this process runs
 
 
 def start_clock(folders: Folders) -> None:
-    """Begin a pass. An earlier pass that was killed counts until its last heartbeat and last energy reading."""
-    clock = _read(folders)
+    """Begin a pass. An earlier pass that was killed counts until its last heartbeat and last energy reading.
+
+    Of a broken clock the earlier passes are lost, and the energy is not known.
+    """
+    try:
+        clock = _read(folders)
+    except HarnessError:
+        clock = {"earlier_seconds": 0.0, "started": 0.0, "joules": None}
     earlier, started = clock["earlier_seconds"], clock["started"]
     if started:
         last = max((beat.get("time", 0.0) for beat in read_heartbeats(folders.progress)), default=0.0)

@@ -33,6 +33,7 @@ def forget_broken(spec: Spec, folders: Folders) -> list[str]:
     restore_records(spec, folders)
     planned = {stage.name: stage for stage in stages(spec)}
     lines, away = [], set()
+    _forget_unreadable(spec, folders)
     for name in [*map(prepares, data_sets(spec)), *planned]:
         path = folders.stage(name)
         if not path.exists():
@@ -44,6 +45,18 @@ def forget_broken(spec: Spec, folders: Folders) -> list[str]:
             lines.append(f"{name}: {reason}")
             path.unlink()
     return lines + _bring_back(spec, folders, away)
+
+
+def _forget_unreadable(spec: Spec, folders: Folders) -> None:
+    """Take networks with a broken record out of the store: what would reuse them trains them again."""
+    store = Store(folders.runs)
+    for run in (run for stage in stages(spec) if KINDS[stage.kind].trains for run in own_networks(spec, stage)):
+        try:
+            if store.record_path(run).exists():
+                store.read(run)
+        except HarnessError:
+            for name in (run, run.removesuffix(SNAPSHOTS)):
+                store.record_path(name).unlink(missing_ok=True)
 
 
 def restore_records(spec: Spec, folders: Folders) -> None:

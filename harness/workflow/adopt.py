@@ -15,7 +15,7 @@ from harness.plan.kinds import WHOLE
 from harness.report.card import read_card
 from harness.results.context import Work
 from harness.results.fit import fitting, graph, paths_of, read_record, restore_records
-from harness.results.folders import Folders
+from harness.results.folders import Folders, check_files
 from harness.results.keys import part_code
 from harness.results.open import open_run
 from harness.stages.judging import card_stage, claims_stage, report_stage
@@ -55,6 +55,42 @@ def adopt_run(root: Path, results: Path, paper: str, scale: str) -> str:
     fit, total = adopt(root, spec, folders, Rules(paper, scale, str(results)))
     rest = "" if fit == total else "; `harness reproduce` runs the others again"
     return f"{folders.base}: {fit} of {total} stages fit this code and these settings{rest}"
+
+
+def forget_altered(folders: Folders) -> list[str]:
+    """Delete tables, claims and page that are not what the card says, so that they are made again; and a broken card.
+
+    With a broken card, those that can't be read go. Returns their names.
+    """
+    if not folders.card.is_file():
+        return []
+    paths = [path for kind in WHOLE for path in paths_of(folders, kind)]
+    shared = {path.relative_to(folders.base).as_posix(): path for path in paths}
+    try:
+        files = read_card(folders)["files"]
+        names = [name for name in files if name in shared or name.startswith("report/")]
+        paths = [folders.base / name for name in names]
+        faults = [
+            name
+            for name, path in zip(names, paths, strict=True)
+            if path.is_file() and file_sha256(path) != files[name]["sha256"]
+        ]
+    except HarnessError:
+        faults = [name for name, path in shared.items() if path.is_file() and _is_broken(folders, name, path)]
+        faults = list(dict.fromkeys(["card.json", "report/index.html", *faults]))
+    if any(name.startswith("report/") for name in faults):
+        faults.append("report/index.html")
+    for name in faults:
+        (folders.base / name).unlink(missing_ok=True)
+    return list(dict.fromkeys(faults))
+
+
+def _is_broken(folders: Folders, name: str, path: Path) -> bool:
+    try:
+        check_files(folders.base, {name: path})
+    except HarnessError:
+        return True
+    return False
 
 
 def is_new(root: Path, folders: Folders) -> bool:
