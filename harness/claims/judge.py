@@ -8,13 +8,12 @@ from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from harness.base.words import finite
 from harness.claims import verdicts as rules
 from harness.claims.document import FEWER_REPLICATES, ClaimVerdict, PartVerdict, Verdict
 from harness.claims.parts import PartData, interval_of, read_part
-from harness.claims.statistics import LEVEL, bonferroni, disjoint, inside, sign_rank
+from harness.claims.statistics import LEVEL, bonferroni, disjoint, inside, sign_level
 from harness.claims.table import Table
 from harness.paper.claims import Cell, Claim, Part, ScaleClaim, expand_parts
 
@@ -27,6 +26,7 @@ def judge(
     table: pd.DataFrame,
     calibration: Calibration,
     whole_replicates: Mapping[str, int] = MappingProxyType({}),
+    tested: Mapping[str, int] = MappingProxyType({}),
 ) -> list[ClaimVerdict]:
     """Judge every claim at one scale.
 
@@ -38,6 +38,8 @@ def judge(
             not represent the paper's, and no claim that uses the experiment is tested.
         whole_replicates: replicates of the whole scale, of each experiment for which the run has fewer. A verdict can
             depend on their number, so its reason names both.
+        tested: per experiment the number of examples in its test set, which test accuracy counts; where it is not
+            known, test accuracy counts as continuous.
 
     Returns:
         One verdict per claim. Missing rows give ``not tested``.
@@ -47,7 +49,7 @@ def judge(
     """
     entries = [(claim, claim.scales.get(scale)) for claim in claims]
     measures = {measure for _, entry in entries if entry for part in entry.parts for measure in part.measures}
-    reader = Table(table, measures | ({"test_accuracy"} if calibration else set()))
+    reader = Table(table, measures | ({"test_accuracy"} if calibration else set()), tested)
     misfits = calibration_misfits(reader, calibration)
     verdicts = [_judge_claim(claim, entry, scale, reader, misfits) for claim, entry in entries]
     return [_of_fewer(verdict, entry, whole_replicates) for verdict, (_, entry) in zip(verdicts, entries, strict=True)]
@@ -127,7 +129,12 @@ def _judge_part(
     verdict = rules.part_verdict(bool(inside(support, region)), bool(disjoint(refute, region)))
     bounds = (float(support.low), float(support.high))
     shown, other = data.shown(bounds), data.shown((float(refute.low), float(refute.high)))
+    if data.median:
+        levels = (sign_level(data.replicates, levels[0]), sign_level(data.replicates, levels[1]))
     reason = rules.part_reason(verdict, shown, other, part.bounds, levels, tests)
+    if part.statistic == "median":
+        within = sum(part.bounds[0] <= value <= part.bounds[1] for value in data.values)
+        reason += f"; {within} of {data.replicates} replicates are in it"
     if data.dropped:
         reason += f"; {'; '.join(data.dropped)}"
     estimate = float(support.estimate)
@@ -197,8 +204,8 @@ def chance_flips(claims: Iterable[ClaimVerdict]) -> float:
 
     Each judged claim counts once, at the rate of one part: under ``all`` every part must be inside by chance, under
     ``any`` the parts share one rate (Bonferroni). For a t interval the rate is 2.5% under normal noise, but higher with
-    skew, so the result is not a bound; for an onset it is the sign test's exact tail. If a claim's parts have different
-    rates, the highest counts. Parts and claims that are not tested do not count.
+    skew, so the result is not a bound; for a median or onset it is the sign test's exact tail. If a claim's parts have
+    different rates, the highest counts. Parts and claims that are not tested do not count.
     """
     return math.fsum(
         max(
@@ -211,7 +218,6 @@ def chance_flips(claims: Iterable[ClaimVerdict]) -> float:
 
 
 def _edge_rate(statistic: str, replicates: int) -> float:
-    if not statistic.startswith("onset"):
+    if statistic not in ("median", "onset", "onset_difference"):
         return rules.ONE_SIDED
-    rank = sign_rank(replicates)
-    return float(stats.binom.cdf(rank - 1, replicates, 0.5)) if rank else 0.0
+    return (1 - level) / 2 if (level := sign_level(replicates)) else 0.0

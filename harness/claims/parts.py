@@ -28,12 +28,12 @@ _DIGITS = 12
 class PartData:
     """The input of a part's interval.
 
-    ``groups``: per experiment the replicates' contrasts (n_e,) on the analysed scale (logarithms if ``log``); for an
-    onset its lowest and highest possible values. ``values``: for the page's figure, one number per replicate on the
-    reported scale. ``problem``: why no interval can be computed, else empty.
+    ``groups``: per experiment the replicates' contrasts (n_e,) on the analysed scale (logarithms if ``log``); where the
+    median is judged, each value's lowest and highest possible number. ``values``: for the page's figure, one number per
+    replicate on the reported scale. ``problem``: why no interval can be computed, else empty.
     """
 
-    onset: bool
+    median: bool
     log: bool
     region: tuple[float, float]
     groups: list[Floats] = field(default_factory=list)
@@ -56,7 +56,7 @@ class PartData:
 
 def interval_of(data: PartData, level: float) -> Interval:
     """The part's interval on the analysed scale."""
-    if not data.onset:
+    if not data.median:
         return t_interval(data.groups, level, data.steps)
     interval = sign_interval(data.groups[0], data.groups[1], level)
     return interval if data.estimate is None else interval._replace(estimate=np.asarray(data.estimate))
@@ -81,7 +81,7 @@ def grid_cells(part: Part, cell: Cell) -> list[Cell]:
 
 def read_part(part: Part, table: Table) -> PartData:
     """Read a part's replicates; drop those that lack one of its cells, and record why."""
-    return _read_onset(part, table) if part.statistic.startswith("onset") else _read_contrast(part, table)
+    return _read_median(part, table) if part.of_median else _read_contrast(part, table)
 
 
 def _read_contrast(part: Part, table: Table) -> PartData:
@@ -105,7 +105,7 @@ def _read_contrast(part: Part, table: Table) -> PartData:
         for weights, group in gathered
     ]
     return PartData(
-        onset=False,
+        median=False,
         log=part.logarithmic,
         region=region,
         groups=groups,
@@ -157,23 +157,32 @@ def _log(bound: float) -> float:
     return bound if math.isinf(bound) else math.log(bound) if bound > 0 else -math.inf
 
 
-def _read_onset(part: Part, table: Table) -> PartData:
-    cells = [cell for cell in (part.a, part.b) if cell is not None]
+def _read_median(part: Part, table: Table) -> PartData:
+    cells = part.cells
     grid, threshold = part.over or [], part.threshold or 0.0
-    wanted = [point for cell in cells for point in grid_cells(part, cell)]
+    wanted = cells if part.statistic == "median" else [point for cell in cells for point in grid_cells(part, cell)]
     group = gather(table, cells[0].experiment, wanted, part.measure)
+    estimate: float | None = None
+    if part.statistic == "median":
+        return _median_data(part, group, group.cells[0], group.cells[0], group.cells[0])
     shaped = np.moveaxis(group.cells.reshape(len(cells), len(grid), len(group.replicates)), 1, -1)
     positions = onset_positions(shaped, threshold)
     if part.statistic == "onset":
         # if the measure never stays below the threshold on the grid, the onset is beyond every k
         low = high = np.asarray([*map(float, grid), math.inf])[positions[0]]
-        values, estimate = low, None
+        values = low
     else:
         low, high = onset_difference_bounds(positions[0], positions[1], len(grid))
         values = (positions[0] - positions[1]).astype(np.float64)
         estimate = float(np.median(values)) if values.size else None
+    return _median_data(part, group, low, high, values, estimate)
+
+
+def _median_data(
+    part: Part, group: Group, low: Floats, high: Floats, values: Floats, estimate: float | None = None
+) -> PartData:
     return PartData(
-        onset=True,
+        median=True,
         log=False,
         region=part.bounds,
         groups=[low, high],

@@ -2,7 +2,9 @@
 
 Why these: with three replicates a percentile bootstrap covers about 75%, not 95% (``benchmarks/interval_level.py``
 measures it); the t interval keeps its level for values near normal at any number of replicates, and stays near it for
-moderate skew. Onsets lie on a grid and can be infinite, so they get the sign test's exact interval for a median.
+moderate skew. Instability has two values, near 0 and near chance, and onsets lie on a grid and can be infinite: they
+get the sign test's exact interval for a median, which lies below a bound where Clopper and Pearson's interval for the
+share of replicates below it lies above a half.
 """
 
 from __future__ import annotations
@@ -132,6 +134,11 @@ def sign_rank(replicates: int, level: float = LEVEL) -> int:
     while rank < (replicates + 1) // 2 and stats.binom.cdf(rank, replicates, 0.5) <= tail * (1 + 1e-9):
         rank += 1
     return rank
+
+
+def sign_level(replicates: int, level: float = LEVEL) -> float:
+    """The confidence that the interval of `sign_rank` really has, 0.0 without one."""
+    return float(max(0.0, 1 - 2 * stats.binom.cdf(sign_rank(replicates, level) - 1, replicates, 0.5)))
 
 
 def sign_interval(low: ArrayLike, high: ArrayLike | None = None, level: float = LEVEL) -> Interval:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.claims.statistics import Floats, grid_step
+from harness.claims.statistics import Floats
 from harness.paper.claims import Cell
-from harness.paper.columns import PERCENT_MEASURES
 
 TEXT_COLUMNS = ("row", "experiment", "branch", "comparison", "run", "run_b", "status")
 NUMBER_COLUMNS = ("replicate", "k", "level", "density", "data_order")
@@ -52,9 +52,11 @@ Columns = dict[str, NDArray[Any]]
 
 
 class Table:
-    """The tidy table as arrays by experiment; it caches cells and grid steps."""
+    """The tidy table as arrays by experiment; it caches cells. `tested`: the examples of each experiment's test set."""
 
-    def __init__(self, table: pd.DataFrame, measures: Iterable[str]) -> None:
+    def __init__(
+        self, table: pd.DataFrame, measures: Iterable[str], tested: Mapping[str, int] = MappingProxyType({})
+    ) -> None:
         measures = sorted(set(measures))
         check_columns(table, measures)
         columns: Columns = {c: table[c].astype(object).to_numpy() for c in TEXT_COLUMNS}
@@ -67,7 +69,7 @@ class Table:
         }
         self._empty: Columns = {c: v[:0] for c, v in columns.items()}
         self._cells: dict[tuple[Cell, str], CellValues] = {}
-        self._steps: dict[tuple[str, str], float] = {}
+        self._tested = tested
 
     def cell(self, cell: Cell, measure: str) -> CellValues:
         """The cell's mean of its own measure, else of `measure`, in each replicate of its experiment."""
@@ -78,12 +80,9 @@ class Table:
         return self._cells[key]
 
     def step(self, experiment: str, measure: str) -> float:
-        """Distance between neighbouring possible values of a measure in percent, 0.0 if it is continuous."""
-        if measure not in PERCENT_MEASURES:
-            return 0.0
-        if (experiment, measure) not in self._steps:
-            self._steps[experiment, measure] = grid_step(self._columns(experiment)[measure])
-        return self._steps[experiment, measure]
+        """Distance in points between neighbouring possible test accuracies; 0.0 if unknown, and for other measures."""
+        examples = self._tested.get(experiment, 0)
+        return 100 / examples if measure == "test_accuracy" and examples else 0.0
 
     def _columns(self, experiment: str) -> Columns:
         return self._parts.get(experiment, self._empty)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 #: which optional fields each statistic needs and which it may have besides
 _NEEDS: dict[str, tuple[set[str], set[str]]] = {
     "mean": ({"a"}, set()),
+    "median": ({"a"}, set()),
     "difference": ({"a", "b"}, set()),
     "ratio": ({"a", "b"}, set()),
     "trend": ({"a"}, {"over", "over_density", "log"}),
@@ -58,6 +59,11 @@ def _not_rising(values: list[int] | list[float]) -> bool:
 
 def check_measure(part: Part) -> None:
     """Each cell's measure is known, and the cell says what is compared where it compares."""
+    if part.statistic == "mean" and "instability" in part.measure:
+        raise ValueError(
+            f"mean of {part.measure}: it has two values, near 0 and near chance, of which a mean with an interval says "
+            "little; use median"
+        )
     for measure in (part.measure, *part.measures):
         _check_known(measure)
     for cell in part.cells:
@@ -111,7 +117,7 @@ def _covers_everything(part: Part) -> bool:
     low, high = part.bounds
     if part.logarithmic or part.statistic == "onset":
         return low <= 0 and high == math.inf
-    if part.statistic == "mean":
+    if part.statistic in ("mean", "median"):
         return low <= 0 and high >= (100 if part.measure in PERCENT_MEASURES else math.inf)
     if part.statistic == "difference" and part.measure in PERCENT_MEASURES:
         return low <= -100 and high >= 100

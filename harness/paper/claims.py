@@ -21,12 +21,12 @@ from harness.paper.models import Branch
 
 Comparison = Literal["data_order", "pruning"]
 Obtained = Literal["printed", "digitised", "derived", "text", "remembered"]
-Statistic = Literal["mean", "difference", "ratio", "trend", "contrast", "onset", "onset_difference"]
+Statistic = Literal["mean", "median", "difference", "ratio", "trend", "contrast", "onset", "onset_difference"]
 Figure = Literal["accuracy", "accuracy_density", "accuracy_k", "instability_k", "distance", "angle", "none"]
 
-#: the fewest replicates for a t interval, and for the sign test behind onsets (four cannot reach even 90%)
+#: the fewest replicates for a t interval, and for the sign test behind medians (four cannot reach even 90%)
 FEWEST_REPLICATES = 3
-FEWEST_REPLICATES_ONSET = 5
+FEWEST_REPLICATES_MEDIAN = 5
 
 #: a claim's name, and its anchor on the page: no other id there begins with a capital letter
 ClaimId = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9-]*$", max_length=40)]
@@ -188,6 +188,11 @@ class Part(Strict):
         return self.statistic == "ratio" or bool(self.log)
 
     @property
+    def of_median(self) -> bool:
+        """Whether the median over replicates is judged, by the sign test, and not the mean."""
+        return self.statistic in ("median", "onset", "onset_difference")
+
+    @property
     def cells(self) -> list[Cell]:
         """The cells as written, before ``over`` is applied."""
         return [c for c in (self.a, self.b, *(self.terms or [])) if c is not None]
@@ -237,10 +242,10 @@ class ScaleClaim(Strict):
 
     @model_validator(mode="after")
     def _replicates(self) -> ScaleClaim:
-        onset = any(p.statistic.startswith("onset") for p in self.parts)
-        fewest = FEWEST_REPLICATES_ONSET if onset else FEWEST_REPLICATES
+        median = any(p.of_median for p in self.parts)
+        fewest = FEWEST_REPLICATES_MEDIAN if median else FEWEST_REPLICATES
         if self.replicates < fewest:
-            what = "an onset's sign test" if onset else "an interval"
+            what = "a median's sign test" if median else "an interval"
             raise ValueError(f"replicates {self.replicates}: {what} needs at least {fewest}")
         names = [p.name for p in expand_parts(self)]
         for name in names:

@@ -23,7 +23,7 @@ def unit(statistic: str, measure: str, log: bool = False) -> str:
     if statistic == "onset_difference":
         return "grid positions"
     if measure.endswith("accuracy"):
-        return "%" if statistic == "mean" else "points"
+        return "%" if statistic in ("mean", "median") else "points"
     if measure.startswith("instability"):
         return "points"
     return {"angle": "°", "distance": "L2"}.get(measure, "")

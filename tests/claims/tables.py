@@ -102,6 +102,14 @@ ONSET: dict[str, Any] = {
 }
 
 
+MEDIAN: dict[str, Any] = {
+    "statistic": "median",
+    "measure": "instability_test",
+    "a": {"experiment": "lenet", "branch": "dense", "k": 0, "comparison": "data_order"},
+    "region": [None, 2.0],
+}
+
+
 def accuracies(imp: list[float], dense: list[float], experiment: str = "lenet") -> pd.DataFrame:
     """A table of one IMP and one dense network per replicate."""
     rows = [network("imp", r, experiment, test_accuracy=v) for r, v in enumerate(imp)]
@@ -113,10 +121,14 @@ GOOD = accuracies([98.31, 98.12, 98.24], [98.03, 98.05, 98.11])
 
 
 def judged(
-    rows: pd.DataFrame, *parts: dict[str, Any], bands: dict[str, tuple[float, float]] | None = None, **more: Any
+    rows: pd.DataFrame,
+    *parts: dict[str, Any],
+    bands: dict[str, tuple[float, float]] | None = None,
+    tested: int = 0,
+    **more: Any,
 ) -> ClaimVerdict:
-    """The one claim's verdict."""
-    (result,) = judge([claim(*parts, **more)], "mini", rows, bands or {})
+    """The one claim's verdict. `tested`: examples in LeNet's test set, where its size is known."""
+    (result,) = judge([claim(*parts, **more)], "mini", rows, bands or {}, tested={"lenet": tested})
     return result
 
 

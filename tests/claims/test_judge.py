@@ -16,6 +16,7 @@ from tests.claims.tables import (
     DIFFERENCE,
     GOOD,
     IMP,
+    MEDIAN,
     ONSET,
     RATIO,
     TREND,
@@ -268,10 +269,36 @@ def test_replicates_that_agree_exactly_are_not_certain() -> None:
     # three equal counts on 540 images: a step of 0.185 points could still hide in most replicates
     step = 100 / 540
     tied = accuracies([530 * step, 529 * step, 531 * step], [530 * step, 529 * step, 531 * step])
-    found = verdict(tied, DIFFERENCE | {"region": [-0.1, 0.1]})
+    found = verdict(tied, DIFFERENCE | {"region": [-0.1, 0.1]}, tested=540)
     assert found["verdict"] == "inconclusive"
     assert found["interval"] == pytest.approx([-step * (1 - 0.025 ** (1 / 3)), step * (1 - 0.025 ** (1 / 3))], rel=1e-4)
-    assert verdict(tied, DIFFERENCE)["verdict"] == "supported"
+    assert verdict(tied, DIFFERENCE, tested=540)["verdict"] == "supported"
+    assert verdict(tied, DIFFERENCE)["verdict"] == "inconclusive"
+
+
+@pytest.mark.parametrize("n", [5, 6, 9, 20])
+def test_a_median_is_below_a_bound_where_most_replicates_are_by_clopper_and_pearson(n: int) -> None:
+    for stable in range(n + 1):
+        rows = table(*(pair("dense", r, instability_test=0.0 if r < stable else 40.0) for r in range(n)))
+        found = verdict(rows, MEDIAN, replicates=5)
+        share = stats.binomtest(stable, n).proportion_ci(0.95 if n > 5 else 1 - 2 / 2**5, method="exact")
+        expected = (
+            "supported" if share.low > 0.5 - 1e-9 else "contradicted" if share.high < 0.5 + 1e-9 else "inconclusive"
+        )
+        assert found["verdict"] == expected, stable
+        assert f"{stable} of {n} replicates are in it" in found["reason"]
+
+
+def test_five_replicates_without_any_instability_are_stable_whatever_else_was_measured() -> None:
+    zeros = [pair("dense", r, instability_test=0.0) for r in range(5)]
+    others = [pair("imp", r, instability_test=v) for r, v in enumerate([0.185, 0.55, 7.9, 40.0, 0.4])]
+    alone, together = (
+        verdict(table(*zeros), MEDIAN, replicates=5),
+        verdict(table(*zeros, *others), MEDIAN, replicates=5),
+    )
+    assert (alone["verdict"], alone["interval"]) == ("supported", [0, 0])
+    assert "93.75% interval" in alone["reason"]
+    assert together == alone
 
 
 def test_support_comes_from_data_alone() -> None:

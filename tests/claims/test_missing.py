@@ -100,7 +100,7 @@ def test_an_experiment_outside_its_band_tests_nothing() -> None:
 
 
 def test_a_band_overrules_a_part_of_another_experiment() -> None:
-    rows = pd.concat([GOOD, accuracies([90.1, 90.3, 90.2], [95.0, 95.2, 95.1], "low")])
+    rows = pd.concat([GOOD, accuracies([90.1, 90.3, 90.2], [95.0, 95.2, 95.2], "low")])
     other = DIFFERENCE | {"a": IMP | {"experiment": "low"}, "b": DENSE | {"experiment": "low"}}
     found = verdict(rows, DIFFERENCE, other, bands={"lenet": (10, 20)})
     assert found["verdict"] == "not tested"

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from harness.paper.claims import Cell, Claim, Part, PublishedValue, ScaleClaim, expand_parts
-from tests.claims.tables import DENSE, DIFFERENCE, IMP, ONSET, RATIO, TREND, claim
+from tests.claims.tables import DENSE, DIFFERENCE, IMP, MEDIAN, ONSET, RATIO, TREND, claim
 
 PAIR = {"comparison": "data_order"}
 ACROSS = {
@@ -29,7 +29,7 @@ def part(base: dict[str, Any], **changes: Any) -> Part:
     return Part.model_validate({"name": "a part"} | kept)
 
 
-@pytest.mark.parametrize("base", [DIFFERENCE, RATIO, TREND, ONSET, ORDER, ACROSS])
+@pytest.mark.parametrize("base", [DIFFERENCE, RATIO, TREND, ONSET, ORDER, ACROSS, MEDIAN])
 def test_every_statistic_has_a_valid_form(base: dict[str, Any]) -> None:
     assert part(base).region == tuple(base["region"])
 
@@ -43,6 +43,7 @@ def test_every_statistic_has_a_valid_form(base: dict[str, Any]) -> None:
         (DIFFERENCE, {"log": True}, "difference with log: remove log"),
         (ACROSS, {"terms": "remove"}, "contrast without terms"),
         (ONSET, {"threshold": "remove"}, "onset without threshold"),
+        (MEDIAN, {"statistic": "mean"}, "mean of instability_test: it has two values.*use median"),
         (TREND, {"over": "remove"}, "exactly one of over .* and over_density"),
         (TREND, {"over": [20, 0]}, r"over \[20, 0\]: needs at least two values of k, each larger"),
         (TREND, {"over": [20]}, "at least two values of k"),
@@ -105,7 +106,8 @@ def test_an_onset_difference_stays_in_one_experiment() -> None:
     ("parts", "replicates", "message"),
     [
         ([DIFFERENCE], 2, "replicates 2: an interval needs at least 3"),
-        ([DIFFERENCE, ONSET], 4, "replicates 4: an onset's sign test needs at least 5"),
+        ([DIFFERENCE, MEDIAN], 4, "replicates 4: a median's sign test needs at least 5"),
+        ([DIFFERENCE, ONSET], 4, "replicates 4: a median's sign test needs at least 5"),
         ([DIFFERENCE | {"name": "x"}, RATIO | {"name": "x"}], 3, "two parts are named 'x'"),
         ([], 3, "at least 1 item"),
     ],

@@ -57,9 +57,9 @@ CLAIMS = [
     claim("Level2", cell("imp", k=5, density=L2)),
     claim("Random", cell("random_prune", k=0, density=L3), cell("dense", data_order=0)),
     claim("Fresh", cell("random_reinit", k=0, density=L3)),
-    claim("Pair", cell("imp", k=0, density=L3, comparison="data_order"), measure="instability_test"),
+    claim("Pair", cell("imp", k=0, density=L3, comparison="data_order"), measure="angle"),
     claim("Pruning", cell("imp", k=0, density=L3, comparison="pruning"), measure="distance"),
-    claim("Copies", cell("dense", k=5, comparison="data_order"), measure="instability_test"),
+    claim("Copies", cell("dense", k=5, comparison="data_order"), measure="angle"),
     claim("Trend", cell("imp", density=L3), statistic="trend", over=[0, 5]),
 ]
 
