@@ -93,7 +93,7 @@ def _judge_claim(
     expanded = expand_parts(entry)
     if claim.calibrates:
         misfits = {}
-    judged = [_judge_part(part, entry, len(expanded), reader, misfits) for part in expanded]
+    judged = [_judge_part(part, entry, expanded, reader, misfits) for part in expanded]
     parts, margins = [part for part, _ in judged], [margin for _, margin in judged]
     verdict = rules.claim_verdict([part.verdict for part in parts], entry.combine)
     unfit = [misfits[e] for e in _experiments(expanded) if e in misfits]
@@ -109,10 +109,10 @@ def _experiments(parts: Iterable[Part]) -> list[str]:
 
 
 def _judge_part(
-    part: Part, entry: ScaleClaim, tests: int, reader: Table, misfits: dict[str, str]
+    part: Part, entry: ScaleClaim, claim: Sequence[Part], reader: Table, misfits: dict[str, str]
 ) -> tuple[PartVerdict, float]:
     """The part's verdict, and its margin (see `rules.margin`), which is infinite if the part is not tested."""
-    data = read_part(part, reader)
+    data = read_part(part, reader, claim)
     unfit = [misfits[e] for e in _experiments([part]) if e in misfits]
     if unfit:
         return _part_verdict(part, data, "not tested", "; ".join(unfit)), math.inf
@@ -122,7 +122,7 @@ def _judge_part(
         lacking = "; ".join(data.dropped) or "the table holds no more"
         reason = f"needs {entry.replicates} replicates, has {data.replicates}: {lacking}"
         return _part_verdict(part, data, "not tested", reason), math.inf
-    strict = bonferroni(LEVEL, tests)
+    strict = bonferroni(LEVEL, len(claim))
     levels = (LEVEL, strict) if entry.combine == "all" else (strict, LEVEL)
     support, refute = (interval_of(data, level) for level in levels)
     region = data.region
@@ -131,7 +131,7 @@ def _judge_part(
     shown, other = data.shown(bounds), data.shown((float(refute.low), float(refute.high)))
     if data.median:
         levels = (sign_level(data.replicates, levels[0]), sign_level(data.replicates, levels[1]))
-    reason = rules.part_reason(verdict, shown, other, part.bounds, levels, tests)
+    reason = rules.part_reason(verdict, shown, other, part.bounds, levels, len(claim))
     if part.statistic == "median":
         within = sum(part.bounds[0] <= value <= part.bounds[1] for value in data.values)
         reason += f"; {within} of {data.replicates} replicates are in it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +15,7 @@ from harness.claims.statistics import (
     onset_difference_bounds,
     onset_positions,
     sign_interval,
+    spare_variance,
     t_interval,
     trend_weights,
 )
@@ -38,6 +40,7 @@ class PartData:
     region: tuple[float, float]
     groups: list[Floats] = field(default_factory=list)
     steps: list[float] = field(default_factory=list)
+    spare: list[tuple[float, int]] = field(default_factory=list)
     estimate: float | None = None
     replicates: int = 0
     values: list[float] = field(default_factory=list)
@@ -57,7 +60,7 @@ class PartData:
 def interval_of(data: PartData, level: float) -> Interval:
     """The part's interval on the analysed scale."""
     if not data.median:
-        return t_interval(data.groups, level, data.steps)
+        return t_interval(data.groups, level, data.steps, data.spare)
     interval = sign_interval(data.groups[0], data.groups[1], level)
     return interval if data.estimate is None else interval._replace(estimate=np.asarray(data.estimate))
 
@@ -79,12 +82,16 @@ def grid_cells(part: Part, cell: Cell) -> list[Cell]:
     return [cell.model_copy(update={"density": d}) for d in part.over_density or []]
 
 
-def read_part(part: Part, table: Table) -> PartData:
-    """Read a part's replicates; drop those that lack one of its cells, and record why."""
-    return _read_median(part, table) if part.of_median else _read_contrast(part, table)
+def read_part(part: Part, table: Table, claim: Sequence[Part] = ()) -> PartData:
+    """Read a part's replicates; drop those that lack one of its cells, and record why.
+
+    `claim`: all parts of the claim at the scale, whose cells tell more of the spread over replicates. Those of other
+    claims tell nothing, so that a claim's verdict is the same whichever others are run.
+    """
+    return _read_median(part, table) if part.of_median else _read_contrast(part, table, claim)
 
 
-def _read_contrast(part: Part, table: Table) -> PartData:
+def _read_contrast(part: Part, table: Table, claim: Sequence[Part]) -> PartData:
     by_experiment: dict[str, list[tuple[float, Cell]]] = {}
     for weight, cell in weighted_cells(part):
         by_experiment.setdefault(cell.experiment, []).append((weight, cell))
@@ -110,11 +117,40 @@ def _read_contrast(part: Part, table: Table) -> PartData:
         region=region,
         groups=groups,
         steps=steps,
+        spare=[_spare(part, weights, group, table, claim) for weights, group in gathered],
         replicates=replicates,
         values=_shown_values(groups, part.logarithmic) if replicates else [],
         runs=runs,
         dropped=dropped,
     )
+
+
+def _spare(part: Part, weights: list[float], group: Group, table: Table, claim: Sequence[Part]) -> tuple[float, int]:
+    """What the claim's other cells of the experiment, measured alike, tell of the variance of a paired contrast."""
+    own = [cell for _, cell in weighted_cells(part) if cell.experiment == group.experiment]
+    if len(group.replicates) < 2 or abs(sum(weights)) > 1e-9:
+        return 0.0, 0
+    alike = [other for other in claim if not other.of_median and other.measure == part.measure]
+    cells = {plain_cell(cell): None for other in alike for _, cell in weighted_cells(other)}
+    others = []
+    for cell in cells:
+        if (cell.experiment, cell.comparison) == (group.experiment, own[0].comparison) and cell not in map(
+            plain_cell, own
+        ):
+            values = table.cell(cell, part.measure).values
+            if set(group.replicates) <= set(values):
+                others.append([values[replicate] for replicate in group.replicates])
+    numbers = np.array(others, dtype=np.float64).reshape(len(others), len(group.replicates))
+    if part.logarithmic:
+        numbers = numbers[(numbers > 0).all(-1)]
+    scale = np.log if part.logarithmic else np.asarray
+    variance, freedom = spare_variance(weights, scale(group.cells), scale(numbers))
+    return float(variance), freedom
+
+
+def plain_cell(cell: Cell) -> Cell:
+    """The cell without its weight in a contrast."""
+    return Cell(**{name: getattr(cell, name) for name in Cell.model_fields})
 
 
 def _contrast(weights: list[float], cells: Floats, log: bool) -> Floats:
