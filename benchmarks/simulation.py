@@ -24,8 +24,8 @@ from harness.claims.statistics import (
     sign_interval,
     spare_variance,
     t_interval,
-    trend_weights,
 )
+from harness.paper.claims import trend_weights
 
 INFINITY = float("inf")
 ONSET_GRID = (0, 20, 100, 400, 1000)
@@ -138,6 +138,18 @@ def among(cells: int, widest: float, effect: float = 0.0) -> Draw:
         drawn = drawn + 3 * noise(rng, (tables, 1, n))
         values = contrast([1, -1], drawn[:, :2]) + effect * np.hypot(widest, 1)
         return [Sample([values], (0, INFINITY), spare=[spare_variance([1, -1], drawn[:, :2], drawn[:, 2:])])]
+
+    return draw
+
+
+def midpoint(widest: float) -> Draw:
+    """A network exactly in the middle between two others, of which one spreads `widest` times as widely."""
+
+    def draw(rng: np.random.Generator, tables: int, n: int, noise: Noise) -> list[Sample]:
+        drawn = noise(rng, (tables, 3, n)) * np.array([1.0, 1.0, widest])[:, None] + 3 * noise(rng, (tables, 1, n))
+        values = contrast([1, -0.5, -0.5], drawn)
+        rest = spare_variance([1, -0.5, -0.5], drawn, drawn[:, :0])
+        return [Sample([values], (0, INFINITY), spare=[rest])]
 
     return draw
 
@@ -260,6 +272,8 @@ SETTINGS: dict[str, tuple[Draw, int]] = {
     "among 3 cells, spread 1:1": (among(3, 1), 3),
     "among 3 cells, spread 2:1": (among(3, 2), 3),
     "among 6 cells, spread 2:1": (among(6, 2), 3),
+    "midpoint, spread 1:1": (midpoint(1), 3),
+    "midpoint, spread 2:1": (midpoint(2), 3),
     "two-valued, half unstable": (two_valued(0.5), 5),
     "onset": (onset, 5),
     "onset difference": (onset_difference, 5),

@@ -38,17 +38,6 @@ def bonferroni(level: float, tests: int) -> float:
     return 1 - (1 - level) / max(1, tests)
 
 
-def trend_weights(points: int) -> Floats:
-    """Weights (points,) whose sum with the values is the fitted change from the first to the last grid rank.
-
-    The least-squares slope over the ranks 0..m-1, times m-1: ranks, because grids of k rise geometrically.
-    """
-    if points < 2:
-        raise ValueError(f"a trend over {points} point(s): needs at least 2")
-    centred = np.arange(points) - (points - 1) / 2
-    return np.asarray(centred / np.sum(centred**2) * (points - 1), dtype=np.float64)
-
-
 def contrast(weights: Sequence[float], cells: Floats, log: bool = False) -> Floats:
     """Weighted sum over cells: weights (m,), cells (..., m, n replicates) -> (..., n); of logarithms if ``log``."""
     values = np.log(cells) if log else cells
@@ -132,6 +121,30 @@ def t_interval(
     return Interval(estimate, np.asarray(estimate - half), np.asarray(estimate + half))
 
 
+class Prediction(NamedTuple):
+    """The measured estimate, the interval in which the published value lets it be expected, and their distance."""
+
+    estimate: float
+    low: float
+    high: float
+    z: float
+
+
+def prediction(groups: Sequence[Floats], value: float, spread: float, replicates: int, level: float) -> Prediction:
+    """Where the sum of the groups' means (n_e,) is expected if ``value`` was published (Patil et al. 2016).
+
+    ``value`` is the mean of ``replicates`` values with standard deviation ``spread``. The interval carries both errors:
+    Welch and Satterthwaite's, with the published replicates as one more group.
+    """
+    variances = [*(g.var(ddof=1) / len(g) for g in groups), spread**2 / replicates]
+    variance = float(sum(variances))
+    freedoms = [*(len(g) - 1 for g in groups), replicates - 1]
+    freedom = variance**2 / sum(v**2 / f for v, f in zip(variances, freedoms, strict=True))
+    half = float(stats.t.isf((1 - level) / 2, freedom)) * variance**0.5
+    estimate = float(sum(g.mean() for g in groups))
+    return Prediction(estimate, value - half, value + half, (estimate - value) / variance**0.5)
+
+
 def grid_step(values: ArrayLike) -> float:
     """Distance of the grid that percent values lie on (100 / examples counted), 0.0 if they look continuous.
 
@@ -149,6 +162,16 @@ def grid_step(values: ArrayLike) -> float:
         if step < _FINEST_STEP:
             return 0.0
     return step
+
+
+def auc(weights: Sequence[float], cells: Floats) -> Floats:
+    """The area under the ROC curve (...) by which cells (..., m, n) of positive weight stand above those of negative.
+
+    The share of pairs, one cell of each kind, that are in this order; a tie counts a half. 0.5 tells nothing.
+    """
+    signs = np.sign(weights)
+    above, below = cells[..., signs > 0, None, :], cells[..., None, signs < 0, :]
+    return np.asarray(((above > below) + 0.5 * (above == below)).mean((-3, -2)))
 
 
 def onset_positions(values: ArrayLike, threshold: float) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from harness.claims.document import VERDICTS, PartVerdict, Verdict
+from harness.claims.document import VERDICTS, PartVerdict, Size, Verdict
 from harness.claims.statistics import LEVEL
 
 Bounds = tuple[float, float]
@@ -35,6 +35,11 @@ def claim_verdict(parts: list[Verdict], combine: str) -> Verdict:
     if not parts or "not tested" in parts:
         return "not tested"
     return unanimous if set(parts) == {unanimous} else "inconclusive"
+
+
+def claim_size(sizes: list[Size]) -> Size | None:
+    """The claim's size from its parts': it agrees if all do; None without any."""
+    return next((size for size in ("differs", "unclear", "agrees") if size in sizes), None)
 
 
 def deciding_part(parts: list[PartVerdict], margins: list[float], verdict: Verdict, combine: str) -> PartVerdict | None:

@@ -8,6 +8,7 @@ from harness.base.files import read_json, write_json
 from harness.claims.document import ClaimVerdict, read_claims, write_claims
 from harness.claims.judge import judge
 from harness.claims.metrics import metrics
+from harness.claims.table import TestSet
 from harness.data import source_of
 from harness.paper import Spec
 from harness.paper.load import dump
@@ -30,8 +31,10 @@ def judged(spec: Spec, table: pd.DataFrame) -> list[ClaimVerdict]:
     """The verdicts on a table of a run."""
     settings = spec.scale.experiments
     bands = {name: setting.calibration for name, setting in settings.items() if setting.calibration}
-    tested = {name: source_of(setting.data).test_samples for name, setting in settings.items()}
-    return judge(spec.claims, spec.scale_name, table, bands, spec.whole_replicates, tested)
+    sources = {name: source_of(setting.data) for name, setting in settings.items()}
+    test_sets = {name: TestSet(source.test_samples, source.classes) for name, source in sources.items()}
+    papers = spec.published if spec.scale.papers_own else None
+    return judge(spec.claims, spec.scale_name, table, bands, spec.whole_replicates, test_sets, papers)
 
 
 def report_stage(work: Work) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from harness.claims import ClaimVerdict, judge
+from harness.claims.table import TestSet
 from harness.paper.claims import Claim
 from harness.paper.columns import TABLE_COLUMNS, TEXT
 
@@ -83,7 +84,7 @@ RATIO: dict[str, Any] = {
     "measure": "distance",
     "a": RANDOM | {"comparison": "data_order"},
     "b": IMP | {"comparison": "data_order"},
-    "region": [2.0, None],
+    "region": [1.0, None],
 }
 TREND: dict[str, Any] = {
     "statistic": "trend",
@@ -128,7 +129,9 @@ def judged(
     **more: Any,
 ) -> ClaimVerdict:
     """The one claim's verdict. `tested`: examples in LeNet's test set, where its size is known."""
-    (result,) = judge([claim(*parts, **more)], "mini", rows, bands or {}, tested={"lenet": tested})
+    (result,) = judge(
+        [claim(*parts, **more)], "mini", rows, bands or {}, test_sets={"lenet": TestSet(tested, 10)} if tested else {}
+    )
     return result
 
 

@@ -77,7 +77,7 @@ def drawn(kind: str, name: str, n: int, rng: np.random.Generator) -> tuple[pd.Da
     here = {"experiment": name}
     shared = 3 * rng.standard_normal(n)
     if kind == "ratio":
-        a, b = 2 * np.exp(0.1 * rng.standard_normal(n)), np.exp(0.1 * rng.standard_normal(n))
+        a, b = np.exp(0.1 * rng.standard_normal(n)), np.exp(0.1 * rng.standard_normal(n))
         pairs = [pair("random_prune", r, name, distance=v) for r, v in enumerate(a)]
         pairs += [pair("imp", r, name, distance=v) for r, v in enumerate(b)]
         return table(*pairs), claim(RATIO | {"a": RATIO["a"] | here, "b": RATIO["b"] | here}, id=name.upper())

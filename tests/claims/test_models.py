@@ -15,8 +15,16 @@ ACROSS = {
     "statistic": "contrast",
     "measure": "test_accuracy",
     "terms": [{"weight": 1} | IMP, {"weight": -0.5} | DENSE],
-    "region": [0, 1],
+    "region": [0, None],
 }
+MIDPOINT = DIFFERENCE | {"statistic": "midpoint", "c": IMP | {"branch": "random_prune"}, "region": [0, None]}
+AUC = {
+    "statistic": "auc",
+    "measure": "distance",
+    "terms": [{"weight": 1, "comparison": "data_order"} | IMP | {"branch": "random_prune"}],
+    "region": [None, 0.75],
+}
+AUC["terms"].append({"weight": -1, "comparison": "data_order"} | IMP)
 ORDER = ONSET | {
     "statistic": "onset_difference",
     "b": ONSET["a"] | {"measure": "instability_train"},
@@ -29,7 +37,7 @@ def part(base: dict[str, Any], **changes: Any) -> Part:
     return Part.model_validate({"name": "a part"} | kept)
 
 
-@pytest.mark.parametrize("base", [DIFFERENCE, RATIO, TREND, ONSET, ORDER, ACROSS, MEDIAN])
+@pytest.mark.parametrize("base", [DIFFERENCE, RATIO, TREND, ONSET, ORDER, ACROSS, MEDIAN, MIDPOINT, AUC])
 def test_every_statistic_has_a_valid_form(base: dict[str, Any]) -> None:
     assert part(base).region == tuple(base["region"])
 
@@ -55,6 +63,23 @@ def test_every_statistic_has_a_valid_form(base: dict[str, Any]) -> None:
         (RATIO, {"region": [-1, 2]}, "a ratio is above 0"),
         (RATIO, {"region": [0, None]}, "holds every possible ratio"),
         (ONSET, {"region": [0, None]}, "holds every possible onset"),
+        (
+            DIFFERENCE,
+            {"region": [0.4, 1.2]},
+            r"region \[0.4, 1.2\]: a direction is a sign, so bound it by 0, or a margin",
+        ),
+        (DIFFERENCE, {"region": [None, -0.5]}, r"region \[None, -0.5\]: a direction is a sign"),
+        (RATIO, {"region": [1.5, None]}, "a direction is a sign, so bound it by 1"),
+        (TREND, {"region": [None, 0.9], "log": True}, "a direction is a sign, so bound it by 1"),
+        (MIDPOINT, {"region": [-0.5, None]}, "a direction is a sign, so bound it by 0"),
+        (MIDPOINT, {"c": "remove"}, "midpoint without c: add c"),
+        (
+            DIFFERENCE,
+            {"statistic": "mean", "b": "remove", "region": [98, None]},
+            "mean with region: a level is a size, not a direction",
+        ),
+        (MEDIAN, {"region": None}, "median without region: add"),
+        (AUC, {"region": [0, 1]}, "holds every possible auc"),
         (DIFFERENCE, {"measure": "acuracy"}, "unknown measure 'acuracy'.*of networks test_accuracy.*of pairs distance"),
         (DIFFERENCE, {"measure": "test_acuracy"}, "did you mean test_accuracy"),
         (DIFFERENCE, {"measure": "distance"}, "compares two networks: add comparison"),

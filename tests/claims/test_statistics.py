@@ -21,8 +21,8 @@ from harness.claims.statistics import (
     sign_rank,
     spare_variance,
     t_interval,
-    trend_weights,
 )
+from harness.paper.claims import trend_weights
 
 RNG = np.random.default_rng(20190301)
 

@@ -34,7 +34,7 @@ L1, L2, L3 = 0.64, 0.64**2, 0.64**3
 def claim(name: str, *cells: dict, measure: str = "test_accuracy", replicates: int = 3, **part) -> Claim:
     given = {"a": cells[0], **({"b": cells[1]} if len(cells) > 1 else {})}
     statistic = {1: "mean", 2: "difference"}[len(cells)]
-    one = {"name": "x", "statistic": statistic, "measure": measure, "region": [1, None], **given, **part}
+    one = {"name": "x", "statistic": statistic, "measure": measure, "region": None, **given, **part}
     return Claim.model_validate(
         {
             "id": name,
