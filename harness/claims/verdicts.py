@@ -99,6 +99,9 @@ def part_reason(verdict: Verdict, support: Bounds, refute: Bounds, region: Bound
     if support == (-math.inf, math.inf):
         return "all replicates gave the same value, so nothing tells how far replicates differ"
     if support[1] < region[0] or support[0] > region[1]:
+        if refute == (-math.inf, math.inf):
+            few = f"so few replicates cannot refute one of the claim's {tests} parts"
+            return f"the {first}, {span(support)}, lies outside {wanted}, but {few}"
         return (
             f"the {first}, {span(support)}, lies outside {wanted}, but not when corrected for the claim's "
             f"{tests} parts ({second}: {span(refute)})"

@@ -319,6 +319,17 @@ def test_a_median_is_below_a_bound_where_most_replicates_are_by_clopper_and_pear
         assert f"{stable} of {n} replicates are in it" in found["reason"]
 
 
+def test_five_replicates_refute_a_median_alone_but_not_as_one_of_two() -> None:
+    rows = table(*(pair("dense", r, instability_test=40.0) for r in range(5)))
+    assert verdict(rows, MEDIAN, replicates=5)["verdict"] == "contradicted"
+    two = verdict(rows, MEDIAN, MEDIAN, replicates=5)
+    assert two["verdict"] == "inconclusive"
+    assert (
+        "outside the region (at most 2), but so few replicates cannot refute one of the claim's 2 parts"
+        in two["reason"]
+    )
+
+
 def test_five_replicates_without_any_instability_are_stable_whatever_else_was_measured() -> None:
     zeros = [pair("dense", r, instability_test=0.0) for r in range(5)]
     others = [pair("imp", r, instability_test=v) for r, v in enumerate([0.185, 0.55, 7.9, 40.0, 0.4])]
