@@ -274,7 +274,9 @@ def repeated(claims: Iterable[ClaimVerdict]) -> dict[str, list[str]]:
     found = {}
     for claim in claims:
         if claim.judged:
-            keys = [part.model_copy(update={"name": "", "reason": ""}).model_dump_json() for part in claim.parts]
+            # the interval is moderated by the claim's other networks, so it may differ where the evidence is the same
+            same = {"statistic", "measure", "log", "region", "values", "runs"}
+            keys = [part.model_dump_json(include=same) for part in claim.parts]
             if keys and all(key in first for key in keys):
                 found[claim.id] = list(dict.fromkeys(first[key] for key in keys))
             first = dict.fromkeys(keys, claim.id) | first

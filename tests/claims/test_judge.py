@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from harness.claims import chance_flips
+from harness.claims import chance_flips, judge, repeated
 from tests.claims.tables import (
     DENSE,
     DIFFERENCE,
@@ -21,6 +21,7 @@ from tests.claims.tables import (
     RATIO,
     TREND,
     accuracies,
+    claim,
     curves,
     distances,
     judged,
@@ -376,6 +377,16 @@ def test_chance_flips_counts_each_judged_claim_once() -> None:
     parts = [*two.parts, *onset.parts, *missing.parts]
     both = two.model_copy(update={"verdict": "supported", "parts": parts})
     assert chance_flips([both]) == pytest.approx(1 / 32)
+
+
+def test_a_claim_of_parts_that_stand_elsewhere_repeats_them() -> None:
+    extra = table(*(network("random_prune", r, test_accuracy=v) for r, v in enumerate([97.1, 97.5, 97.3])))
+    rows = pd.concat([better(1), extra], ignore_index=True)
+    above = DIFFERENCE | {"region": [0, None], "b": IMP | {"branch": "random_prune"}}
+    claims = [claim(DIFFERENCE, id="A"), claim(above, id="B"), claim(DIFFERENCE, above, id="C"), claim(RATIO, id="D")]
+    found = judge(claims, "mini", rows, {})
+    assert found[0].parts[0].interval != found[2].parts[0].interval  # moderated by the third network
+    assert repeated(found) == {"C": ["A", "B"]}
 
 
 def test_logarithmic_regions_keep_their_edges() -> None:
