@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from harness.claims.statistics import (
     LEVEL,
@@ -21,9 +22,10 @@ from harness.claims.statistics import (
     onset_difference_bounds,
     onset_positions,
     sign_interval,
+    spare_variance,
     t_interval,
-    trend_weights,
 )
+from harness.paper.claims import trend_weights
 
 INFINITY = float("inf")
 ONSET_GRID = (0, 20, 100, 400, 1000)
@@ -31,12 +33,14 @@ ONSET_GRID = (0, 20, 100, 400, 1000)
 
 @dataclass(frozen=True)
 class Sample:
-    """One part of many tables: groups (tables, n_e) of replicates' contrasts, or the bounds of their onsets."""
+    """One part of many tables: groups (tables, n_e) of replicates' contrasts, or the bounds of values whose
+    median is judged."""
 
     groups: list[Floats]
     region: tuple[float, float]
     steps: tuple[float, ...] | None = None
-    onset: bool = False
+    median: bool = False
+    spare: list[tuple[Floats, int]] | None = None
 
 
 Noise = Callable[[np.random.Generator, tuple[int, ...]], Floats]
@@ -59,9 +63,25 @@ STRONG_NOISES: dict[str, Noise] = {
 
 def harness_interval(sample: Sample, level: float) -> Interval:
     """The interval by which the harness judges."""
-    if sample.onset:
+    if sample.median:
         return sign_interval(sample.groups[0], sample.groups[1], level)
-    return t_interval(sample.groups, level, sample.steps)
+    return t_interval(sample.groups, level, sample.steps, sample.spare)
+
+
+def plain_t_interval(sample: Sample, level: float) -> Interval:
+    """Without what other cells tell of the spread; for a median too, as if it were a mean."""
+    return t_interval(sample.groups[:1] if sample.median else sample.groups, level, sample.steps)
+
+
+def pooled_interval(sample: Sample, level: float) -> Interval:
+    """All cells' variance as one, without the harness's limits: too narrow where cells spread unequally."""
+    groups, spare = [], []
+    for group, (variance, freedom) in zip(sample.groups, sample.spare or [], strict=False):
+        own = group.shape[-1] - 1
+        pooled = (own * group.var(-1, ddof=1) + freedom * variance) / (own + freedom)
+        groups.append(group.mean(-1))
+        spare.append(stats.t.isf((1 - level) / 2, own + freedom) * np.sqrt(pooled / group.shape[-1]))
+    return Interval(groups[0], groups[0] - spare[0], groups[0] + spare[0])
 
 
 def bootstrap_interval(sample: Sample, level: float, draws: int = 400, seed: int = 0) -> Interval:
@@ -105,6 +125,43 @@ def difference(rng: np.random.Generator, tables: int, n: int, noise: Noise) -> l
     """A paired difference of exactly -0.5, the region's lower edge."""
     values = contrast([1, -1], _cells(rng, tables, 2, n, noise)) - 0.5
     return [Sample([values], (-0.5, INFINITY))]
+
+
+def among(cells: int, widest: float, effect: float = 0.0) -> Draw:
+    """A paired difference at the edge, of two cells of a setting with more; the first spreads `widest` times as widely.
+
+    `effect`: standard deviations of the difference by which the truth lies inside the region instead.
+    """
+
+    def draw(rng: np.random.Generator, tables: int, n: int, noise: Noise) -> list[Sample]:
+        drawn = noise(rng, (tables, cells, n)) * np.array([widest, *[1.0] * (cells - 1)])[:, None]
+        drawn = drawn + 3 * noise(rng, (tables, 1, n))
+        values = contrast([1, -1], drawn[:, :2]) + effect * np.hypot(widest, 1)
+        return [Sample([values], (0, INFINITY), spare=[spare_variance([1, -1], drawn[:, :2], drawn[:, 2:])])]
+
+    return draw
+
+
+def midpoint(widest: float) -> Draw:
+    """A network exactly in the middle between two others, of which one spreads `widest` times as widely."""
+
+    def draw(rng: np.random.Generator, tables: int, n: int, noise: Noise) -> list[Sample]:
+        drawn = noise(rng, (tables, 3, n)) * np.array([1.0, 1.0, widest])[:, None] + 3 * noise(rng, (tables, 1, n))
+        values = contrast([1, -0.5, -0.5], drawn)
+        rest = spare_variance([1, -0.5, -0.5], drawn, drawn[:, :0])
+        return [Sample([values], (0, INFINITY), spare=[rest])]
+
+    return draw
+
+
+def two_valued(unstable: float) -> Draw:
+    """Instability near 0, but 40 points in a share of replicates: half is the edge of a median of at most 2 points."""
+
+    def draw(rng: np.random.Generator, tables: int, n: int, noise: Noise) -> list[Sample]:
+        values = np.where(rng.random((tables, n)) < unstable, 40.0, 0.5) * np.exp(0.2 * noise(rng, (tables, n)))
+        return [Sample([values, values], (-INFINITY, 2.0), median=True)]
+
+    return draw
 
 
 def ratio(rng: np.random.Generator, tables: int, n: int, noise: Noise) -> list[Sample]:
@@ -181,7 +238,7 @@ def onset(rng: np.random.Generator, tables: int, n: int, noise: Noise) -> list[S
     positions = rng.choice([0, 1, 2, 3, 4, 5], p=[0.1, 0.2, 0.2, 0.2, 0.2, 0.1], size=(tables, n))
     onsets = onset_positions(_curves(rng, positions, noise), 2.0)
     values = np.asarray([*ONSET_GRID, INFINITY], dtype=np.float64)[onsets]
-    return [Sample([values, values], (-INFINITY, 100), onset=True)]
+    return [Sample([values, values], (-INFINITY, 100), median=True)]
 
 
 def onset_difference(rng: np.random.Generator, tables: int, n: int, noise: Noise) -> list[Sample]:
@@ -190,7 +247,7 @@ def onset_difference(rng: np.random.Generator, tables: int, n: int, noise: Noise
     later = dense + rng.choice([-1, 0, 1, 2], p=[0.25, 0.25, 0.25, 0.25], size=(tables, n))
     onsets = [onset_positions(_curves(rng, positions, noise), 2.0) for positions in (later, dense)]
     low, high = onset_difference_bounds(onsets[0], onsets[1], len(ONSET_GRID))
-    return [Sample([low, high], (-INFINITY, 0), onset=True)]
+    return [Sample([low, high], (-INFINITY, 0), median=True)]
 
 
 #: name -> (draw, fewest replicates)
@@ -212,6 +269,12 @@ SETTINGS: dict[str, tuple[Draw, int]] = {
     "540 tested, 2 steps": (on_grid(2), 3),
     "a step lower in 10%": (rare_step(0.1), 3),
     "a step lower in 40%": (rare_step(0.4), 3),
+    "among 3 cells, spread 1:1": (among(3, 1), 3),
+    "among 3 cells, spread 2:1": (among(3, 2), 3),
+    "among 6 cells, spread 2:1": (among(6, 2), 3),
+    "midpoint, spread 1:1": (midpoint(1), 3),
+    "midpoint, spread 2:1": (midpoint(2), 3),
+    "two-valued, half unstable": (two_valued(0.5), 5),
     "onset": (onset, 5),
     "onset difference": (onset_difference, 5),
 }

@@ -17,6 +17,7 @@ from typing import Literal
 
 from harness.base.words import natural_key, number
 from harness.check.baseline import Baseline, Calibration, ClaimResult, Rows
+from harness.claims.document import shown
 from harness.report.formats import interval
 
 Outcome = Literal["failed", "changed", "same", "not compared"]
@@ -184,8 +185,8 @@ def unchanged(report: Report) -> bool:
     return bool(compared) and all(finding.outcome == "same" and finding.exact for finding in compared)
 
 
-def conclusion(report: Report) -> str:
-    """The result of the check, in one sentence."""
+def conclusion(report: Report, papers_own: bool = True) -> str:
+    """The result of the check, in one sentence; the verdicts in the words of the paper's own scale or of another."""
     if report.failed:
         kinds = {"claim": "claim", "calibration": "calibration value", "table": "table"}
         counts = [(sum(finding.kind == kind for finding in report.of("failed")), word) for kind, word in kinds.items()]
@@ -195,7 +196,7 @@ def conclusion(report: Report) -> str:
         compared = "what was run is" if report.partial else "the table and every curve are"
         return f"No result changed: {compared} bit-identical to the baseline."
     held = sum(finding.kind == "claim" and finding.before == finding.now == "supported" for finding in report.findings)
-    start = f"No regression: {held} claim{' is' if held == 1 else 's are'} still supported"
+    start = f"No regression: {held} claim{' is' if held == 1 else 's are'} still {shown('supported', papers_own)}"
     changed = len(report.of("changed"))
     others = f"{changed or 'no'} other change{'' if changed == 1 else 's'} to look at"
     return f"{start if report.judges_claims else 'All rows match'}; {others}."

@@ -13,7 +13,6 @@ import pandas as pd
 
 from harness.base.files import digest, read_json
 from harness.check.baseline import Baseline, Calibration, ClaimResult, Rows
-from harness.claims import judge
 from harness.claims.table import Table
 from harness.paper import Spec
 from harness.paper.claims import Cell
@@ -26,6 +25,7 @@ from harness.results.keys import part_code
 from harness.results.store import PULLED, Store
 from harness.results.tables import read_curves, read_table
 from harness.stages import collect
+from harness.stages.judging import judged
 
 #: which rows there are, and how many weights remain in each network: the same on every machine
 ROW_COLUMNS = (*ROW_ORDER, "run", "run_b", "status", "steps", "density")
@@ -71,9 +71,8 @@ def machines(records: Iterable[dict[str, Any]]) -> list[str]:
 
 def claims(spec: Spec, table: pd.DataFrame) -> dict[str, ClaimResult]:
     """The claims that the scale judges, with their verdicts on a table."""
-    bands = {name: setting.calibration for name, setting in spec.scale.experiments.items() if setting.calibration}
     results = {}
-    for claim, verdict in zip(spec.claims, judge(spec.claims, spec.scale_name, table, bands), strict=True):
+    for claim, verdict in zip(spec.claims, judged(spec, table), strict=True):
         entry = claim.scales.get(spec.scale_name)
         if entry is None:
             continue

@@ -18,6 +18,7 @@ from harness.base.files import write_json, write_text
 from harness.base.words import clean, escape_markdown
 from harness.check.baseline import Baseline
 from harness.check.decide import Finding, Outcome, Report, conclusion
+from harness.claims.document import shown
 
 COLOURS: dict[Outcome, str] = {"failed": "red", "changed": "yellow", "same": "green", "not compared": "bright_black"}
 ORDER: tuple[Outcome, ...] = ("failed", "changed", "same", "not compared")
@@ -39,6 +40,7 @@ class Check:
     now: Baseline | None = None
     report: Report | None = None
     error: str = ""
+    papers_own: bool = True
 
     @property
     def name(self) -> str:
@@ -65,7 +67,7 @@ class Check:
         return notes
 
     def conclusion(self) -> str:
-        return conclusion(self.report) if self.report else f"The check did not finish: {self.error}"
+        return conclusion(self.report, self.papers_own) if self.report else f"The check did not finish: {self.error}"
 
 
 def show(check: Check, console: Console) -> None:
@@ -159,7 +161,7 @@ def badge(check: Check) -> dict[str, Any]:
         label, message, colour = clean(check.scale), "runs", "green"
     else:
         supported = sum(finding.kind == "claim" and finding.now == "supported" for finding in report.findings)
-        message, colour = f"{supported} supported", "brightgreen"
+        message, colour = f"{supported} {shown('supported', check.papers_own)}", "brightgreen"
     return {"schemaVersion": 1, "label": label, "message": message, "color": colour}
 
 

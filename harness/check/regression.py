@@ -60,7 +60,7 @@ def check(subject: Subject, reference: str, claims: str, console: Console) -> Ch
     whole = Whole(judged(spec), list(spec.scale.experiments))
     report = compare(before, now, whole, partial=selected is not None)
     titles = {claim.id: claim.title for claim in spec.claims}
-    return Check(subject.paper, subject.scale, titles, where, before, now, report)
+    return Check(subject.paper, subject.scale, titles, where, before, now, report, papers_own=spec.scale.papers_own)
 
 
 def make_baseline(subject: Subject, console: Console) -> None:

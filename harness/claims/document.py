@@ -22,6 +22,10 @@ Bounds = Region
 #: validation stops at the first wrong element, since an untrusted list may have millions
 Texts = Annotated[list[str], FailFast()]
 Count = Annotated[int, Field(ge=0, lt=2**31)]
+Size = Literal["agrees", "differs", "unclear"]
+SIZES: tuple[Size, ...] = ("agrees", "differs", "unclear")
+#: the verdicts' words on page and badge where the scale is not the paper's own: it can't contradict the paper
+HERE: dict[Verdict, str] = {"supported": "seen here", "contradicted": "not seen here", "inconclusive": "unclear here"}
 REMAKE = "Delete the file and run `harness reproduce` again."
 
 
@@ -30,6 +34,7 @@ class PartVerdict(Strict):
 
     ``estimate``, ``interval``, ``region`` and ``values`` (one per replicate) are on the reported scale: the measure's
     unit, or factors if the logarithm was analysed (``log``). None in ``values`` means that the onset was never reached.
+    ``interval`` is the one that decides, and holds at ``level``.
     """
 
     name: Text
@@ -40,10 +45,30 @@ class PartVerdict(Strict):
     reason: str
     estimate: Number | None
     interval: Bounds | None
+    level: Number | None
     region: Bounds
     replicates: Count
     values: Annotated[list[Number | None], FailFast()]
     runs: Texts
+
+
+class SizeVerdict(Strict):
+    """A measured value beside the published one, at the paper's own scale, on the reported scale.
+
+    ``expected``: the prediction interval for ``estimate``, which carries both errors; ``z``: their distance in standard
+    errors, on the analysed scale.
+    """
+
+    name: Text
+    statistic: Statistic
+    measure: Text
+    log: bool
+    verdict: Size
+    estimate: Number
+    published: Number
+    expected: Bounds
+    z: Number
+    replicates: Count
 
 
 #: how the reason of a verdict ends that rests on fewer replicates than the whole scale has
@@ -51,7 +76,10 @@ FEWER_REPLICATES = "--every-replicate runs all"
 
 
 class ClaimVerdict(Strict):
-    """One claim with its verdict at a scale. The numbers are the deciding part's."""
+    """One claim with its verdicts at a scale: of its direction, with the deciding part's numbers, and of its size.
+
+    ``papers_own``: whether the scale is the paper's own, the only one at which a size is judged.
+    """
 
     id: ClaimId
     title: str
@@ -59,13 +87,17 @@ class ClaimVerdict(Strict):
     source: Source
     verdict: Verdict
     reason: str
+    size: Size | None
+    papers_own: bool
     estimate: Number | None
     interval: Bounds | None
+    level: Number | None
     region: Bounds
     replicates: Count
     published: Annotated[list[PublishedValue], FailFast()]
     runs: Texts
     parts: Annotated[list[PartVerdict], FailFast()]
+    sizes: Annotated[list[SizeVerdict], FailFast()]
     note: str | None
     figure: Figure
     figure_experiments: Texts
@@ -75,6 +107,16 @@ class ClaimVerdict(Strict):
     def judged(self) -> bool:
         """Whether the claim could be judged at this scale."""
         return self.verdict != "not tested"
+
+    @property
+    def word(self) -> str:
+        """The verdict as it is shown."""
+        return shown(self.verdict, self.papers_own)
+
+
+def shown(verdict: Verdict, papers_own: bool) -> str:
+    """A verdict's word: only the paper's own scale contradicts a paper, a smaller one says what is seen there."""
+    return verdict if papers_own else HERE.get(verdict, verdict)
 
 
 def write_claims(path: Path, claims: Sequence[ClaimVerdict]) -> None:

@@ -8,15 +8,15 @@ from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from harness.base.words import finite
 from harness.claims import verdicts as rules
-from harness.claims.document import FEWER_REPLICATES, ClaimVerdict, PartVerdict, Verdict
+from harness.claims.document import FEWER_REPLICATES, ClaimVerdict, PartVerdict, Size, SizeVerdict, Verdict
 from harness.claims.parts import PartData, interval_of, read_part
-from harness.claims.statistics import LEVEL, bonferroni, disjoint, inside, sign_rank
-from harness.claims.table import Table
+from harness.claims.statistics import LEVEL, bonferroni, disjoint, inside, prediction, sign_level
+from harness.claims.table import Table, TestSet
 from harness.paper.claims import Cell, Claim, Part, ScaleClaim, expand_parts
+from harness.paper.published import Published
 
 Calibration = Mapping[str, tuple[float, float]]
 
@@ -27,6 +27,8 @@ def judge(
     table: pd.DataFrame,
     calibration: Calibration,
     whole_replicates: Mapping[str, int] = MappingProxyType({}),
+    test_sets: Mapping[str, TestSet] = MappingProxyType({}),
+    papers: Published | None = None,
 ) -> list[ClaimVerdict]:
     """Judge every claim at one scale.
 
@@ -38,6 +40,9 @@ def judge(
             not represent the paper's, and no claim that uses the experiment is tested.
         whole_replicates: replicates of the whole scale, of each experiment for which the run has fewer. A verdict can
             depend on their number, so its reason names both.
+        test_sets: per experiment its test set, which test accuracy counts. Where it is not known, test accuracy counts
+            as continuous, and a diverged network has none.
+        papers: at the paper's own scale its published numbers, which sizes are held against; None at another.
 
     Returns:
         One verdict per claim. Missing rows give ``not tested``.
@@ -47,9 +52,9 @@ def judge(
     """
     entries = [(claim, claim.scales.get(scale)) for claim in claims]
     measures = {measure for _, entry in entries if entry for part in entry.parts for measure in part.measures}
-    reader = Table(table, measures | ({"test_accuracy"} if calibration else set()))
+    reader = Table(table, measures | ({"test_accuracy"} if calibration else set()), test_sets)
     misfits = calibration_misfits(reader, calibration)
-    verdicts = [_judge_claim(claim, entry, scale, reader, misfits) for claim, entry in entries]
+    verdicts = [_judge_claim(claim, entry, scale, reader, misfits, papers) for claim, entry in entries]
     return [_of_fewer(verdict, entry, whole_replicates) for verdict, (_, entry) in zip(verdicts, entries, strict=True)]
 
 
@@ -83,23 +88,27 @@ def calibration_misfits(reader: Table, calibration: Calibration) -> dict[str, st
 
 
 def _judge_claim(
-    claim: Claim, entry: ScaleClaim | None, scale: str, reader: Table, misfits: dict[str, str]
+    claim: Claim, entry: ScaleClaim | None, scale: str, reader: Table, misfits: dict[str, str], papers: Published | None
 ) -> ClaimVerdict:
     if entry is None:
         reason = claim.not_tested or f"nothing is predicted at the {scale} scale"
-        return _claim_verdict(claim, None, "not tested", reason, [], None)
+        return _claim_verdict(claim, None, "not tested", reason, [], None, [], papers)
     expanded = expand_parts(entry)
+    directions = [part for part in expanded if part.region is not None]
     if claim.calibrates:
         misfits = {}
-    judged = [_judge_part(part, entry, len(expanded), reader, misfits) for part in expanded]
+    judged = [_judge_part(part, entry, directions, reader, misfits) for part in directions]
     parts, margins = [part for part, _ in judged], [margin for _, margin in judged]
     verdict = rules.claim_verdict([part.verdict for part in parts], entry.combine)
     unfit = [misfits[e] for e in _experiments(expanded) if e in misfits]
     if unfit:
         verdict = "not tested"
     deciding = rules.deciding_part(parts, margins, verdict, entry.combine)
+    sizes = [] if unfit or papers is None else _sizes(expanded, entry, reader, papers)
     reason = "; ".join(unfit) if unfit else rules.claim_reason(parts, verdict, entry.combine, deciding)
-    return _claim_verdict(claim, entry, verdict, reason, parts, deciding)
+    if not directions:
+        reason = "; ".join(unfit) or "it states levels and no direction; see its sizes"
+    return _claim_verdict(claim, entry, verdict, reason, parts, deciding, sizes, papers)
 
 
 def _experiments(parts: Iterable[Part]) -> list[str]:
@@ -107,34 +116,93 @@ def _experiments(parts: Iterable[Part]) -> list[str]:
 
 
 def _judge_part(
-    part: Part, entry: ScaleClaim, tests: int, reader: Table, misfits: dict[str, str]
+    part: Part, entry: ScaleClaim, claim: Sequence[Part], reader: Table, misfits: dict[str, str]
 ) -> tuple[PartVerdict, float]:
-    """The part's verdict, and its margin (see `rules.margin`), which is infinite if the part is not tested."""
-    data = read_part(part, reader)
+    """The part's verdict, and its margin (see `rules.margin`), which is infinite if the part is not tested.
+
+    Where networks diverged, the verdict must be the same without them and with them at chance.
+    """
+    data = read_part(part, reader, claim)
     unfit = [misfits[e] for e in _experiments([part]) if e in misfits]
     if unfit:
         return _part_verdict(part, data, "not tested", "; ".join(unfit)), math.inf
+    worst = read_part(part, reader, claim, at_chance=True) if data.diverged else data
+    cases = [case for case in (data, worst) if not case.problem and case.replicates >= entry.replicates]
     if data.problem:
         return _part_verdict(part, data, "not tested", data.problem), math.inf
-    if data.replicates < entry.replicates:
+    if not cases:
         lacking = "; ".join(data.dropped) or "the table holds no more"
         reason = f"needs {entry.replicates} replicates, has {data.replicates}: {lacking}"
         return _part_verdict(part, data, "not tested", reason), math.inf
+    found, margin = _judge_case(part, cases[0], entry.combine, len(claim))
+    other = found if worst.problem else _judge_case(part, cases[-1], entry.combine, len(claim))[0]
+    if worst.problem or found.verdict != other.verdict:
+        at_chance = worst.problem or f"with what diverged at chance it is {other.verdict}: {other.reason}"
+        found = found.model_copy(update={"verdict": "inconclusive", "reason": f"{found.reason}; {at_chance}"})
+    return found, margin
+
+
+def _judge_case(part: Part, data: PartData, combine: str, tests: int) -> tuple[PartVerdict, float]:
     strict = bonferroni(LEVEL, tests)
-    levels = (LEVEL, strict) if entry.combine == "all" else (strict, LEVEL)
+    levels = (LEVEL, strict) if combine == "all" else (strict, LEVEL)
     support, refute = (interval_of(data, level) for level in levels)
     region = data.region
     verdict = rules.part_verdict(bool(inside(support, region)), bool(disjoint(refute, region)))
     bounds = (float(support.low), float(support.high))
     shown, other = data.shown(bounds), data.shown((float(refute.low), float(refute.high)))
+    if data.median:
+        levels = (sign_level(data.replicates, levels[0]), sign_level(data.replicates, levels[1]))
     reason = rules.part_reason(verdict, shown, other, part.bounds, levels, tests)
+    if part.statistic == "median":
+        within = sum(part.bounds[0] <= value <= part.bounds[1] for value in data.values)
+        reason += f"; {within} of {data.replicates} replicates are in it"
+    estimate = float(support.estimate)
+    if data.image:
+        images = f"{abs(estimate) / data.image:.1f} of {100 / data.image:.0f} test images"
+        reason += f"; the estimate is {images}, which are the same for all replicates"
     if data.dropped:
         reason += f"; {'; '.join(data.dropped)}"
-    estimate = float(support.estimate)
+    decides = (other, levels[1]) if verdict == "contradicted" else (shown, levels[0])
     return (
-        _part_verdict(part, data, verdict, reason, data.shown((estimate, 0.0))[0], shown),
+        _part_verdict(part, data, verdict, reason, data.shown((estimate, 0.0))[0], *decides),
         rules.margin(estimate, bounds, region),
     )
+
+
+def _sizes(parts: Sequence[Part], entry: ScaleClaim, reader: Table, papers: Published) -> list[SizeVerdict]:
+    """The claim's measured values beside the published ones, each at 95% for all of them together."""
+    numbers = [(part, papers.part(part)) for part in parts if not part.of_median and part.statistic != "midpoint"]
+    published = [(part, quantity) for part, quantity in numbers if quantity and papers.spread]
+    level = bonferroni(LEVEL, len(published))
+    sizes = []
+    for part, quantity in published:
+        data = read_part(part, reader)
+        if data.problem or data.replicates < entry.replicates or papers.spread is None:
+            continue
+        found = prediction(data.groups, *quantity, papers.spread.replicates, level)
+        bounds = (found.low, found.high)
+        verdict: Size = "agrees" if found.low <= found.estimate <= found.high else "differs"
+        # an equality holds no effect by itself
+        sign = part.no_effect in (part.region or ())
+        if verdict == "agrees" and sign and found.low <= 0.0 <= found.high:
+            verdict = "unclear"
+        estimate, value = data.shown((found.estimate, quantity.value))
+        low, high = data.shown(bounds)
+        sizes.append(
+            SizeVerdict(
+                name=part.name,
+                statistic=part.statistic,
+                measure=part.measure,
+                log=part.logarithmic,
+                verdict=verdict,
+                estimate=estimate,
+                published=value,
+                expected=(finite(low), finite(high)),
+                z=found.z,
+                replicates=data.replicates,
+            )
+        )
+    return sizes
 
 
 def _part_verdict(
@@ -144,6 +212,7 @@ def _part_verdict(
     reason: str,
     estimate: float | None = None,
     interval: rules.Bounds | None = None,
+    level: float | None = None,
 ) -> PartVerdict:
     return PartVerdict(
         name=part.name,
@@ -154,7 +223,8 @@ def _part_verdict(
         reason=reason,
         estimate=finite(estimate),
         interval=None if interval is None else (finite(interval[0]), finite(interval[1])),
-        region=part.region,
+        level=level,
+        region=part.region or (None, None),
         replicates=data.replicates,
         values=[finite(value) for value in data.values],
         runs=data.runs,
@@ -168,6 +238,8 @@ def _claim_verdict(
     reason: str,
     parts: list[PartVerdict],
     deciding: PartVerdict | None,
+    sizes: list[SizeVerdict],
+    papers: Published | None,
 ) -> ClaimVerdict:
     shown = deciding or next(iter(parts), None)
     measured = deciding if verdict != "not tested" else None
@@ -178,13 +250,17 @@ def _claim_verdict(
         source=claim.source,
         verdict=verdict,
         reason=reason,
+        size=rules.claim_size([size.verdict for size in sizes]),
+        papers_own=papers is not None,
         estimate=measured.estimate if measured else None,
         interval=measured.interval if measured else None,
+        level=measured.level if measured else None,
         region=shown.region if shown else (None, None),
         replicates=shown.replicates if shown else 0,
         published=claim.published,
         runs=sorted({run for part in parts for run in part.runs}),
         parts=parts,
+        sizes=sizes,
         note=claim.note,
         figure=claim.figure,
         figure_experiments=claim.figure_experiments,
@@ -192,13 +268,29 @@ def _claim_verdict(
     )
 
 
+def repeated(claims: Iterable[ClaimVerdict]) -> dict[str, list[str]]:
+    """The judged claims all of whose parts stand in claims before them, and these: evidence that counts once."""
+    first: dict[str, str] = {}
+    found = {}
+    for claim in claims:
+        if claim.judged:
+            # the interval is moderated by the claim's other networks, so it may differ where the evidence is the same
+            same = {"statistic", "measure", "log", "region", "values", "runs"}
+            keys = [part.model_dump_json(include=same) for part in claim.parts]
+            if keys and all(key in first for key in keys):
+                found[claim.id] = list(dict.fromkeys(first[key] for key in keys))
+            first = dict.fromkeys(keys, claim.id) | first
+    return found
+
+
 def chance_flips(claims: Iterable[ClaimVerdict]) -> float:
     """About how many claims would be supported by chance if every true value lay exactly at its region's edge.
 
-    Each judged claim counts once, at the rate of one part: under ``all`` every part must be inside by chance, under
-    ``any`` the parts share one rate (Bonferroni). For a t interval the rate is 2.5% under normal noise, but higher with
-    skew, so the result is not a bound; for an onset it is the sign test's exact tail. If a claim's parts have different
-    rates, the highest counts. Parts and claims that are not tested do not count.
+    At most as many would be contradicted. Each judged claim counts once, at the rate of one part: under ``all`` every
+    part must be inside by chance, under ``any`` the parts share one rate (Bonferroni). For a t interval the rate is
+    2.5% under normal noise, but higher with skew, so the result is not a bound; for a median or onset it is the sign
+    test's exact tail. If a claim's parts have different rates, the highest counts. Parts and claims that are not tested
+    do not count.
     """
     return math.fsum(
         max(
@@ -211,7 +303,6 @@ def chance_flips(claims: Iterable[ClaimVerdict]) -> float:
 
 
 def _edge_rate(statistic: str, replicates: int) -> float:
-    if not statistic.startswith("onset"):
+    if statistic not in ("median", "onset", "onset_difference", "auc"):
         return rules.ONE_SIDED
-    rank = sign_rank(replicates)
-    return float(stats.binom.cdf(rank - 1, replicates, 0.5)) if rank else 0.0
+    return (1 - level) / 2 if (level := sign_level(replicates)) else 0.0

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.claims.statistics import (
     Floats,
     Interval,
+    auc,
     contrast,
     onset_difference_bounds,
     onset_positions,
     sign_interval,
+    spare_variance,
     t_interval,
-    trend_weights,
 )
 from harness.claims.table import Group, Table, gather
 from harness.paper.claims import Cell, Part
@@ -28,22 +31,26 @@ _DIGITS = 12
 class PartData:
     """The input of a part's interval.
 
-    ``groups``: per experiment the replicates' contrasts (n_e,) on the analysed scale (logarithms if ``log``); for an
-    onset its lowest and highest possible values. ``values``: for the page's figure, one number per replicate on the
-    reported scale. ``problem``: why no interval can be computed, else empty.
+    ``groups``: per experiment the replicates' contrasts (n_e,) on the analysed scale (logarithms if ``log``); where the
+    median is judged, each value's lowest and highest possible number. ``values``: for the page's figure, one number per
+    replicate on the reported scale. ``problem``: why no interval can be computed, else empty.
+    ``image``: points that one test image makes of an accuracy, 0.0 for other measures and where it is not known.
     """
 
-    onset: bool
+    median: bool
     log: bool
     region: tuple[float, float]
     groups: list[Floats] = field(default_factory=list)
     steps: list[float] = field(default_factory=list)
+    spare: list[tuple[float, int]] = field(default_factory=list)
     estimate: float | None = None
     replicates: int = 0
     values: list[float] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     problem: str = ""
+    diverged: int = 0
+    image: float = 0.0
 
     def shown(self, bounds: tuple[float, float]) -> tuple[float, float]:
         """Convert bounds from the analysed to the reported scale."""
@@ -56,40 +63,32 @@ class PartData:
 
 def interval_of(data: PartData, level: float) -> Interval:
     """The part's interval on the analysed scale."""
-    if not data.onset:
-        return t_interval(data.groups, level, data.steps)
+    if not data.median:
+        return t_interval(data.groups, level, data.steps, data.spare)
     interval = sign_interval(data.groups[0], data.groups[1], level)
     return interval if data.estimate is None else interval._replace(estimate=np.asarray(data.estimate))
 
 
-def weighted_cells(part: Part) -> list[tuple[float, Cell]]:
-    """A part's cells and their weights: the common form of mean, difference, ratio, trend and contrast."""
-    if part.terms is not None:
-        return [(term.weight, term) for term in part.terms]
-    if part.statistic == "trend" and part.a is not None:
-        grid = grid_cells(part, part.a)
-        return list(zip(trend_weights(len(grid)).tolist(), grid, strict=True))
-    return [(sign, cell) for sign, cell in ((1.0, part.a), (-1.0, part.b)) if cell is not None]
+def read_part(part: Part, table: Table, claim: Sequence[Part] = (), at_chance: bool = False) -> PartData:
+    """Read a part's replicates; drop those that lack one of its cells, and record why.
+
+    Diverged networks are dropped, which is their best case, or with `at_chance` guess, which is their worst.
+
+    `claim`: all parts of the claim at the scale, whose cells tell more of the spread over replicates. Those of other
+    claims tell nothing, so that a claim's verdict is the same whichever others are run.
+    """
+    return _read_median(part, table, at_chance) if part.of_median else _read_contrast(part, table, claim, at_chance)
 
 
-def grid_cells(part: Part, cell: Cell) -> list[Cell]:
-    """The cell at each point of ``over`` or ``over_density``."""
-    if part.over is not None:
-        return [cell.model_copy(update={"k": k}) for k in part.over]
-    return [cell.model_copy(update={"density": d}) for d in part.over_density or []]
-
-
-def read_part(part: Part, table: Table) -> PartData:
-    """Read a part's replicates; drop those that lack one of its cells, and record why."""
-    return _read_onset(part, table) if part.statistic.startswith("onset") else _read_contrast(part, table)
-
-
-def _read_contrast(part: Part, table: Table) -> PartData:
+def _read_contrast(part: Part, table: Table, claim: Sequence[Part], at_chance: bool) -> PartData:
     by_experiment: dict[str, list[tuple[float, Cell]]] = {}
-    for weight, cell in weighted_cells(part):
+    for weight, cell in part.weighted_cells():
         by_experiment.setdefault(cell.experiment, []).append((weight, cell))
     gathered = [
-        ([weight for weight, _ in cells], gather(table, experiment, [cell for _, cell in cells], part.measure))
+        (
+            [weight for weight, _ in cells],
+            gather(table, experiment, [cell for _, cell in cells], part.measure, at_chance),
+        )
         for experiment, cells in by_experiment.items()
     ]
     low, high = part.bounds
@@ -97,6 +96,9 @@ def _read_contrast(part: Part, table: Table) -> PartData:
     replicates = min(len(group.replicates) for _, group in gathered)
     runs = sorted({run for _, group in gathered for run in group.runs})
     dropped = [reason for _, group in gathered for reason in group.dropped]
+    if any(np.isnan(group.cells).any() for _, group in gathered):
+        unknown = f"the {part.measure} of what diverged is unknown, and may be any"
+        return PartData(False, part.logarithmic, region, replicates=replicates, runs=runs, problem=unknown)
     if part.logarithmic and (bad := _not_positive(part, [group for _, group in gathered])):
         return PartData(False, True, region, replicates=replicates, runs=runs, dropped=dropped, problem=bad)
     groups = [_contrast(weights, group.cells, part.logarithmic) for weights, group in gathered]
@@ -105,21 +107,48 @@ def _read_contrast(part: Part, table: Table) -> PartData:
         for weights, group in gathered
     ]
     return PartData(
-        onset=False,
+        median=False,
         log=part.logarithmic,
         region=region,
         groups=groups,
         steps=steps,
+        spare=[_spare(part, weights, group, table, claim) for weights, group in gathered],
         replicates=replicates,
         values=_shown_values(groups, part.logarithmic) if replicates else [],
         runs=runs,
         dropped=dropped,
+        diverged=sum(group.diverged for _, group in gathered),
+        image=max(table.step(group.experiment, part.measure) for _, group in gathered),
     )
+
+
+def _spare(part: Part, weights: list[float], group: Group, table: Table, claim: Sequence[Part]) -> tuple[float, int]:
+    """What the claim's other cells of the experiment tell of the variance of a paired contrast."""
+    if len(group.replicates) < 2 or abs(sum(weights)) > 1e-9:
+        return 0.0, 0
+    read = [table.cell(cell, part.measure).values for cell in spare_cells(part, group.experiment, claim)]
+    rows = [[values[r] for r in group.replicates] for values in read if set(group.replicates) <= set(values)]
+    numbers = np.array(rows, dtype=np.float64).reshape(len(rows), len(group.replicates))
+    if part.logarithmic:
+        numbers = np.log(numbers[(numbers > 0).all(-1)])
+    variance, freedom = spare_variance(weights, np.log(group.cells) if part.logarithmic else group.cells, numbers)
+    return float(variance), freedom
+
+
+def spare_cells(part: Part, experiment: str, claim: Sequence[Part]) -> list[Cell]:
+    """The cells of an experiment that a claim's other parts read, and that are measured and compared like a part's."""
+    own = [cell for _, cell in part.weighted_cells() if cell.experiment == experiment]
+    alike = [other for other in claim if not other.of_median and other.measure == part.measure]
+    cells = dict.fromkeys(cell for other in alike for _, cell in other.weighted_cells())
+    kind = (experiment, own[0].comparison)
+    return [cell for cell in cells if (cell.experiment, cell.comparison) == kind and cell not in own]
 
 
 def _contrast(weights: list[float], cells: Floats, log: bool) -> Floats:
     values = contrast(weights, cells, log)
-    size = np.max(np.abs(np.log(cells) if log else cells), initial=0.0) * max(abs(w) for w in weights)
+    size = np.max(np.abs(np.log(cells) if log else cells), initial=0.0, where=np.isfinite(cells)) * max(
+        abs(w) for w in weights
+    )
     if size == 0:
         return values
     decimals = _DIGITS - 1 - math.floor(math.log10(size))
@@ -157,23 +186,47 @@ def _log(bound: float) -> float:
     return bound if math.isinf(bound) else math.log(bound) if bound > 0 else -math.inf
 
 
-def _read_onset(part: Part, table: Table) -> PartData:
-    cells = [cell for cell in (part.a, part.b) if cell is not None]
+def _read_median(part: Part, table: Table, at_chance: bool) -> PartData:
+    """A diverged network's measure may be anything: it lies between the lowest and the highest value."""
+    cells = [cell for _, cell in part.weighted_cells()] if part.statistic == "auc" else part.cells
     grid, threshold = part.over or [], part.threshold or 0.0
-    wanted = [point for cell in cells for point in grid_cells(part, cell)]
-    group = gather(table, cells[0].experiment, wanted, part.measure)
-    shaped = np.moveaxis(group.cells.reshape(len(cells), len(grid), len(group.replicates)), 1, -1)
-    positions = onset_positions(shaped, threshold)
+    wanted = (
+        cells if part.statistic in ("median", "auc") else [point for cell in cells for point in part.grid_cells(cell)]
+    )
+    group = gather(table, cells[0].experiment, wanted, part.measure, at_chance)
+    unknown = np.isnan(group.cells)
+    estimate: float | None = None
+    if part.statistic in ("median", "auc"):
+        values = (
+            group.cells[0] if part.statistic == "median" else auc([w for w, _ in part.weighted_cells()], group.cells)
+        )
+        low, high = (np.where(unknown.any(0), bound, values) for bound in (-math.inf, math.inf))
+        return _median_data(part, group, low, high, values)
+
+    def positions_at(unstable: bool) -> NDArray[np.int64]:
+        numbers = np.where(unknown, math.inf if unstable else -math.inf, group.cells)
+        shaped = np.moveaxis(numbers.reshape(len(cells), len(grid), len(group.replicates)), 1, -1)
+        return onset_positions(shaped, threshold)
+
+    positions, latest = positions_at(unstable=False), positions_at(unstable=True)
     if part.statistic == "onset":
         # if the measure never stays below the threshold on the grid, the onset is beyond every k
-        low = high = np.asarray([*map(float, grid), math.inf])[positions[0]]
-        values, estimate = low, None
+        steps = np.asarray([*map(float, grid), math.inf])
+        low, high = steps[positions[0]], steps[latest[0]]
+        values = high
     else:
-        low, high = onset_difference_bounds(positions[0], positions[1], len(grid))
+        low = onset_difference_bounds(positions[0], latest[1], len(grid))[0]
+        high = onset_difference_bounds(latest[0], positions[1], len(grid))[1]
         values = (positions[0] - positions[1]).astype(np.float64)
         estimate = float(np.median(values)) if values.size else None
+    return _median_data(part, group, low, high, values, estimate)
+
+
+def _median_data(
+    part: Part, group: Group, low: Floats, high: Floats, values: Floats, estimate: float | None = None
+) -> PartData:
     return PartData(
-        onset=True,
+        median=True,
         log=False,
         region=part.bounds,
         groups=[low, high],
@@ -182,4 +235,5 @@ def _read_onset(part: Part, table: Table) -> PartData:
         values=[float(v) for v in values],
         runs=group.runs,
         dropped=group.dropped,
+        diverged=group.diverged,
     )

@@ -2,7 +2,9 @@
 
 Why these: with three replicates a percentile bootstrap covers about 75%, not 95% (``benchmarks/interval_level.py``
 measures it); the t interval keeps its level for values near normal at any number of replicates, and stays near it for
-moderate skew. Onsets lie on a grid and can be infinite, so they get the sign test's exact interval for a median.
+moderate skew. Instability has two values, near 0 and near chance, and onsets lie on a grid and can be infinite: they
+get the sign test's exact interval for a median, which lies below a bound where Clopper and Pearson's interval for the
+share of replicates below it lies above a half.
 """
 
 from __future__ import annotations
@@ -36,30 +38,53 @@ def bonferroni(level: float, tests: int) -> float:
     return 1 - (1 - level) / max(1, tests)
 
 
-def trend_weights(points: int) -> Floats:
-    """Weights (points,) whose sum with the values is the fitted change from the first to the last grid rank.
-
-    The least-squares slope over the ranks 0..m-1, times m-1: ranks, because grids of k rise geometrically.
-    """
-    if points < 2:
-        raise ValueError(f"a trend over {points} point(s): needs at least 2")
-    centred = np.arange(points) - (points - 1) / 2
-    return np.asarray(centred / np.sum(centred**2) * (points - 1), dtype=np.float64)
-
-
 def contrast(weights: Sequence[float], cells: Floats, log: bool = False) -> Floats:
     """Weighted sum over cells: weights (m,), cells (..., m, n replicates) -> (..., n); of logarithms if ``log``."""
     values = np.log(cells) if log else cells
     return np.asarray(np.einsum("m,...mn->...n", np.asarray(weights, dtype=np.float64), values))
 
 
-def t_interval(groups: Sequence[ArrayLike], level: float = LEVEL, steps: Sequence[ArrayLike] | None = None) -> Interval:
+def spare_variance(weights: Sequence[float], cells: Floats, others: Floats) -> tuple[Floats, int]:
+    """What a setting's other cells tell of a contrast's variance over replicates, with degrees of freedom.
+
+    Args:
+        weights: of the contrast's cells (m,), with sum 0.
+        cells: (..., m, n replicates) on the analysed scale.
+        others: further cells (..., k, n) of the same setting and measure.
+
+    The cells are taken to spread alike around what their replicate and their cell have in common. The contrast's own
+    direction is left out, so that the result is independent of the contrast. Without further directions: 0.0 and 0.
+    """
+    values = np.concatenate([cells, others], axis=-2)
+    rows, replicates = values.shape[-2:]
+    freedom = (rows - 2) * (replicates - 1)
+    if freedom <= 0:
+        return np.zeros(values.shape[:-2]), 0
+    size = float(np.sum(np.square(weights)))
+    own = contrast(weights, cells)
+    centred = values - values.mean(-1, keepdims=True)
+    centred = centred - centred.mean(-2, keepdims=True)
+    rest = (centred**2).sum((-2, -1)) - own.var(-1) * replicates / size
+    return np.asarray(np.maximum(rest, 0.0) / freedom * size), freedom
+
+
+def t_interval(
+    groups: Sequence[ArrayLike],
+    level: float = LEVEL,
+    steps: Sequence[ArrayLike] | None = None,
+    spare: Sequence[tuple[ArrayLike, int]] | None = None,
+) -> Interval:
     """Interval for the sum of the groups' means: a t interval for one group, Welch-Satterthwaite for several.
 
     Args:
         groups: one array (..., n_e) per independent experiment: the replicates' contrasts.
         level: two-sided confidence.
         steps: per group, the distance between neighbouring possible values (``grid_step``), 0 for continuous ones.
+        spare: per group, what other cells tell of its variance, with degrees of freedom (``spare_variance``).
+
+    A group's variance is moderated by `spare`: pooled with as many of its degrees of freedom as the group has itself,
+    and never below the group's own. So it gains power from freedom and keeps its level if cells spread up to twice as
+    widely as others; pooling without these two limits does not (``benchmarks/interval_level.py`` measures both).
 
     Values counted on a finite test set lie on a grid, and n equal values do not prove zero spread: if a share p of
     replicates lies a step away, all n still agree with probability (1 - p)^n. So the half-width is at least
@@ -72,15 +97,21 @@ def t_interval(groups: Sequence[ArrayLike], level: float = LEVEL, steps: Sequenc
     tail = (1 - level) / 2
     steps = [0.0] * len(arrays) if steps is None else steps
     estimate = np.asarray(sum(a.mean(-1) for a in arrays))
-    variances = [a.var(-1, ddof=1) / a.shape[-1] for a in arrays]
+    spare = [(0.0, 0)] * len(arrays) if spare is None else spare
+    freedoms = [a.shape[-1] - 1 + min(more, a.shape[-1] - 1) for a, (_, more) in zip(arrays, spare, strict=True)]
+    variances = [
+        np.maximum(own := a.var(-1, ddof=1), own + (np.asarray(v) - own) * (1 - (a.shape[-1] - 1) / freedom))
+        / a.shape[-1]
+        for a, (v, _), freedom in zip(arrays, spare, freedoms, strict=True)
+    ]
     variance = np.asarray(sum(variances))
     size = np.max([np.abs(a).max(-1) for a in arrays], axis=0)
     flat = variance <= (_NOISE * size) ** 2
     safe = np.where(flat, 1.0, variance)
     if len(arrays) == 1:
-        freedom = np.asarray(arrays[0].shape[-1] - 1.0)
+        freedom = np.asarray(float(freedoms[0]))
     else:
-        shares = sum((v / safe) ** 2 / (a.shape[-1] - 1) for v, a in zip(variances, arrays, strict=True))
+        shares = sum((v / safe) ** 2 / f for v, f in zip(variances, freedoms, strict=True))
         freedom = 1 / np.where(flat, 1.0, shares)
     half = np.where(flat, 0.0, stats.t.isf(tail, freedom) * np.sqrt(variance))
     # exact for n equal values on a grid; experiments are independent, so their bounds add as squares
@@ -88,6 +119,30 @@ def t_interval(groups: Sequence[ArrayLike], level: float = LEVEL, steps: Sequenc
     floor = np.sqrt(sum(b**2 for b in bounds))
     half = np.where(flat & (floor <= 0), np.inf, np.maximum(half, floor))
     return Interval(estimate, np.asarray(estimate - half), np.asarray(estimate + half))
+
+
+class Prediction(NamedTuple):
+    """The measured estimate, the interval in which the published value lets it be expected, and their distance."""
+
+    estimate: float
+    low: float
+    high: float
+    z: float
+
+
+def prediction(groups: Sequence[Floats], value: float, spread: float, replicates: int, level: float) -> Prediction:
+    """Where the sum of the groups' means (n_e,) is expected if ``value`` was published (Patil et al. 2016).
+
+    ``value`` is the mean of ``replicates`` values with standard deviation ``spread``. The interval carries both errors:
+    Welch and Satterthwaite's, with the published replicates as one more group.
+    """
+    variances = [*(g.var(ddof=1) / len(g) for g in groups), spread**2 / replicates]
+    variance = float(sum(variances))
+    freedoms = [*(len(g) - 1 for g in groups), replicates - 1]
+    freedom = variance**2 / sum(v**2 / f for v, f in zip(variances, freedoms, strict=True))
+    half = float(stats.t.isf((1 - level) / 2, freedom)) * variance**0.5
+    estimate = float(sum(g.mean() for g in groups))
+    return Prediction(estimate, value - half, value + half, (estimate - value) / variance**0.5)
 
 
 def grid_step(values: ArrayLike) -> float:
@@ -107,6 +162,16 @@ def grid_step(values: ArrayLike) -> float:
         if step < _FINEST_STEP:
             return 0.0
     return step
+
+
+def auc(weights: Sequence[float], cells: Floats) -> Floats:
+    """The area under the ROC curve (...) by which cells (..., m, n) of positive weight stand above those of negative.
+
+    The share of pairs, one cell of each kind, that are in this order; a tie counts a half. 0.5 tells nothing.
+    """
+    signs = np.sign(weights)
+    above, below = cells[..., signs > 0, None, :], cells[..., None, signs < 0, :]
+    return np.asarray(((above > below) + 0.5 * (above == below)).mean((-3, -2)))
 
 
 def onset_positions(values: ArrayLike, threshold: float) -> NDArray[np.int64]:
@@ -132,6 +197,11 @@ def sign_rank(replicates: int, level: float = LEVEL) -> int:
     while rank < (replicates + 1) // 2 and stats.binom.cdf(rank, replicates, 0.5) <= tail * (1 + 1e-9):
         rank += 1
     return rank
+
+
+def sign_level(replicates: int, level: float = LEVEL) -> float:
+    """The confidence that the interval of `sign_rank` really has, 0.0 without one."""
+    return float(max(0.0, 1 - 2 * stats.binom.cdf(sign_rank(replicates, level) - 1, replicates, 0.5)))
 
 
 def sign_interval(low: ArrayLike, high: ArrayLike | None = None, level: float = LEVEL) -> Interval:

@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.claims.statistics import Floats, grid_step
+from harness.claims.statistics import Floats
 from harness.paper.claims import Cell
-from harness.paper.columns import PERCENT_MEASURES
 
 TEXT_COLUMNS = ("row", "experiment", "branch", "comparison", "run", "run_b", "status")
 NUMBER_COLUMNS = ("replicate", "k", "level", "density", "data_order")
 
 
+class TestSet(NamedTuple):
+    """The size of a data set's test set, and its number of classes."""
+
+    examples: int
+    classes: int
+
+
 @dataclass(frozen=True)
 class CellValues:
-    """``values``, ``rows``: mean and row count of each usable replicate; ``missing``: why the others are unusable."""
+    """``values``, ``rows``: mean and row count of each usable replicate; ``missing``: why the others are unusable.
+
+    ``diverged``: those of the others that have a row, but whose network, or one that it starts from, diverged.
+    """
 
     values: dict[int, float]
     rows: dict[int, int]
     runs: dict[int, list[str]]
     missing: dict[int, str] = field(default_factory=dict)
+    diverged: set[int] = field(default_factory=set)
     known_experiment: bool = True
 
 
@@ -52,9 +63,11 @@ Columns = dict[str, NDArray[Any]]
 
 
 class Table:
-    """The tidy table as arrays by experiment; it caches cells and grid steps."""
+    """The tidy table as arrays by experiment; it caches cells. `test_sets`: by experiment, where known."""
 
-    def __init__(self, table: pd.DataFrame, measures: Iterable[str]) -> None:
+    def __init__(
+        self, table: pd.DataFrame, measures: Iterable[str], test_sets: Mapping[str, TestSet] = MappingProxyType({})
+    ) -> None:
         measures = sorted(set(measures))
         check_columns(table, measures)
         columns: Columns = {c: table[c].astype(object).to_numpy() for c in TEXT_COLUMNS}
@@ -67,7 +80,7 @@ class Table:
         }
         self._empty: Columns = {c: v[:0] for c, v in columns.items()}
         self._cells: dict[tuple[Cell, str], CellValues] = {}
-        self._steps: dict[tuple[str, str], float] = {}
+        self._test_sets = test_sets
 
     def cell(self, cell: Cell, measure: str) -> CellValues:
         """The cell's mean of its own measure, else of `measure`, in each replicate of its experiment."""
@@ -78,12 +91,14 @@ class Table:
         return self._cells[key]
 
     def step(self, experiment: str, measure: str) -> float:
-        """Distance between neighbouring possible values of a measure in percent, 0.0 if it is continuous."""
-        if measure not in PERCENT_MEASURES:
-            return 0.0
-        if (experiment, measure) not in self._steps:
-            self._steps[experiment, measure] = grid_step(self._columns(experiment)[measure])
-        return self._steps[experiment, measure]
+        """Distance in points between neighbouring possible test accuracies; 0.0 if unknown, and for other measures."""
+        known = self._test_sets.get(experiment)
+        return 100 / known.examples if known and measure == "test_accuracy" else 0.0
+
+    def chance(self, experiment: str, measure: str) -> float:
+        """The accuracy of a network that guesses, for one that diverged; NaN for other measures, and if unknown."""
+        known = self._test_sets.get(experiment)
+        return 100 / known.classes if known and measure.endswith("accuracy") else math.nan
 
     def _columns(self, experiment: str) -> Columns:
         return self._parts.get(experiment, self._empty)
@@ -104,6 +119,8 @@ def _read_cell(table: Columns, cell: Cell, measure: str) -> CellValues:
             result.runs[int(replicate)] = _runs(table, good)
         else:
             result.missing[int(replicate)] = _why(table["status"][own], len(ok), measure)
+            if len(own) and not len(ok):
+                result.diverged.add(int(replicate))
     return result
 
 
@@ -123,7 +140,10 @@ def _runs(table: Columns, rows: NDArray[Any]) -> list[str]:
 
 @dataclass(frozen=True)
 class Group:
-    """The cells of one experiment over the replicates that have all of them: ``cells`` is (m cells, n replicates)."""
+    """The cells of one experiment over the replicates that have all of them: ``cells`` is (m cells, n replicates).
+
+    ``diverged``: how many replicates a diverged network left out, or put at chance.
+    """
 
     experiment: str
     replicates: list[int]
@@ -131,27 +151,35 @@ class Group:
     rows: Floats
     runs: list[str]
     dropped: list[str]
+    diverged: int = 0
 
 
-def gather(table: Table, experiment: str, cells: list[Cell], measure: str) -> Group:
-    """Collect cells of one experiment; drop each replicate that lacks one of them, with the reason."""
+def gather(table: Table, experiment: str, cells: list[Cell], measure: str, at_chance: bool = False) -> Group:
+    """Collect cells of one experiment; drop each replicate that lacks one of them, with the reason.
+
+    With `at_chance`, a replicate whose network diverged stays: that network guesses, and its other measures are NaN.
+    """
     read = [table.cell(cell, measure) for cell in cells]
     if not all(r.known_experiment for r in read):
         return Group(experiment, [], *_no_values(len(cells)), [], [f"the table has no experiment {experiment}"])
     everyone = sorted({r for values in read for r in (*values.values, *values.missing)})
-    complete = [r for r in everyone if all(r in values.values for values in read)]
+    usable = [values.values.keys() | (values.diverged if at_chance else set()) for values in read]
+    complete = [r for r in everyone if all(r in replicates for replicates in usable)]
+    diverged = {r for values in read for r in values.diverged}
     dropped: dict[str, list[int]] = {}
-    for replicate in everyone:
+    for replicate in sorted(set(everyone) - set(complete)):
         for cell, values in zip(cells, read, strict=True):
             if replicate in values.missing:
                 dropped.setdefault(f"{values.missing[replicate]} for {cell.describe()}", []).append(replicate)
                 break
     reasons = [f"{_replicates(who)} dropped ({why})" for why, who in dropped.items()]
-    runs = sorted({run for values in read for r in complete for run in values.runs[r]})
+    runs = sorted({run for values in read for r in complete for run in values.runs.get(r, ())})
     shape = (len(cells), len(complete))
-    numbers = np.array([[v.values[r] for r in complete] for v in read], dtype=np.float64).reshape(shape)
-    counts = np.array([[v.rows[r] for r in complete] for v in read], dtype=np.float64).reshape(shape)
-    return Group(experiment, complete, numbers, counts, runs, reasons)
+    guesses = [table.chance(experiment, cell.measure or measure) for cell in cells]
+    chosen = [[v.values.get(r, guess) for r in complete] for v, guess in zip(read, guesses, strict=True)]
+    numbers = np.array(chosen, dtype=np.float64).reshape(shape)
+    counts = np.array([[v.rows.get(r, 1) for r in complete] for v in read], dtype=np.float64).reshape(shape)
+    return Group(experiment, complete, numbers, counts, runs, reasons, len(diverged))
 
 
 def _no_values(cells: int) -> tuple[Floats, Floats]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from harness.claims.document import VERDICTS, PartVerdict, Verdict
+from harness.claims.document import VERDICTS, PartVerdict, Size, Verdict
 from harness.claims.statistics import LEVEL
 
 Bounds = tuple[float, float]
@@ -35,6 +35,11 @@ def claim_verdict(parts: list[Verdict], combine: str) -> Verdict:
     if not parts or "not tested" in parts:
         return "not tested"
     return unanimous if set(parts) == {unanimous} else "inconclusive"
+
+
+def claim_size(sizes: list[Size]) -> Size | None:
+    """The claim's size from its parts': it agrees if all do; None without any."""
+    return next((size for size in ("differs", "unclear", "agrees") if size in sizes), None)
 
 
 def deciding_part(parts: list[PartVerdict], margins: list[float], verdict: Verdict, combine: str) -> PartVerdict | None:
@@ -94,6 +99,9 @@ def part_reason(verdict: Verdict, support: Bounds, refute: Bounds, region: Bound
     if support == (-math.inf, math.inf):
         return "all replicates gave the same value, so nothing tells how far replicates differ"
     if support[1] < region[0] or support[0] > region[1]:
+        if refute == (-math.inf, math.inf):
+            few = f"so few replicates cannot refute one of the claim's {tests} parts"
+            return f"the {first}, {span(support)}, lies outside {wanted}, but {few}"
         return (
             f"the {first}, {span(support)}, lies outside {wanted}, but not when corrected for the claim's "
             f"{tests} parts ({second}: {span(refute)})"

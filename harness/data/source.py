@@ -20,6 +20,7 @@ class Source:
 
     shape: tuple[int, ...]  # (C, *S) of a sample
     training_samples: int
+    test_samples: int
     make: Callable[[], dict[str, np.ndarray]]  # the arrays to store
     checksum: str
     classes: int = 10
@@ -41,6 +42,7 @@ def published(files: Published, make: Callable[[Published], dict[str, np.ndarray
     return Source(
         files.shape,
         files.sizes["train"],
+        files.sizes["test"],
         partial(make, files),
         files.checksum,
         files.classes,
@@ -55,4 +57,4 @@ def generated(
 ) -> Source:
     """The source of a set that is generated here: float32 samples with label and index."""
     size = sum(sizes.values()) * (4 * math.prod(shape) + 16)
-    return Source(shape, sizes["train"], make, checksum, classes, stored_bytes=size)
+    return Source(shape, sizes["train"], sizes["test"], make, checksum, classes, stored_bytes=size)

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from harness.base.errors import HarnessError
 from harness.base.words import disk, duration
+from harness.claims.power import Power, power
 from harness.data import SOURCES
 from harness.estimate.budget import Choice
 from harness.estimate.costs import Plan
@@ -187,12 +188,13 @@ def _data(plan: Plan) -> Iterator[str]:
 
 
 def _claims(plan: Plan, every: bool) -> Table:
-    """What each claim needs, in all and for itself alone; with `every`, also lists the claims not judged here."""
+    """What each claim needs, in all and for itself alone, and its power; `every`: also the claims not judged here."""
     table = Table(title=f"What each claim of scale {plan.spec.scale_name} needs", title_justify="left")
     table.add_column("claim")
     table.add_column("title", max_width=60, no_wrap=True, overflow="ellipsis")
-    for column in ("trainings", "time", "share", "for it alone"):
+    for column in ("trainings", "time", "share", "for it alone", "power"):
         table.add_column(column, justify="right")
+    replicates = {name: setting.replicates for name, setting in plan.spec.scale.experiments.items()}
     total = plan.prices.total(plan.owners.keys()) or 1.0
     for claim in plan.spec.claims:
         needed = plan.needs.get(claim.id)
@@ -200,10 +202,22 @@ def _claims(plan: Plan, every: bool) -> Table:
             others: set[Run] = set().union(*(runs for name, runs in plan.needs.items() if name != claim.id))
             time, trainings = plan.prices.total(needed), len(plan.prices.trained(needed))
             shares = (_share(time / total), _share(plan.prices.alone(needed, others) / total))
-            table.add_row(claim.id, escape(claim.title), f"{trainings:,}", duration(time), *shares)
+            decides = _power(power(claim.scales[plan.spec.scale_name], replicates, plan.spec.published))
+            table.add_row(claim.id, escape(claim.title), f"{trainings:,}", duration(time), *shares, decides)
         elif every:
-            table.add_row(claim.id, escape(claim.title), "", "not judged here", "", "")
+            table.add_row(claim.id, escape(claim.title), "", "not judged here", "", "", "")
+    table.caption = (
+        "Power: how often the claim's direction would be supported if every value and spread were as published, with "
+        "this scale's replicates; '2 of 3' if only so many parts have published numbers."
+    )
+    table.caption_justify = "left"
     return table
+
+
+def _power(found: Power) -> str:
+    if not found.known:
+        return "-"
+    return f"{found.share:.0%}" + (f" ({found.known} of {found.parts})" if found.known < found.parts else "")
 
 
 def _share(part: float) -> str:

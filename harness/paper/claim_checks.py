@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 #: which optional fields each statistic needs and which it may have besides
 _NEEDS: dict[str, tuple[set[str], set[str]]] = {
     "mean": ({"a"}, set()),
+    "median": ({"a"}, set()),
     "difference": ({"a", "b"}, set()),
+    "midpoint": ({"a", "b", "c"}, set()),
     "ratio": ({"a", "b"}, set()),
     "trend": ({"a"}, {"over", "over_density", "log"}),
     "contrast": ({"terms"}, {"log"}),
+    "auc": ({"terms"}, set()),
     "onset": ({"a", "over", "threshold"}, set()),
     "onset_difference": ({"a", "b", "over", "threshold"}, set()),
 }
@@ -27,7 +30,7 @@ _NEEDS: dict[str, tuple[set[str], set[str]]] = {
 def check_fields(part: Part) -> None:
     """The statistic has the fields that it needs and no other."""
     needed, allowed = _NEEDS[part.statistic]
-    optional = ("a", "b", "terms", "over", "over_density", "threshold", "log")
+    optional = ("a", "b", "c", "terms", "over", "over_density", "threshold", "log")
     present = {f for f in optional if getattr(part, f) is not None}
     for field in sorted(needed - present):
         raise ValueError(f"{part.statistic} without {field}: add {field}, or use another statistic")
@@ -58,6 +61,11 @@ def _not_rising(values: list[int] | list[float]) -> bool:
 
 def check_measure(part: Part) -> None:
     """Each cell's measure is known, and the cell says what is compared where it compares."""
+    if part.statistic == "mean" and "instability" in part.measure:
+        raise ValueError(
+            f"mean of {part.measure}: it has two values, near 0 and near chance, of which a mean with an interval says "
+            "little; use median"
+        )
     for measure in (part.measure, *part.measures):
         _check_known(measure)
     for cell in part.cells:
@@ -94,7 +102,11 @@ def _check_comparison(cell: Cell, measure: str) -> None:
 
 
 def check_region(part: Part) -> None:
-    """The region is bounded, not empty, and can be missed."""
+    """The region is bounded, not empty, can be missed, and states a direction."""
+    if part.region is None:
+        if part.of_median:
+            raise ValueError(f"{part.statistic} without region: add the values that support the claim")
+        return
     low, high = part.region
     if low is None and high is None:
         raise ValueError("region [null, null] is met by anything: bound at least one side")
@@ -104,14 +116,33 @@ def check_region(part: Part) -> None:
         raise ValueError(f"region [{low}, {high}]: a ratio is above 0, give bounds above 0")
     if _covers_everything(part):
         raise ValueError(f"region [{low}, {high}] holds every possible {part.statistic} of {part.measure}: narrow it")
+    _check_direction(part)
+
+
+def _check_direction(part: Part) -> None:
+    """A contrast's region is a sign, or a margin around no effect; what misses a margin is a size, not a direction."""
+    if part.statistic == "mean":
+        raise ValueError("mean with region: a level is a size, not a direction, and held against published/; remove it")
+    if part.no_effect is None:
+        return
+    low, high = part.bounds
+    sign = (low, high) in ((part.no_effect, math.inf), (-math.inf, part.no_effect))
+    margin = low < part.no_effect < high and part.statistic != "midpoint"
+    if not sign and not margin:
+        raise ValueError(
+            f"region {list(part.region or ())}: a direction is a sign, so bound it by {part.no_effect:g}, or a margin "
+            f"around {part.no_effect:g} for equality"
+        )
 
 
 def _covers_everything(part: Part) -> bool:
     """A claim that no data could miss would be supported by construction."""
     low, high = part.bounds
+    if part.statistic == "auc":
+        return low <= 0 and high >= 1
     if part.logarithmic or part.statistic == "onset":
         return low <= 0 and high == math.inf
-    if part.statistic == "mean":
+    if part.statistic in ("mean", "median"):
         return low <= 0 and high >= (100 if part.measure in PERCENT_MEASURES else math.inf)
     if part.statistic == "difference" and part.measure in PERCENT_MEASURES:
         return low <= -100 and high >= 100

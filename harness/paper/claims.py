@@ -20,12 +20,14 @@ from harness.paper.models import Branch
 
 Comparison = Literal["data_order", "pruning"]
 Obtained = Literal["printed", "digitised", "derived", "text", "remembered"]
-Statistic = Literal["mean", "difference", "ratio", "trend", "contrast", "onset", "onset_difference"]
+Statistic = Literal[
+    "mean", "median", "difference", "midpoint", "ratio", "trend", "contrast", "onset", "onset_difference", "auc"
+]
 Figure = Literal["accuracy", "accuracy_density", "accuracy_k", "instability_k", "distance", "angle", "none"]
 
-#: the fewest replicates for a t interval, and for the sign test behind onsets (four cannot reach even 90%)
+#: the fewest replicates for a t interval, and for the sign test behind medians (four cannot reach even 90%)
 FEWEST_REPLICATES = 3
-FEWEST_REPLICATES_ONSET = 5
+FEWEST_REPLICATES_MEDIAN = 5
 
 #: a claim's name, and its anchor on the page: no other id there begins with a capital letter
 ClaimId = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9-]*$", max_length=40)]
@@ -66,6 +68,17 @@ class PublishedValue(Strict):
     error: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     unit: str = ""
     obtained: Obtained
+
+
+def trend_weights(points: int) -> NDArray[np.float64]:
+    """Weights (points,) whose sum with the values is the fitted change from the first to the last grid rank.
+
+    The least-squares slope over the ranks 0..m-1, times m-1: ranks, because grids of k rise geometrically.
+    """
+    if points < 2:
+        raise ValueError(f"a trend over {points} point(s): needs at least 2")
+    centred = np.arange(points) - (points - 1) / 2
+    return np.asarray(centred / np.sum(centred**2) * (points - 1), dtype=np.float64)
 
 
 class Cell(Strict):
@@ -126,6 +139,10 @@ class Term(Cell):
             raise ValueError("weight 0 leaves the term out: give a weight other than 0 or remove the term")
         return self
 
+    def unweighted(self) -> Cell:
+        """The cell without its weight, equal to the same cell in another part."""
+        return Cell(**{name: getattr(self, name) for name in Cell.model_fields})
+
 
 class ForEach(Strict):
     """Copies a part once for each value of one key."""
@@ -153,6 +170,13 @@ class ForEach(Strict):
 class Part(Strict):
     """One statistic over the table and the region of its values that supports the claim.
 
+    The region is the direction that the paper states. Of a difference, ratio, trend or contrast it is a sign (bounded
+    by no effect, 0 or 1), or a margin around no effect where the paper states equality. Of a ``midpoint`` (``a`` minus
+    the middle between ``b`` and ``c``) it is a sign: which of the two ``a`` is nearer to. A median's is the paper's own
+    threshold. An ``auc``, of the terms of positive weight above those of negative, is 0.5 without any order. A part
+    without a region, as every mean, is a size alone. The published value of all is that of the same statistic over
+    published/*.csv; it lies in the region.
+
     The region is closed and on the reported scale: the measure's unit, or a ratio where logarithms are analysed, or k
     for an onset, or positions in ``over`` for an onset difference. ``null`` leaves a side open.
     """
@@ -162,12 +186,13 @@ class Part(Strict):
     measure: str
     a: Cell | None = None
     b: Cell | None = None
+    c: Cell | None = None
     terms: Annotated[list[Term], Field(min_length=1)] | None = None
     over: list[Step] | None = None
     over_density: list[Density] | None = None
     threshold: Number | None = None
     log: bool | None = None
-    region: Region
+    region: Region | None = None
     for_each: ForEach | None = None
 
     @property
@@ -176,9 +201,14 @@ class Part(Strict):
         return self.statistic == "ratio" or bool(self.log)
 
     @property
+    def of_median(self) -> bool:
+        """Whether the median over replicates is judged, by the sign test, and not the mean."""
+        return self.statistic in ("median", "onset", "onset_difference", "auc")
+
+    @property
     def cells(self) -> list[Cell]:
         """The cells as written, before ``over`` is applied."""
-        return [c for c in (self.a, self.b, *(self.terms or [])) if c is not None]
+        return [c for c in (self.a, self.b, self.c, *(self.terms or [])) if c is not None]
 
     @property
     def measures(self) -> set[str]:
@@ -196,10 +226,34 @@ class Part(Strict):
             for cell in self.cells
         ]
 
+    def grid_cells(self, cell: Cell) -> list[Cell]:
+        """The cell at each point of ``over`` or ``over_density``."""
+        if self.over is not None:
+            return [cell.model_copy(update={"k": k}) for k in self.over]
+        return [cell.model_copy(update={"density": d}) for d in self.over_density or []]
+
+    def weighted_cells(self) -> list[tuple[float, Cell]]:
+        """The cells and their weights: the common form of all statistics but onsets."""
+        if self.terms is not None:
+            return [(term.weight, term.unweighted()) for term in self.terms]
+        if self.statistic == "trend" and self.a is not None:
+            grid = self.grid_cells(self.a)
+            return list(zip(trend_weights(len(grid)).tolist(), grid, strict=True))
+        weights = (1.0, -0.5, -0.5) if self.statistic == "midpoint" else (1.0, -1.0, 0.0)
+        cells = zip(weights, (self.a, self.b, self.c), strict=True)
+        return [(weight, cell) for weight, cell in cells if cell is not None]
+
+    @property
+    def no_effect(self) -> float | None:
+        """The value of the statistic, on the reported scale, that says of no effect; None for a level or an onset."""
+        if self.statistic in ("difference", "midpoint", "ratio", "trend", "contrast"):
+            return 1.0 if self.logarithmic else 0.0
+        return None
+
     @property
     def bounds(self) -> tuple[float, float]:
-        """The region with infinities for open sides."""
-        low, high = self.region
+        """The region with infinities for open sides; everything without a region."""
+        low, high = self.region or (None, None)
         return (-math.inf if low is None else low, math.inf if high is None else high)
 
     @model_validator(mode="after")
@@ -225,10 +279,10 @@ class ScaleClaim(Strict):
 
     @model_validator(mode="after")
     def _replicates(self) -> ScaleClaim:
-        onset = any(p.statistic.startswith("onset") for p in self.parts)
-        fewest = FEWEST_REPLICATES_ONSET if onset else FEWEST_REPLICATES
+        median = any(p.of_median for p in self.parts)
+        fewest = FEWEST_REPLICATES_MEDIAN if median else FEWEST_REPLICATES
         if self.replicates < fewest:
-            what = "an onset's sign test" if onset else "an interval"
+            what = "a median's sign test" if median else "an interval"
             raise ValueError(f"replicates {self.replicates}: {what} needs at least {fewest}")
         names = [p.name for p in expand_parts(self)]
         for name in names:
@@ -272,7 +326,7 @@ def _expand(part: Part) -> list[Part]:
 
     copies = []
     for value in part.for_each.values:
-        cells: dict[str, Any] = {"a": fill(part.a, value), "b": fill(part.b, value)}
+        cells: dict[str, Any] = {name: fill(getattr(part, name), value) for name in ("a", "b", "c")}
         cells["terms"] = None if part.terms is None else [fill(t, value) for t in part.terms]
         label = f"k = {value}" if key == "k" else f"density {value:g}"
         copies.append(part.model_copy(update=cells | {"name": f"{part.name} ({label})", "for_each": None}))

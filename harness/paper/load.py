@@ -3,8 +3,9 @@
 import difflib
 import itertools
 import json
+import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
@@ -14,10 +15,11 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from harness.base.errors import HarnessError
 from harness.base.yaml_text import read_yaml
-from harness.paper.claims import Cell, Claim, expand_parts
+from harness.paper.claims import Cell, Claim, Part, expand_parts
 from harness.paper.columns import same_density
 from harness.paper.models import Experiment, Orders, Paper, Recipe, Scale, Setting, Sweep, too_large
-from harness.paper.published import check_published
+from harness.paper.published import Published
+from harness.paper.published_tables import read_published
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,59}")  # names become paths and parts of commands
 #: names that YAML, Python or a data frame takes for a value
@@ -35,6 +37,7 @@ class Spec:
     claims: list[Claim]
     scale_name: str
     scale: Scale
+    published: Published = field(default_factory=Published)
     #: experiment -> replicates of the whole scale, where a selection of claims has fewer
     whole_replicates: dict[str, int] = field(default_factory=dict)
 
@@ -67,20 +70,32 @@ def load_spec(root: Path, paper: str, scale: str, alone: bool = False) -> Spec:
     if not scale_file.is_file():
         known = sorted(path.stem for path in (folder / "scales").glob("*.yaml"))
         raise HarnessError(f"{scale_file}: no such scale; choose one of {', '.join(known)}")
+    model, experiments = (
+        read_models(folder / "paper.yaml", Paper),
+        read_models(folder / "experiments.yaml", dict[str, Experiment]),
+    )
     spec = Spec(
         folder=folder,
-        paper=read_models(folder / "paper.yaml", Paper),
-        experiments=read_models(folder / "experiments.yaml", dict[str, Experiment]),
+        paper=model,
+        experiments=experiments,
         claims=read_models(folder / "claims.yaml", list[Claim]),
         scale_name=scale,
         scale=read_models(scale_file, Scale),
+        published=read_published(
+            folder / "published", experiments, model.published, _steps_per_epoch(model, experiments)
+        ),
     )
     refuse(folder / "experiments.yaml", _wrong_experiments(spec))
     refuse(folder / "paper.yaml", _wrong_figures(spec))
     refuse(scale_file, _wrong_settings(spec))
     refuse(folder / "claims.yaml", _wrong_claims(spec, alone))
-    check_published(folder / "published", spec.experiments)
     return spec
+
+
+def _steps_per_epoch(paper: Paper, experiments: Mapping[str, Experiment]) -> dict[str, float]:
+    """Of each experiment whose rewind points the paper counts in epochs."""
+    networks = {name: paper.networks.get(experiment.network) for name, experiment in experiments.items()}
+    return {name: row.recipe.steps / row.epochs for name, row in networks.items() if row and row.epochs}
 
 
 def read_models(path: Path, kind: Any, empty: Any = None) -> Any:
@@ -251,9 +266,23 @@ def _wrong_claims(spec: Spec, alone: bool) -> Iterator[str]:
         if entry is None:
             continue
         for part in expand_parts(entry):
+            yield from _wrong_direction(spec, f"{claim.id}.scales.{spec.scale_name}, part {part.name!r}", part)
             for cell, k_values, densities in part.cells_and_grids():
                 where = f"{claim.id}.scales.{spec.scale_name}, part {part.name!r}"
                 yield from _wrong_cell(spec, where, cell, k_values, densities)
+
+
+def _wrong_direction(spec: Spec, where: str, part: Part) -> Iterator[str]:
+    """The paper's own number lies in the region of every direction, and every size has a number to compare with."""
+    quantity = spec.published.part(part)
+    if part.region is None:
+        if quantity is None and spec.published.spread and spec.scale.papers_own:
+            yield f"{where}: published/ has no {part.measure} for its cells; add it there, or a region here"
+    elif quantity is not None:
+        value = math.exp(quantity.value) if part.logarithmic else quantity.value
+        low, high = part.bounds
+        if not low <= value <= high:
+            yield f"{where}: region {list(part.region)} misses the published value, {value:.3g}; correct the region"
 
 
 def _wrong_cell(spec: Spec, where: str, cell: Cell, k_values: list[int], densities: list[float]) -> Iterator[str]:

@@ -134,11 +134,24 @@ class Threshold(Model):
     source: str
 
 
+class Spread(Model):
+    """What an error in published/*.csv says of how far single networks spread.
+
+    `errors`: how many standard deviations an error is, of networks and of pairs by comparison: 1 where it is one, 0.846
+    where it is half the range of three normal values, 1.82 of eighteen. `unstated`: the standard deviation taken where
+    none is published, by experiment or else by measure. `replicates`: how many the paper's means are over.
+    """
+
+    replicates: Annotated[int, Field(ge=2)]
+    errors: dict[str, Annotated[float, Field(gt=0)]]
+    unstated: dict[str, Annotated[float, Field(gt=0)]] = {}
+
+
 class Paper(Model):
     """paper.yaml.
 
     A network is stable below an instability of `stable_below`; its accuracy matches within `matching_within` of the
-    dense network's. What is not given is not drawn.
+    dense network's. What is not given is not drawn. Without `published`, no measured size is held against the paper's.
     """
 
     id: str
@@ -151,6 +164,7 @@ class Paper(Model):
     networks: dict[str, NetworkRecipe]
     choices: tuple[Choice, ...]
     claims: Step  # how many claims.yaml has: a file that was cut between two would pass for a whole one
+    published: Spread | None = None
     figures: tuple[PaperFigure, ...] = ()
     stable_below: Threshold | None = None
     matching_within: Threshold | None = None
@@ -321,10 +335,11 @@ class Setting(Model):
 
 
 class Scale(Model):
-    """scales/<scale>.yaml."""
+    """scales/<scale>.yaml. `papers_own`: the paper's networks, data sets and steps, so that sizes can be compared."""
 
     description: str
     judges_claims: bool
+    papers_own: bool = False
     hardware: str
     experiments: Annotated[dict[str, Setting], Field(min_length=1)]
 

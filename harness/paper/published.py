@@ -1,42 +1,81 @@
-"""Checks papers/<paper>/published/*.csv: the paper's own numbers, one a row."""
+"""The paper's own numbers, and what they say of a claim's part."""
 
-import csv
-from collections.abc import Collection
-from pathlib import Path
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from harness.base.errors import HarnessError
-from harness.base.yaml_text import Written, scalar
+from harness.paper.claims import Cell, Part
+from harness.paper.columns import same_density
+from harness.paper.models import Spread
 
-REQUIRED = ("figure", "experiment", "branch", "k", "density", "measure", "value", "error", "obtained", "note")
-OBTAINED = ("printed", "digitised", "derived", "text", "remembered")
-NUMBERS = ("k", "density", "value", "error")  # may be empty, else a number
-
-
-def check_published(folder: Path, experiments: Collection[str]) -> None:
-    """Refuse a table that lacks a column, names an unknown experiment, or holds text where a number belongs."""
-    for path in sorted(folder.glob("*.csv")):
-        try:
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                reader = csv.DictReader(file, strict=True)
-                for column in REQUIRED:
-                    if column not in (reader.fieldnames or ()):
-                        raise HarnessError(f"{path}: column {column!r} is missing; add it")
-                for row in reader:
-                    _check_row(f"{path}: line {reader.line_num}", row, experiments)
-        except OSError as error:
-            raise HarnessError(f"{path}: can't be read ({error.strerror}); give a readable file") from None
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise HarnessError(f"{path}: is not a CSV table in UTF-8 ({error}); correct it") from None
+#: printed numbers are rounded to a tenth, and networks spread more than by nothing
+LEAST_SPREAD = 0.05
 
 
-def _check_row(where: str, row: dict[str, str | None], experiments: Collection[str]) -> None:
-    if row["experiment"] and row["experiment"] not in experiments:  # empty: said of all networks
-        raise HarnessError(
-            f"{where}, experiment: {row['experiment']!r:.80} is not in experiments.yaml; correct the name"
-        )
-    if row["obtained"] not in OBTAINED:
-        raise HarnessError(f"{where}, obtained: {row['obtained']!r:.80}; choose one of {', '.join(OBTAINED)}")
-    for column in NUMBERS:
-        text = row[column] or ""
-        if text and type(scalar(text)) not in (int, Written):
-            raise HarnessError(f"{where}, {column}: {text!r:.80} is not a number; correct it or leave it empty")
+class Quantity(NamedTuple):
+    """A published number and the standard deviation of one replicate around it."""
+
+    value: float
+    spread: float
+
+
+class Row(NamedTuple):
+    """A row that holds a number of one place of the table; k in steps."""
+
+    experiment: str
+    branches: tuple[str, ...]
+    k: float
+    density: float
+    measure: str
+    comparison: str
+    value: float
+    error: float
+    rank: tuple[int, bool]
+
+
+@dataclass(frozen=True)
+class Published:
+    """The published numbers of a paper; `spread` says what its errors mean, `steps` how many steps an epoch has."""
+
+    rows: tuple[Row, ...] = ()
+    spread: Spread | None = None
+
+    def cell(self, cell: Cell, measure: str) -> Quantity | None:
+        """The number published for a cell: printed before digitised, one with an error first; None without one."""
+        if self.spread is None:
+            return None
+        measure, density = cell.measure or measure, 1.0 if cell.branch == "dense" else cell.density or math.nan
+        rows = [
+            row
+            for row in self.rows
+            if (row.experiment, row.measure, row.comparison) == (cell.experiment, measure, cell.comparison or "")
+            and cell.branch in row.branches
+            and (row.k == (cell.k or 0) or (cell.branch == "dense" and not cell.comparison))
+            and same_density(row.density, density)
+        ]
+        if not rows:
+            return None
+        row = min(rows, key=lambda row: row.rank)
+        if math.isfinite(row.error):
+            spread = row.error / self.spread.errors[cell.comparison or "network"]
+        else:
+            unstated = self.spread.unstated
+            spread = unstated.get(cell.experiment, unstated.get(measure, math.nan))
+        spread = max(spread, LEAST_SPREAD)
+        # an instability can't be below 0, so one near it spreads by no more than its size
+        return Quantity(row.value, min(spread, max(row.value, LEAST_SPREAD)) if cell.comparison else spread)
+
+    def part(self, part: Part) -> Quantity | None:
+        """The part's published value and spread on the analysed scale; None if a cell has none, and for onsets."""
+        if part.statistic.startswith("onset") or part.statistic == "auc":
+            return None
+        value, variance = 0.0, 0.0
+        for weight, cell in part.weighted_cells():
+            found = self.cell(cell, part.measure)
+            if found is None or (part.logarithmic and found.value <= 0):
+                return None
+            number, spread = found
+            if part.logarithmic:
+                number, spread = math.log(number), spread / number
+            value, variance = value + weight * number, variance + (weight * spread) ** 2
+        return Quantity(value, math.sqrt(variance))

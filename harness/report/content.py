@@ -5,8 +5,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from harness.base import words
-from harness.claims.document import ClaimVerdict, PartVerdict
-from harness.claims.judge import chance_flips
+from harness.claims.document import ClaimVerdict, PartVerdict, SizeVerdict, shown
+from harness.claims.judge import chance_flips, repeated
 from harness.paper.claims import Figure, Obtained, PublishedValue
 from harness.report import formats, run_details, summary
 from harness.report.figures import Data
@@ -51,6 +51,8 @@ def page_content(
         "claims": [_claim(claim) for claim in claims],
         "judged": sum(claim.judged for claim in claims),
         "chance": chance(claims),
+        "repeated": [{"id": name, "of": " and ".join(others)} for name, others in repeated(claims).items()],
+        "papers_own": all(claim.papers_own for claim in claims),
         "settings": [run_details.setting(data, name, scale) for name in run_details.experiment_names(data, scale)],
         "lost_networks": run_details.lost_networks(data),
         "published_and_measured": run_details.published_and_measured(data),
@@ -130,13 +132,14 @@ def outcome(claims: Sequence[ClaimVerdict], scale: Mapping[str, Any]) -> str:
     judged = len(claims) - count["not tested"]
     if not judged:
         return f"None of {len(claims)} claims could be judged at the {name} scale."
-    verdicts = ", ".join(f"{n} {verdict}" for verdict, n in count.items() if verdict != "not tested")
+    verdicts = summary.one_line([claim for claim in claims if claim.judged]).replace(", 0 not tested", "")
     return f"Of {len(claims)} claims, {judged} could be judged at the {name} scale: {verdicts}."
 
 
 def chance(claims: Sequence[ClaimVerdict]) -> str:
     """About how many claims chance alone would support; empty if none was judged."""
-    expected = chance_flips(claims)
+    known = repeated(claims)
+    expected = chance_flips(claim for claim in claims if claim.id not in known)
     return words.number(expected) if expected else ""
 
 
@@ -146,7 +149,10 @@ def _claim(claim: ClaimVerdict) -> Content:
         **{name: words.clean(getattr(claim, name)) for name in texts},
         "id": claim.id,
         "verdict": claim.verdict,
+        "word": claim.word,
         "kind": formats.css_class(claim.verdict),
+        "size": claim.size or "",
+        "sizes": [_size(size) for size in claim.sizes],
         "where": words.clean(claim.source.where),
         "obtained": OBTAINED[claim.source.obtained],
         "estimate": formats.headline(claim),
@@ -156,7 +162,20 @@ def _claim(claim: ClaimVerdict) -> Content:
         "figure_name": SHOWN_IN[claim.figure],
         "runs": [words.clean(run) for run in claim.runs],
         "published": [_published(value) for value in claim.published],
-        "parts": [_part(part) for part in claim.parts],
+        "parts": [_part(part, claim) for part in claim.parts],
+    }
+
+
+def _size(size: SizeVerdict) -> Content:
+    unit = formats.unit_of(size)
+    return {
+        "name": words.clean(size.name),
+        "verdict": size.verdict,
+        "estimate": formats.estimate(size.estimate, None, unit),
+        "published": formats.estimate(size.published, None, unit),
+        "expected": formats.interval(size.expected),
+        "z": words.number(round(size.z, 1)),
+        "ratio": words.number(size.estimate / size.published) if size.published else words.NOTHING,
     }
 
 
@@ -172,14 +191,15 @@ def _published(value: PublishedValue) -> Content:
     }
 
 
-def _part(part: PartVerdict) -> Content:
+def _part(part: PartVerdict, claim: ClaimVerdict) -> Content:
     return {
         "name": words.clean(part.name),
         "what": " of ".join(words.clean(text).replace("_", " ") for text in (part.statistic, part.measure)),
         "verdict": part.verdict,
+        "word": shown(part.verdict, claim.papers_own),
         "kind": formats.css_class(part.verdict),
         "reason": words.clean(part.reason),
-        "estimate": formats.estimate(part.estimate, part.interval, formats.unit_of(part)),
+        "estimate": formats.estimate(part.estimate, part.interval, formats.unit_of(part), part.level),
         "region": formats.region(part.region),
         "replicates": words.number(part.replicates),
         "per_replicate": ", ".join("never" if value is None else words.number(value, False) for value in part.values),

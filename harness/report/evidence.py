@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.base import words
-from harness.claims.document import ClaimVerdict, PartVerdict
+from harness.claims.document import ClaimVerdict, PartVerdict, shown
 from harness.report import formats, style
 
 FOREST_WIDTH = 9.6  # inches
@@ -36,7 +36,7 @@ def forest(claim: ClaimVerdict) -> Figure | None:
     top = height - 0.05
     for group, size in zip(groups, tall, strict=True):
         ax = figure.add_axes((0.31, (top - size) / height, 0.55, size / height))
-        _draw_group(ax, group)
+        _draw_group(ax, group, claim.papers_own)
         top -= size + 0.39
     return figure
 
@@ -65,7 +65,7 @@ def limits(numbers: Sequence[float], log: bool) -> tuple[float, float]:
     return min(values) - pad, max(values) + pad
 
 
-def _draw_group(ax: Axes, parts: Sequence[PartVerdict]) -> None:
+def _draw_group(ax: Axes, parts: Sequence[PartVerdict], papers_own: bool) -> None:
     log = is_ratio(parts[0])
     low, high = limits([number for part in parts for number in _numbers(part)], log)
     if log:
@@ -74,7 +74,7 @@ def _draw_group(ax: Axes, parts: Sequence[PartVerdict]) -> None:
     ax.set_ylim(len(parts) - 0.5, -0.5)
     ax.axvline(1.0 if log else 0.0, color="#9a9a96", lw=0.8, zorder=1)
     for y, part in enumerate(parts):
-        _draw_part(ax, part, y, low, high)
+        _draw_part(ax, part, y, low, high, papers_own)
     ax.grid(axis="y", visible=False)
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
@@ -102,7 +102,7 @@ def _log_ticks(low: float, high: float) -> list[float]:
     return [1.0]
 
 
-def _draw_part(ax: Axes, part: PartVerdict, y: int, low: float, high: float) -> None:
+def _draw_part(ax: Axes, part: PartVerdict, y: int, low: float, high: float, papers_own: bool) -> None:
     _draw_region(ax, part, y, low, high)
     # an onset never reached is drawn at the right edge with an arrow
     for i, value in enumerate(part.values):
@@ -111,7 +111,7 @@ def _draw_part(ax: Axes, part: PartVerdict, y: int, low: float, high: float) -> 
         ax.plot(x, shifted, mark, ms=3.6, mfc="none", mec=style.MUTED, mew=0.8, zorder=3, clip_on=False)
     _draw_estimate(ax, part, y, low, high)
     name = "\n".join(wrap(shorten(words.clean(part.name), 96, placeholder=" …"), 52)[:2])
-    verdict = f"{formats.SYMBOLS[part.verdict]} {part.verdict}"
+    verdict = f"{formats.SYMBOLS[part.verdict]} {shown(part.verdict, papers_own)}"
     beside: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center"}
     ax.text(-0.02, y, name, ha="right", fontsize=7.6, linespacing=1.05, **beside)
     ax.text(1.02, y, verdict, fontsize=7.8, color=style.VERDICT_COLOURS[part.verdict], fontweight="bold", **beside)

@@ -1,12 +1,23 @@
 """Regions, estimates, units and verdicts as text. Nothing here knows HTML."""
 
+import math
 from collections.abc import Iterable
 
 from harness.base.words import NOTHING, clean, finite, natural_key, number
-from harness.claims.document import Bounds, ClaimVerdict, PartVerdict
+from harness.claims.document import Bounds, ClaimVerdict, PartVerdict, SizeVerdict
+from harness.claims.statistics import LEVEL
 from harness.lottery.branches import BRANCHES
 
-SYMBOLS = {"supported": "✓", "contradicted": "✗", "inconclusive": "≈", "not tested": "–"}
+#: of directions and of sizes
+SYMBOLS = {
+    "supported": "✓",
+    "contradicted": "✗",
+    "inconclusive": "≈",
+    "not tested": "–",
+    "agrees": "=",
+    "differs": "≠",
+    "unclear": "~",
+}
 
 
 def branch_label(name: str) -> str:
@@ -22,14 +33,16 @@ def unit(statistic: str, measure: str, log: bool = False) -> str:
         return "steps"
     if statistic == "onset_difference":
         return "grid positions"
+    if statistic == "auc":
+        return ""
     if measure.endswith("accuracy"):
-        return "%" if statistic == "mean" else "points"
+        return "%" if statistic in ("mean", "median") else "points"
     if measure.startswith("instability"):
         return "points"
     return {"angle": "°", "distance": "L2"}.get(measure, "")
 
 
-def unit_of(part: PartVerdict | None) -> str:
+def unit_of(part: PartVerdict | SizeVerdict | None) -> str:
     """Unit of a part's estimate; none without a part."""
     return "" if part is None else unit(part.statistic, part.measure, part.log)
 
@@ -61,12 +74,16 @@ def interval(pair: Bounds | None) -> str:
     return f"[{'−∞' if low is None else number(low, False)}, {'∞' if high is None else number(high, False)}]"
 
 
-def estimate(value: float | None, span: Bounds | None, unit_text: str) -> str:
-    """Estimate with its unit and interval: `0.8 points [0.4, 1.2]`; an onset never reached is `never`."""
+def estimate(value: float | None, span: Bounds | None, unit_text: str, level: float | None = None) -> str:
+    """Estimate with its unit and interval: `0.8 points [0.4, 1.2]`; an onset never reached is `never`.
+
+    The interval's level is told where it is not the usual 95%.
+    """
     if value is None and span is None:
         return NOTHING
     shown = "never" if value is None else with_unit(number(value, False), unit_text)
-    return f"{shown} {interval(span)}".strip()
+    at = "" if level is None or math.isclose(level, LEVEL) else f" at {100 * level:.4g}%"
+    return f"{shown} {interval(span)}{at}".strip()
 
 
 def deciding_part(claim: ClaimVerdict) -> PartVerdict | None:
@@ -78,7 +95,7 @@ def deciding_part(claim: ClaimVerdict) -> PartVerdict | None:
 
 def headline(claim: ClaimVerdict) -> str:
     """The claim's own estimate and interval, with the unit of the part that decided it."""
-    return estimate(claim.estimate, claim.interval, unit_of(deciding_part(claim)))
+    return estimate(claim.estimate, claim.interval, unit_of(deciding_part(claim)), claim.level)
 
 
 def by_id(claims: Iterable[ClaimVerdict]) -> list[ClaimVerdict]:

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from harness.base import words
 from harness.base.files import write_text
-from harness.claims.document import VERDICTS, ClaimVerdict
+from harness.claims.document import VERDICTS, ClaimVerdict, shown
 from harness.report import content, evidence, formats, style, summary
 from harness.report.figures import Data, accuracy_density
 from harness.report.networks import accuracy_experiments
@@ -148,17 +148,18 @@ def build_report(
         figures = _figures(data)
         forests = [_forest(claim, number) for number, claim in enumerate(claims, 1)]
     context = content.page_content(paper, scale, claims, data, provenance)
-    shown = {figure["key"] for figure in figures}
+    drawn = {figure["key"] for figure in figures}
     for claim, forest, section in zip(claims, forests, context["claims"], strict=True):
         section["forest"] = forest
         section["glyph"] = Markup(evidence.glyph(claim))
-        section["figure_key"] = claim.figure if claim.figure in shown else None
+        section["figure_key"] = claim.figure if claim.figure in drawn else None
     context |= {
         "figures": figures,
         "originals": content.originals(paper, data, {figure["name"] for figure in figures}),
         "verdicts": VERDICTS,
         "symbols": formats.SYMBOLS,
         "counts": summary.counts(claims),
+        "words": {verdict: shown(verdict, context["papers_own"]) for verdict in VERDICTS},
     }
     _write(Path(out), context, [*figures, *(forest for forest in forests if forest)])
 
@@ -199,9 +200,11 @@ def _forest(claim: ClaimVerdict, number: int) -> dict[str, Any] | None:
     figure = evidence.forest(claim)
     if figure is None:
         return None
-    estimates = [formats.estimate(part.estimate, part.interval, formats.unit_of(part)) for part in claim.parts]
+    estimates = [
+        formats.estimate(part.estimate, part.interval, formats.unit_of(part), part.level) for part in claim.parts
+    ]
     alt = "; ".join(
-        f"{words.clean(part.name)}: {estimate}, {part.verdict}"
+        f"{words.clean(part.name)}: {estimate}, {shown(part.verdict, claim.papers_own)}"
         for part, estimate in zip(claim.parts, estimates, strict=True)
     )
     name = f"claim-{number:02d}"

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from harness.base import words
 from harness.base.errors import HarnessError
-from harness.claims.document import FEWER_REPLICATES, VERDICTS, ClaimVerdict, Verdict, read_claims
+from harness.claims.document import FEWER_REPLICATES, SIZES, VERDICTS, ClaimVerdict, Verdict, read_claims, shown
 from harness.report import formats
 from harness.results.folders import Folders
 
@@ -29,8 +29,14 @@ def counts(claims: Sequence[ClaimVerdict]) -> dict[str, int]:
 
 
 def one_line(claims: Sequence[ClaimVerdict]) -> str:
-    """`12 supported, 1 contradicted, 3 inconclusive, 17 not tested`."""
-    return ", ".join(f"{n} {verdict}" for verdict, n in counts(claims).items())
+    """`12 supported, 1 contradicted, 3 inconclusive, 17 not tested`, in the words of the scale; sizes, if any."""
+    papers_own = all(claim.papers_own for claim in claims)
+    count = Counter(claim.verdict for claim in claims)
+    directions = ", ".join(f"{count[verdict]} {shown(verdict, papers_own)}" for verdict in VERDICTS)
+    sizes = Counter(claim.size for claim in claims if claim.size)
+    return directions + (
+        f"; sizes: {', '.join(f'{sizes[size]} {size}' for size in SIZES if sizes[size])}" if sizes else ""
+    )
 
 
 def verdict_table(claims: Sequence[ClaimVerdict]) -> Table:
@@ -46,7 +52,7 @@ def verdict_table(claims: Sequence[ClaimVerdict]) -> Table:
         ("claim", {"no_wrap": True}),
         ("", {"ratio": 1}),
         ("verdict", {"no_wrap": True}),
-        ("estimate [95% interval]", {"justify": "right"}),
+        ("estimate [interval]", {"justify": "right"}),
         ("region", {"justify": "right"}),
         ("n", {"justify": "right"}),
     )
@@ -61,7 +67,7 @@ def verdict_table(claims: Sequence[ClaimVerdict]) -> Table:
         table.add_row(
             Text(claim.id, style="bold"),
             Text(words.clean(claim.title), style=dim),
-            Text(f"{formats.SYMBOLS[claim.verdict]} {claim.verdict}", style=COLOURS[claim.verdict]),
+            Text(f"{formats.SYMBOLS[claim.verdict]} {claim.word}", style=COLOURS[claim.verdict]),
             *(Text(cell, style=dim) for cell in cells),
         )
     return table

@@ -107,7 +107,9 @@ def _whole_digest(spec: Spec, kind: str, selection: str | None = None) -> str:
     settings: object = [stage.name for stage in stages(spec)]
     if kind == "claims":
         bands = {name: setting.calibration for name, setting in spec.scale.experiments.items()}
-        settings = [[dump(claim) for claim in spec.claims], bands, spec.whole_replicates]
+        data = {name: setting.data for name, setting in spec.scale.experiments.items()}
+        published = repr(spec.published) if spec.scale.papers_own else None
+        settings = [[dump(claim) for claim in spec.claims], bands, spec.whole_replicates, data, published]
     if kind in ("report", "card"):
         # all that was read, with the scale and claims after the selection, and the checksums of the files and the code
         experiments = {name: dump(experiment) for name, experiment in spec.experiments.items()}

@@ -5,9 +5,11 @@ from typing import Any
 import pandas as pd
 
 from harness.base.files import read_json, write_json
-from harness.claims.document import read_claims, write_claims
+from harness.claims.document import ClaimVerdict, read_claims, write_claims
 from harness.claims.judge import judge
 from harness.claims.metrics import metrics
+from harness.claims.table import TestSet
+from harness.data import source_of
 from harness.paper import Spec
 from harness.paper.load import dump
 from harness.report.card import read_card, write_card
@@ -20,10 +22,19 @@ from harness.results.tables import read_curves, read_table
 def claims_stage(work: Work) -> None:
     """Judge the claims on the table. Write claims.json, and metrics.json for tools that compare numbers."""
     spec, folders = work.spec, work.folders
-    bands = {name: setting.calibration for name, setting in spec.scale.experiments.items() if setting.calibration}
-    claims = judge(spec.claims, spec.scale_name, read_table(folders.table), bands, spec.whole_replicates)
+    claims = judged(spec, read_table(folders.table))
     write_json(folders.metrics, metrics(claims))
     write_claims(folders.claims, claims)
+
+
+def judged(spec: Spec, table: pd.DataFrame) -> list[ClaimVerdict]:
+    """The verdicts on a table of a run."""
+    settings = spec.scale.experiments
+    bands = {name: setting.calibration for name, setting in settings.items() if setting.calibration}
+    sources = {name: source_of(setting.data) for name, setting in settings.items()}
+    test_sets = {name: TestSet(source.test_samples, source.classes) for name, source in sources.items()}
+    papers = spec.published if spec.scale.papers_own else None
+    return judge(spec.claims, spec.scale_name, table, bands, spec.whole_replicates, test_sets, papers)
 
 
 def report_stage(work: Work) -> None:

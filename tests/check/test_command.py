@@ -71,7 +71,7 @@ def test_nothing_changed(root, monkeypatch):
     assert "Baseline: papers/stabilizing-lth/baselines/mini.json." in output
     assert run.requests == [(PAPER, "mini", ["C1", "C2"])]
     assert {path.name for path in (root / "out").iterdir()} == {"check.xml", "check.md", "check.json"}
-    assert json.loads((root / "out/check.json").read_text())["message"] == "2 supported"
+    assert json.loads((root / "out/check.json").read_text())["message"] == "2 seen here"
 
 
 def test_a_regression_is_1(root, monkeypatch):

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from harness.claims import ClaimVerdict, judge
+from harness.claims.table import TestSet
 from harness.paper.claims import Claim
 from harness.paper.columns import TABLE_COLUMNS, TEXT
 
@@ -83,7 +84,7 @@ RATIO: dict[str, Any] = {
     "measure": "distance",
     "a": RANDOM | {"comparison": "data_order"},
     "b": IMP | {"comparison": "data_order"},
-    "region": [2.0, None],
+    "region": [1.0, None],
 }
 TREND: dict[str, Any] = {
     "statistic": "trend",
@@ -102,6 +103,14 @@ ONSET: dict[str, Any] = {
 }
 
 
+MEDIAN: dict[str, Any] = {
+    "statistic": "median",
+    "measure": "instability_test",
+    "a": {"experiment": "lenet", "branch": "dense", "k": 0, "comparison": "data_order"},
+    "region": [None, 2.0],
+}
+
+
 def accuracies(imp: list[float], dense: list[float], experiment: str = "lenet") -> pd.DataFrame:
     """A table of one IMP and one dense network per replicate."""
     rows = [network("imp", r, experiment, test_accuracy=v) for r, v in enumerate(imp)]
@@ -113,10 +122,16 @@ GOOD = accuracies([98.31, 98.12, 98.24], [98.03, 98.05, 98.11])
 
 
 def judged(
-    rows: pd.DataFrame, *parts: dict[str, Any], bands: dict[str, tuple[float, float]] | None = None, **more: Any
+    rows: pd.DataFrame,
+    *parts: dict[str, Any],
+    bands: dict[str, tuple[float, float]] | None = None,
+    tested: int = 0,
+    **more: Any,
 ) -> ClaimVerdict:
-    """The one claim's verdict."""
-    (result,) = judge([claim(*parts, **more)], "mini", rows, bands or {})
+    """The one claim's verdict. `tested`: examples in LeNet's test set, where its size is known."""
+    (result,) = judge(
+        [claim(*parts, **more)], "mini", rows, bands or {}, test_sets={"lenet": TestSet(tested, 10)} if tested else {}
+    )
     return result
 
 

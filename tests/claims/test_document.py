@@ -98,7 +98,7 @@ def test_a_damaged_claims_file_is_named(tmp_path: Path, text: str) -> None:
         (lambda claim: claim.update(replicates=10**40), "claim 1: replicates: "),
         (lambda claim: claim.update(parts={}), "claim 1: parts: .*list"),
         (lambda claim: claim["parts"][0].update(values=["7"]), r"claim 1: parts\.0\.values\.0: .*number"),
-        (lambda claim: claim["parts"][0].update(statistic="median"), r"claim 1: parts\.0\.statistic: "),
+        (lambda claim: claim["parts"][0].update(statistic="mode"), r"claim 1: parts\.0\.statistic: "),
         (lambda claim: claim["parts"][0].pop("log"), r"claim 1: parts\.0\.log: this field is missing"),
         (lambda claim: claim["source"].update(obtained="guessed"), r"claim 1: source\.obtained: "),
         (lambda claim: claim.update(published=[{}]), r"claim 1: published\.0\.quantity: this field is missing"),

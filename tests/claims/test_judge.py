@@ -10,16 +10,18 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from harness.claims import chance_flips
+from harness.claims import chance_flips, judge, repeated
 from tests.claims.tables import (
     DENSE,
     DIFFERENCE,
     GOOD,
     IMP,
+    MEDIAN,
     ONSET,
     RATIO,
     TREND,
     accuracies,
+    claim,
     curves,
     distances,
     judged,
@@ -36,13 +38,17 @@ KEYS = [
     "source",
     "verdict",
     "reason",
+    "size",
+    "papers_own",
     "estimate",
     "interval",
+    "level",
     "region",
     "replicates",
     "published",
     "runs",
     "parts",
+    "sizes",
     "note",
     "figure",
     "figure_experiments",
@@ -57,11 +63,17 @@ PART_KEYS = [
     "reason",
     "estimate",
     "interval",
+    "level",
     "region",
     "replicates",
     "values",
     "runs",
 ]
+
+
+def better(more: float) -> pd.DataFrame:
+    """GOOD with IMP that much better: the interval is -0.10 to 0.42 at 95% and -0.38 to 0.69 at 98.75%, and more."""
+    return GOOD.assign(test_accuracy=GOOD["test_accuracy"] + more * (GOOD["branch"] == "imp"))
 
 
 def test_a_difference_is_scipys_paired_interval() -> None:
@@ -90,17 +102,18 @@ def test_the_object_has_the_contracts_keys() -> None:
 
 
 @pytest.mark.parametrize(
-    ("region", "expected", "words"),
+    ("more", "region", "expected", "words"),
     [
-        ([-0.5, None], "supported", "lies inside"),
-        ([None, -0.5], "contradicted", "lies wholly outside"),
-        ([0.1, None], "inconclusive", "reaches below its lower edge 0.1"),
-        ([None, 0.2], "inconclusive", "reaches above its upper edge 0.2"),
-        ([0.15, 0.17], "inconclusive", "reaches below its lower edge 0.15 and reaches above its upper edge 0.17"),
+        (0, [-0.5, None], "supported", "lies inside"),
+        (1, [0, None], "supported", "lies inside"),
+        (1, [None, 0], "contradicted", "lies wholly outside"),
+        (0, [0, None], "inconclusive", "reaches below its lower edge 0"),
+        (0, [None, 0.2], "inconclusive", "reaches above its upper edge 0.2"),
+        (0, [-0.05, 0.2], "inconclusive", "reaches below its lower edge -0.05 and reaches above its upper edge 0.2"),
     ],
 )
-def test_verdicts_follow_the_interval(region: list[float | None], expected: str, words: str) -> None:
-    found = verdict(GOOD, DIFFERENCE | {"region": region})
+def test_verdicts_follow_the_interval(more: float, region: list[float | None], expected: str, words: str) -> None:
+    found = verdict(better(more), DIFFERENCE | {"region": region})
     assert found["verdict"] == expected
     assert words in found["reason"]
 
@@ -127,11 +140,15 @@ def test_a_trend_is_the_fitted_change(logarithms: bool) -> None:
     rng = np.random.default_rng(1)
     drawn = np.exp(rng.normal(2, 0.1, (3, 4))) * np.array([[3.0], [2.0], [1.0]])
     rows = [pair("imp", r, k=k, distance=drawn[i, r]) for i, k in enumerate((0, 20, 100)) for r in range(4)]
-    found = verdict(table(*rows), TREND | {"log": logarithms, "region": [None, 0.9 if logarithms else 0]})
-    slopes = 2 * np.polyfit([0, 1, 2], np.log(drawn) if logarithms else drawn, 1)[0]
-    expected = stats.ttest_1samp(slopes, 0).confidence_interval(0.95)
+    found = verdict(table(*rows), TREND | {"log": logarithms, "region": [None, 1.0 if logarithms else 0]})
+    values = np.log(drawn) if logarithms else drawn
+    slopes = 2 * np.polyfit([0, 1, 2], values, 1)[0]
+    # the bend of each replicate's line tells of the spread too: 3 degrees of freedom, as many as the slopes have
+    bend = 2 * np.polyfit([0, 1, 2], values, 2)[0]
+    variance = max(slopes.var(ddof=1), (slopes.var(ddof=1) + bend.var(ddof=1) / 3) / 2)
+    half = stats.t.isf(0.025, 6) * np.sqrt(variance / 4)
     shown = np.exp if logarithms else np.asarray
-    assert found["interval"] == pytest.approx(shown([expected.low, expected.high]))
+    assert found["interval"] == pytest.approx(shown([slopes.mean() - half, slopes.mean() + half]))
     assert found["estimate"] == pytest.approx(shown(slopes.mean()))
 
 
@@ -188,29 +205,38 @@ def test_an_onset_difference_may_compare_two_measures_of_one_cell() -> None:
 
 
 def test_all_needs_every_part_and_any_needs_one() -> None:
-    miss = DIFFERENCE | {"region": [None, -0.5]}
-    every = verdict(GOOD, DIFFERENCE, miss)
+    miss = DIFFERENCE | {"region": [None, 0]}
+    every = verdict(better(1), DIFFERENCE, miss)
     assert every["verdict"] == "contradicted"
-    assert every["region"] == [None, -0.5]
+    assert every["region"] == [None, 0]
     assert "all parts must hold, and this one fails: 'part 1'" in every["reason"]
     assert "of 2 parts 1 supported, 1 contradicted" in every["reason"]
-    one = verdict(GOOD, miss, DIFFERENCE, combine="any")
+    one = verdict(better(1), miss, DIFFERENCE, combine="any")
     assert (one["verdict"], one["region"]) == ("supported", [-0.5, None])
-    none = verdict(GOOD, miss, DIFFERENCE | {"region": [None, -0.4]}, combine="any")
+    none = verdict(better(1), miss, DIFFERENCE | {"region": [None, 0.1]}, combine="any")
     assert none["verdict"] == "contradicted"
 
 
 def test_refuting_one_of_many_parts_is_corrected_and_so_is_supporting_any() -> None:
-    # interval of the difference at 95%: -0.10 to 0.42; at 98.75%: -0.38 to 0.69
-    outside = DIFFERENCE | {"region": [None, -0.2]}
-    alone = verdict(GOOD, outside)
-    assert alone["verdict"] == "contradicted"
-    many = verdict(GOOD, *[outside] * 4)
+    rows, outside = better(0.2), DIFFERENCE | {"region": [None, 0]}
+    alone = verdict(rows, outside)
+    assert (alone["verdict"], alone["level"]) == ("contradicted", 0.95)
+    many = verdict(rows, *[outside] * 4)
     assert many["verdict"] == "inconclusive"
-    assert "outside the region (at most -0.2), but not when corrected for the claim's 4 parts" in many["reason"]
-    inside = DIFFERENCE | {"region": [-0.2, None]}
-    assert verdict(GOOD, *[inside] * 4)["verdict"] == "supported"
-    assert verdict(GOOD, *[inside] * 4, combine="any")["verdict"] == "inconclusive"
+    assert "outside the region (at most 0), but not when corrected for the claim's 4 parts" in many["reason"]
+    inside = DIFFERENCE | {"region": [0, None]}
+    assert verdict(rows, *[inside] * 4)["verdict"] == "supported"
+    assert verdict(rows, *[inside] * 4, combine="any")["verdict"] == "inconclusive"
+
+
+def test_the_interval_that_is_shown_is_the_one_that_decides() -> None:
+    refuted = verdict(better(1), *[DIFFERENCE | {"region": [None, 0]}] * 4)
+    held = verdict(better(1), *[DIFFERENCE | {"region": [0, None]}] * 4)
+    assert (refuted["level"], held["level"]) == (pytest.approx(0.9875), 0.95)
+    assert refuted["interval"] == pytest.approx([0.607, 1.713], abs=0.01)
+    assert held["interval"] == pytest.approx([0.90, 1.42], abs=0.02)
+    rows = table(*(pair("dense", r, instability_test=0.1) for r in range(5)))
+    assert verdict(rows, MEDIAN, replicates=5)["level"] == 0.9375
 
 
 def test_the_deciding_part_is_the_supported_one_nearest_to_its_edge() -> None:
@@ -253,8 +279,8 @@ def test_widening_the_region_never_takes_support_away() -> None:
     order = ["contradicted", "inconclusive", "supported"]
     for _ in range(60):
         rows = accuracies(rng.normal(98, 0.3, 3).tolist(), rng.normal(98, 0.3, 3).tolist())
-        centre, steps = rng.normal(0, 0.6), np.cumsum(rng.exponential(0.4, (4, 2)), axis=0)
-        regions = [[centre - low, centre + high] for low, high in steps]
+        steps = np.cumsum(rng.exponential(0.4, (4, 2)), axis=0)
+        regions = [[-low, high] for low, high in steps]
         found = [order.index(verdict(rows, DIFFERENCE | {"region": region})["verdict"]) for region in regions]
         assert found == sorted(found)
 
@@ -268,10 +294,53 @@ def test_replicates_that_agree_exactly_are_not_certain() -> None:
     # three equal counts on 540 images: a step of 0.185 points could still hide in most replicates
     step = 100 / 540
     tied = accuracies([530 * step, 529 * step, 531 * step], [530 * step, 529 * step, 531 * step])
-    found = verdict(tied, DIFFERENCE | {"region": [-0.1, 0.1]})
+    found = verdict(tied, DIFFERENCE | {"region": [-0.1, 0.1]}, tested=540)
     assert found["verdict"] == "inconclusive"
     assert found["interval"] == pytest.approx([-step * (1 - 0.025 ** (1 / 3)), step * (1 - 0.025 ** (1 / 3))], rel=1e-4)
-    assert verdict(tied, DIFFERENCE)["verdict"] == "supported"
+    assert verdict(tied, DIFFERENCE, tested=540)["verdict"] == "supported"
+    assert verdict(tied, DIFFERENCE)["verdict"] == "inconclusive"
+
+
+def test_a_difference_is_told_in_test_images() -> None:
+    found = verdict(better(0.31), DIFFERENCE, tested=540)  # 0.47 points
+    assert "the estimate is 2.5 of 540 test images" in found["reason"]
+    assert "test images" not in verdict(GOOD, DIFFERENCE)["reason"]
+
+
+@pytest.mark.parametrize("n", [5, 6, 9, 20])
+def test_a_median_is_below_a_bound_where_most_replicates_are_by_clopper_and_pearson(n: int) -> None:
+    for stable in range(n + 1):
+        rows = table(*(pair("dense", r, instability_test=0.0 if r < stable else 40.0) for r in range(n)))
+        found = verdict(rows, MEDIAN, replicates=5)
+        share = stats.binomtest(stable, n).proportion_ci(0.95 if n > 5 else 1 - 2 / 2**5, method="exact")
+        expected = (
+            "supported" if share.low > 0.5 - 1e-9 else "contradicted" if share.high < 0.5 + 1e-9 else "inconclusive"
+        )
+        assert found["verdict"] == expected, stable
+        assert f"{stable} of {n} replicates are in it" in found["reason"]
+
+
+def test_five_replicates_refute_a_median_alone_but_not_as_one_of_two() -> None:
+    rows = table(*(pair("dense", r, instability_test=40.0) for r in range(5)))
+    assert verdict(rows, MEDIAN, replicates=5)["verdict"] == "contradicted"
+    two = verdict(rows, MEDIAN, MEDIAN, replicates=5)
+    assert two["verdict"] == "inconclusive"
+    assert (
+        "outside the region (at most 2), but so few replicates cannot refute one of the claim's 2 parts"
+        in two["reason"]
+    )
+
+
+def test_five_replicates_without_any_instability_are_stable_whatever_else_was_measured() -> None:
+    zeros = [pair("dense", r, instability_test=0.0) for r in range(5)]
+    others = [pair("imp", r, instability_test=v) for r, v in enumerate([0.185, 0.55, 7.9, 40.0, 0.4])]
+    alone, together = (
+        verdict(table(*zeros), MEDIAN, replicates=5),
+        verdict(table(*zeros, *others), MEDIAN, replicates=5),
+    )
+    assert (alone["verdict"], alone["interval"]) == ("supported", [0, 0])
+    assert "93.75% interval" in alone["reason"]
+    assert together == alone
 
 
 def test_support_comes_from_data_alone() -> None:
@@ -308,6 +377,16 @@ def test_chance_flips_counts_each_judged_claim_once() -> None:
     parts = [*two.parts, *onset.parts, *missing.parts]
     both = two.model_copy(update={"verdict": "supported", "parts": parts})
     assert chance_flips([both]) == pytest.approx(1 / 32)
+
+
+def test_a_claim_of_parts_that_stand_elsewhere_repeats_them() -> None:
+    extra = table(*(network("random_prune", r, test_accuracy=v) for r, v in enumerate([97.1, 97.5, 97.3])))
+    rows = pd.concat([better(1), extra], ignore_index=True)
+    above = DIFFERENCE | {"region": [0, None], "b": IMP | {"branch": "random_prune"}}
+    claims = [claim(DIFFERENCE, id="A"), claim(above, id="B"), claim(DIFFERENCE, above, id="C"), claim(RATIO, id="D")]
+    found = judge(claims, "mini", rows, {})
+    assert found[0].parts[0].interval != found[2].parts[0].interval  # moderated by the third network
+    assert repeated(found) == {"C": ["A", "B"]}
 
 
 def test_logarithmic_regions_keep_their_edges() -> None:

@@ -14,11 +14,13 @@ from tests.claims.tables import (
     DIFFERENCE,
     GOOD,
     IMP,
+    MEDIAN,
     ONSET,
     RATIO,
     TREND,
     accuracies,
     claim,
+    pair,
     table,
     verdict,
 )
@@ -46,6 +48,43 @@ def test_too_few_replicates_are_not_tested_and_the_dropped_are_named() -> None:
         "needs 3 replicates, has 2: replicate 1 dropped (diverged for lenet imp at k = 0, density 0.107)"
     )
     assert (found["estimate"], found["interval"], found["replicates"]) == (None, None, 2)
+
+
+@pytest.mark.parametrize("region", [[-0.5, None], [None, 0.5]])
+def test_networks_that_diverged_are_never_ignored(region: list[float | None]) -> None:
+    """Without two of five the difference is clear; at chance, 10%, they make it anything."""
+    rows = accuracies([98.3, 98.1, 98.2, 98.2, 98.2], [98.3, 98.1, 98.1, 98.25, 98.15])
+    assert verdict(rows, DIFFERENCE | {"region": region}, tested=540)["verdict"] == "supported"
+    rows.loc[(rows["branch"] == "imp") & (rows["replicate"] >= 3), "status"] = "diverged"
+    found = verdict(rows, DIFFERENCE | {"region": region}, tested=540)
+    assert found["verdict"] == "inconclusive"
+    assert "2 replicates (3, 4) dropped (diverged for lenet imp" in found["reason"]
+    assert "with what diverged at chance it is inconclusive" in found["reason"]
+
+
+def test_a_prediction_that_networks_diverge_can_be_supported() -> None:
+    rows = accuracies([50.0] * 3, [98.3, 98.1, 98.1])
+    rows.loc[rows["branch"] == "imp", "status"] = "diverged"
+    found = verdict(rows, DIFFERENCE | {"region": [None, 0]}, tested=540)
+    assert (found["verdict"], found["estimate"]) == ("supported", pytest.approx(10 - 98.1667, abs=1e-3))
+    assert verdict(rows, DIFFERENCE | {"region": [None, 0]})["verdict"] == "not tested"  # of how many classes?
+
+
+def test_what_diverged_may_have_any_distance_and_any_instability() -> None:
+    def measured(**lost: str) -> pd.DataFrame:
+        imp, random = [0.5, 0.52, 0.51, 0.53, 0.5], [8.0, 8.4, 8.1, 7.9, 8.2]
+        return table(
+            *(pair("imp", r, distance=v, **(lost if r == 4 else {})) for r, v in enumerate(imp)),
+            *(pair("random_prune", r, distance=v) for r, v in enumerate(random)),
+            *(pair("dense", r, instability_test=0.1, **(lost if r == 4 else {})) for r in range(6)),
+        )
+
+    assert verdict(measured(), RATIO)["verdict"] == verdict(measured(), MEDIAN, replicates=5)["verdict"] == "supported"
+    ratio = verdict(measured(status="diverged"), RATIO)
+    assert ratio["verdict"] == "inconclusive"
+    assert "the distance of what diverged is unknown, and may be any" in ratio["reason"]
+    median = verdict(measured(status="diverged"), MEDIAN, replicates=5)
+    assert median["verdict"] == "inconclusive"  # five of six: the sign test needs all
 
 
 def test_dropped_replicates_are_named_beside_a_verdict() -> None:
@@ -76,8 +115,9 @@ def test_absent_levels_are_named() -> None:
 
 def test_a_part_that_settles_the_claim_does_so_whatever_else_is_missing() -> None:
     missing = DIFFERENCE | {"a": IMP | {"k": 150}}
-    fails, holds = DIFFERENCE | {"region": [None, -0.9]}, DIFFERENCE
-    assert verdict(GOOD, missing, fails)["verdict"] == "contradicted"
+    better = GOOD.assign(test_accuracy=GOOD["test_accuracy"] + (GOOD["branch"] == "imp"))
+    fails, holds = DIFFERENCE | {"region": [None, 0]}, DIFFERENCE
+    assert verdict(better, missing, fails)["verdict"] == "contradicted"
     assert verdict(GOOD, missing, holds)["verdict"] == "not tested"
     assert verdict(GOOD, missing, holds, combine="any")["verdict"] == "supported"
     assert verdict(GOOD, missing, fails, combine="any")["verdict"] == "not tested"
@@ -93,14 +133,14 @@ def test_an_experiment_outside_its_band_tests_nothing() -> None:
     assert verdict(GOOD, DIFFERENCE, bands={"lenet": (97.5, 98.5)})["verdict"] == "supported"
     assert verdict(GOOD, DIFFERENCE, bands={"other": (10, 20)})["verdict"] == "supported"
     only_imp = GOOD[GOOD["branch"] == "imp"]
-    alone = {"statistic": "mean", "measure": "test_accuracy", "a": IMP, "region": [97, None]}
+    alone = DIFFERENCE | {"b": IMP | {"k": 20}}
     assert "has no dense network" in verdict(only_imp, alone, bands={"lenet": (97, 99)})["reason"]
     with pytest.raises(ValueError, match=re.escape("lenet: [99, 98] is not a band")):
         verdict(GOOD, DIFFERENCE, bands={"lenet": (99, 98)})
 
 
 def test_a_band_overrules_a_part_of_another_experiment() -> None:
-    rows = pd.concat([GOOD, accuracies([90.1, 90.3, 90.2], [95.0, 95.2, 95.1], "low")])
+    rows = pd.concat([GOOD, accuracies([90.1, 90.3, 90.2], [95.0, 95.2, 95.2], "low")])
     other = DIFFERENCE | {"a": IMP | {"experiment": "low"}, "b": DENSE | {"experiment": "low"}}
     found = verdict(rows, DIFFERENCE, other, bands={"lenet": (10, 20)})
     assert found["verdict"] == "not tested"

@@ -8,15 +8,23 @@ import pytest
 from pydantic import ValidationError
 
 from harness.paper.claims import Cell, Claim, Part, PublishedValue, ScaleClaim, expand_parts
-from tests.claims.tables import DENSE, DIFFERENCE, IMP, ONSET, RATIO, TREND, claim
+from tests.claims.tables import DENSE, DIFFERENCE, IMP, MEDIAN, ONSET, RATIO, TREND, claim
 
 PAIR = {"comparison": "data_order"}
 ACROSS = {
     "statistic": "contrast",
     "measure": "test_accuracy",
     "terms": [{"weight": 1} | IMP, {"weight": -0.5} | DENSE],
-    "region": [0, 1],
+    "region": [0, None],
 }
+MIDPOINT = DIFFERENCE | {"statistic": "midpoint", "c": IMP | {"branch": "random_prune"}, "region": [0, None]}
+AUC = {
+    "statistic": "auc",
+    "measure": "distance",
+    "terms": [{"weight": 1, "comparison": "data_order"} | IMP | {"branch": "random_prune"}],
+    "region": [None, 0.75],
+}
+AUC["terms"].append({"weight": -1, "comparison": "data_order"} | IMP)
 ORDER = ONSET | {
     "statistic": "onset_difference",
     "b": ONSET["a"] | {"measure": "instability_train"},
@@ -29,7 +37,7 @@ def part(base: dict[str, Any], **changes: Any) -> Part:
     return Part.model_validate({"name": "a part"} | kept)
 
 
-@pytest.mark.parametrize("base", [DIFFERENCE, RATIO, TREND, ONSET, ORDER, ACROSS])
+@pytest.mark.parametrize("base", [DIFFERENCE, RATIO, TREND, ONSET, ORDER, ACROSS, MEDIAN, MIDPOINT, AUC])
 def test_every_statistic_has_a_valid_form(base: dict[str, Any]) -> None:
     assert part(base).region == tuple(base["region"])
 
@@ -43,6 +51,7 @@ def test_every_statistic_has_a_valid_form(base: dict[str, Any]) -> None:
         (DIFFERENCE, {"log": True}, "difference with log: remove log"),
         (ACROSS, {"terms": "remove"}, "contrast without terms"),
         (ONSET, {"threshold": "remove"}, "onset without threshold"),
+        (MEDIAN, {"statistic": "mean"}, "mean of instability_test: it has two values.*use median"),
         (TREND, {"over": "remove"}, "exactly one of over .* and over_density"),
         (TREND, {"over": [20, 0]}, r"over \[20, 0\]: needs at least two values of k, each larger"),
         (TREND, {"over": [20]}, "at least two values of k"),
@@ -54,6 +63,23 @@ def test_every_statistic_has_a_valid_form(base: dict[str, Any]) -> None:
         (RATIO, {"region": [-1, 2]}, "a ratio is above 0"),
         (RATIO, {"region": [0, None]}, "holds every possible ratio"),
         (ONSET, {"region": [0, None]}, "holds every possible onset"),
+        (
+            DIFFERENCE,
+            {"region": [0.4, 1.2]},
+            r"region \[0.4, 1.2\]: a direction is a sign, so bound it by 0, or a margin",
+        ),
+        (DIFFERENCE, {"region": [None, -0.5]}, r"region \[None, -0.5\]: a direction is a sign"),
+        (RATIO, {"region": [1.5, None]}, "a direction is a sign, so bound it by 1"),
+        (TREND, {"region": [None, 0.9], "log": True}, "a direction is a sign, so bound it by 1"),
+        (MIDPOINT, {"region": [-0.5, None]}, "a direction is a sign, so bound it by 0"),
+        (MIDPOINT, {"c": "remove"}, "midpoint without c: add c"),
+        (
+            DIFFERENCE,
+            {"statistic": "mean", "b": "remove", "region": [98, None]},
+            "mean with region: a level is a size, not a direction",
+        ),
+        (MEDIAN, {"region": None}, "median without region: add"),
+        (AUC, {"region": [0, 1]}, "holds every possible auc"),
         (DIFFERENCE, {"measure": "acuracy"}, "unknown measure 'acuracy'.*of networks test_accuracy.*of pairs distance"),
         (DIFFERENCE, {"measure": "test_acuracy"}, "did you mean test_accuracy"),
         (DIFFERENCE, {"measure": "distance"}, "compares two networks: add comparison"),
@@ -105,7 +131,8 @@ def test_an_onset_difference_stays_in_one_experiment() -> None:
     ("parts", "replicates", "message"),
     [
         ([DIFFERENCE], 2, "replicates 2: an interval needs at least 3"),
-        ([DIFFERENCE, ONSET], 4, "replicates 4: an onset's sign test needs at least 5"),
+        ([DIFFERENCE, MEDIAN], 4, "replicates 4: a median's sign test needs at least 5"),
+        ([DIFFERENCE, ONSET], 4, "replicates 4: a median's sign test needs at least 5"),
         ([DIFFERENCE | {"name": "x"}, RATIO | {"name": "x"}], 3, "two parts are named 'x'"),
         ([], 3, "at least 1 item"),
     ],

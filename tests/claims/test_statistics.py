@@ -19,9 +19,10 @@ from harness.claims.statistics import (
     onset_positions,
     sign_interval,
     sign_rank,
+    spare_variance,
     t_interval,
-    trend_weights,
 )
+from harness.paper.claims import trend_weights
 
 RNG = np.random.default_rng(20190301)
 
@@ -65,6 +66,32 @@ def test_one_experiment_without_spread_does_not_disturb_the_other() -> None:
     alone = t_interval([[1.0, 2.0, 4.0]])
     both = t_interval([[1.0, 2.0, 4.0], [5.0, 5.0, 5.0]])
     assert np.array(both) == pytest.approx(np.array(alone) + 5)
+
+
+def test_spare_variance_is_the_rest_of_a_two_way_analysis() -> None:
+    cells, others = RNG.normal(size=(2, 5)), RNG.normal(size=(2, 5))
+    variance, freedom = spare_variance([1, -1], cells, others)
+    # by least squares: cells, replicates, and the contrast's own direction in each replicate but one
+    values = np.concatenate([cells, others]).ravel()
+    rows, columns = np.divmod(np.arange(20), 5)
+    design = [np.eye(4)[rows], np.eye(5)[columns], np.array([1, -1, 0, 0])[rows][:, None] * np.eye(5)[columns]]
+    fitted = np.concatenate(design, axis=1) @ np.linalg.lstsq(np.concatenate(design, axis=1), values, rcond=None)[0]
+    assert freedom == 8
+    assert variance == pytest.approx(2 * np.sum((values - fitted) ** 2) / 8)
+    assert spare_variance([1, -1], cells, np.empty((0, 5))) == (0, 0)
+
+
+def test_a_spare_variance_widens_and_gives_freedom_up_to_the_contrasts_own() -> None:
+    values = RNG.normal(1, 1, 4)
+    own = values.var(ddof=1)
+    for spare, freedom, used, total in [
+        (0.1 * own, 30, own, 6),
+        (3 * own, 30, 2 * own, 6),
+        (4 * own, 1, 1.75 * own, 4),
+    ]:
+        half = stats.t.isf(0.025, total) * np.sqrt(used / 4)
+        found = t_interval([values], spare=[(spare, freedom)])
+        assert found[1:] == pytest.approx((values.mean() - half, values.mean() + half))
 
 
 @pytest.mark.parametrize("groups", [[], [[1.0]], [[1.0, 2.0], [3.0]], [1.0]])

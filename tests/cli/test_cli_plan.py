@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from harness.base.paths import checkout
 from harness.base.words import duration
+from harness.claims.power import power
 from harness.cli import app as cli
 from harness.estimate import timing as calibrate
 from harness.estimate.budget import together
@@ -101,12 +102,16 @@ def test_each_claim_has_its_trainings_time_and_share():
     total = sum(steps_of(run, spec.recipe(run.experiment).steps) for run in all_runs(spec))
     own = sum(steps_of(run, spec.recipe(run.experiment).steps) for run in needed)
     assert rows["C6"][5] == f"{own / total:.1%}"
+    replicates = {name: setting.replicates for name, setting in spec.scale.experiments.items()}
+    found = {c.id: power(c.scales["mini"], replicates, spec.published) for c in spec.claims if "mini" in c.scales}
+    assert rows["C2"][7] == f"{found['C2'].share:.0%}" == "100%"
+    assert rows["C22"][7] == "-"  # signs alone: the paper gives no numbers
     for claim in spec.claims:
         assert (rows[claim.id][4] == "not judged here") == ("mini" not in claim.scales)
 
 
 def claim_rows(lines: list[str]) -> dict[str, list[str]]:
-    return {cells[1]: cells for line in lines if len(cells := [part.strip() for part in line.split("│")]) == 8}
+    return {cells[1]: cells for line in lines if len(cells := [part.strip() for part in line.split("│")]) == 9}
 
 
 def test_a_selection_is_planned_alone_and_nothing_else_is_timed(monkeypatch):

@@ -9,8 +9,9 @@ from harness.base.files import read_json
 from tests.end_to_end.conftest import TINY, make_checkout
 
 CELL = {"experiment": "lenet", "k": 40, "density": 0.64}
-PART = {"name": "level 1", "statistic": "mean", "measure": "test_accuracy", "region": [1, None]}
-ENTRY = {"replicates": 3, "prediction": "it learns something", "parts": [{**PART, "a": {**CELL, "branch": "imp"}}]}
+DENSE = {"experiment": "lenet", "branch": "dense", "k": 0}
+PART = {"name": "level 1", "statistic": "difference", "measure": "test_accuracy", "region": [-99, 99], "b": DENSE}
+ENTRY = {"replicates": 3, "prediction": "it differs by something", "parts": [{**PART, "a": {**CELL, "branch": "imp"}}]}
 
 
 @pytest.fixture(scope="module")

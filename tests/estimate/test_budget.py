@@ -34,7 +34,7 @@ L1, L2, L3 = 0.64, 0.64**2, 0.64**3
 def claim(name: str, *cells: dict, measure: str = "test_accuracy", replicates: int = 3, **part) -> Claim:
     given = {"a": cells[0], **({"b": cells[1]} if len(cells) > 1 else {})}
     statistic = {1: "mean", 2: "difference"}[len(cells)]
-    one = {"name": "x", "statistic": statistic, "measure": measure, "region": [1, None], **given, **part}
+    one = {"name": "x", "statistic": statistic, "measure": measure, "region": None, **given, **part}
     return Claim.model_validate(
         {
             "id": name,
@@ -57,9 +57,9 @@ CLAIMS = [
     claim("Level2", cell("imp", k=5, density=L2)),
     claim("Random", cell("random_prune", k=0, density=L3), cell("dense", data_order=0)),
     claim("Fresh", cell("random_reinit", k=0, density=L3)),
-    claim("Pair", cell("imp", k=0, density=L3, comparison="data_order"), measure="instability_test"),
+    claim("Pair", cell("imp", k=0, density=L3, comparison="data_order"), measure="angle"),
     claim("Pruning", cell("imp", k=0, density=L3, comparison="pruning"), measure="distance"),
-    claim("Copies", cell("dense", k=5, comparison="data_order"), measure="instability_test"),
+    claim("Copies", cell("dense", k=5, comparison="data_order"), measure="angle"),
     claim("Trend", cell("imp", density=L3), statistic="trend", over=[0, 5]),
 ]
 

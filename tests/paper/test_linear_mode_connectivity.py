@@ -89,9 +89,11 @@ def test_rewind_iterations_on_imagenet_are_those_of_the_published_curves():
             found = {1251 * int(r["k"]) for r in rows if (r["experiment"], r["branch"]) == (name, branch) and r["k"]}
             setting = spec.scale.experiments[name]
             trained = set(setting.dense_orders if branch == "dense" else setting.rewind_grid())
-            # Fig. 7's curve of ResNet-50 is flat from epoch 5 on, and its table ends there
+            # Fig. 7's curve of ResNet-50 is flat from epoch 5 on, and its table ends there; Fig. 3 ends where
+            # Inception-v3 has just become stable, so that a later epoch is trained too
+            later = {42534} if (figure, name) == ("fig3", "inception-v3") else set()
             assert found
-            assert found <= trained if figure == "fig7" else found == trained, (figure, name)
+            assert found <= trained if figure == "fig7" else found | later == trained, (figure, name)
 
 
 def test_imagenets_trainings_are_the_first_papers_where_both_ask_for_them(tmp_path):

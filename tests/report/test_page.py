@@ -12,7 +12,7 @@ import pytest
 
 from harness.base import words
 from harness.base.errors import HarnessError
-from harness.claims import ClaimVerdict
+from harness.claims import ClaimVerdict, repeated
 from harness.paper.models import PageFigure
 from harness.report import build_report, formats, run_details
 from harness.report.page import FIGURES
@@ -265,17 +265,47 @@ def test_times_say_what_they_are(built: tuple[str, str, Path]) -> None:
 
 def test_what_chance_alone_would_support(built: tuple[str, str, Path]) -> None:
     # eight claims on t intervals, one on the onset of five replicates
-    told = f"about {words.number(8 * 0.025 + 1 / 32)} of 9 judged verdicts"
+    told = f"about {words.number(8 * 0.025 + 1 / 32)} of 9 verdicts"
     for text in built[:2]:
         assert told in text
-        assert "every truth sat exactly at its region's edge (2.5% each under normal noise; more with skew)" in text
+        assert "and at most as many" in text
+        assert "(2.5% each under normal noise; more with skew)" in text
 
 
-def test_both_kinds_of_no_better_are_told(built: tuple[str, str, Path]) -> None:
+def test_evidence_counts_once(tmp_path: Path) -> None:
+    first, *others = synthetic.claims(synthetic.make()[0])
+    again = synthetic.changed(first, id="C40")
+    assert repeated([first, *others, again]) == {"C40": [first.id]}
+    text = build(tmp_path, claims=[first, *others, again])
+    assert f"C40 repeats parts of {first.id}." in text[0]
+    assert f"about {words.number(8 * 0.025 + 1 / 32)} of 9 verdicts" in text[0]
+
+
+def test_a_smaller_scale_says_what_is_seen_here_and_the_papers_own_has_sizes(tmp_path: Path) -> None:
+    claims = synthetic.claims(synthetic.make()[0])
+    size = {"name": "IMP", "statistic": "mean", "measure": "test_accuracy", "log": False, "verdict": "differs"}
+    size |= {"estimate": 98.3, "published": 97.0, "expected": [96.5, 97.5], "z": 5.2, "replicates": 5}
+    own = [synthetic.changed(claims[0], size="differs", sizes=[size]), *claims[1:]]
+    html, markdown = build(tmp_path / "own", claims=own)
+    for text in (html, markdown):
+        assert "97%" in text
+        assert "96.5, 97.5" in text
+        assert "≠ differs" in text
+        assert "sizes: 1 differs" in text
+        assert "not seen here" not in text
+    here = [synthetic.changed(claim, papers_own=False) for claim in claims]
+    for text in build(tmp_path / "other", claims=here)[:2]:
+        for word in ("seen here", "not seen here", "unclear here"):
+            assert word in text
+        assert ", contradicted" not in text
+        assert "size differs" not in text
+
+
+def test_matching_and_equality_are_told(built: tuple[str, str, Path]) -> None:
     for text in built[:2]:
         words = " ".join(text.split())
-        assert "at most so much better than random" in words
-        assert "or an equivalence" in words
+        assert "nearer to the dense network than to one that fails" in words
+        assert "a large p-value would not do" in words
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,8 @@ from harness.workflow.run_stage import run_stage
 from tests.tiny import tiny_spec
 
 CELL = {"experiment": "lenet", "branch": "imp", "k": 0, "density": 0.64, "comparison": "data_order"}
-PART = {"name": "x", "statistic": "mean", "measure": "distance", "region": [0.001, None], "a": CELL}
+PRUNING = CELL | {"comparison": "pruning"}
+PART = {"name": "x", "statistic": "ratio", "measure": "distance", "region": [0.001, 1000], "a": CELL, "b": PRUNING}
 CLAIM = {
     "id": "C1",
     "title": "t",

@@ -212,7 +212,7 @@ def test_experiments_that_draw_alike_but_train_otherwise_share_nothing(tmp_path)
 
 def test_a_selection_keeps_the_snapshots_that_a_twin_outside_it_will_ask_for():
     spec = two_experiments(sweeps=[{"k": [9], "levels": 1}])
-    part = {"name": "x", "statistic": "mean", "measure": "test_accuracy", "region": [1, None]}
+    part = {"name": "x", "statistic": "mean", "measure": "test_accuracy", "region": None}
     part["a"] = {"experiment": "lenet", "branch": "dense", "data_order": 0}
     claim = {"id": "C1", "title": "t", "statement": "s", "source": {"where": "here", "obtained": "text"}}
     claim["scales"] = {"two": {"replicates": 3, "prediction": "p", "parts": [part]}}

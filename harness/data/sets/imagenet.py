@@ -257,6 +257,7 @@ def images(published: PublishedImages) -> Source:
     return Source(
         published.shape,
         published.sizes["train"],
+        published.sizes["test"],
         partial(arrays, published),
         published.checksum,
         published.classes,
