@@ -73,7 +73,7 @@ def show(plan: Plan, cores: int, console: Console, claims: list[str] | None = No
     part = plan if claims is None else plan.part(claims)
     console.print(_experiments(part))
     console.print(_total(part, cores), soft_wrap=True)
-    rough = [cost.experiment for cost in part.costs if cost.samples < cost.batch_size]
+    rough = [cost.experiment for cost in part.costs if cost.timing.samples < cost.batch_size]
     if rough:
         console.print(
             "Rough estimates, scaled up from a few samples of a step, for "

@@ -3,13 +3,19 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
+from statistics import median
 
+import numpy as np
 import torch
 from torch import nn
 
 from harness.data import SOURCES
+from harness.kernels.sparse import BREAK_EVEN
+from harness.lottery.masks import dense_masks, keep_count, prune_by_magnitude
 from harness.networks import build, initialise, parameter_count, prunable_names
 from harness.networks.layers import BatchNorm
 from harness.paper import Spec
@@ -18,8 +24,8 @@ from harness.plan.runs import Pair, Run, all_runs, dense_run, pairs, stages, ste
 from harness.plan.twins import snapshots
 from harness.training.batches import Batches
 from harness.training.device import pick
-from harness.training.loop import evaluate, train, use_threads
-from harness.training.state import read_network
+from harness.training.loop import Stopped, by_kernels, evaluate, train, use_threads
+from harness.training.state import State, read_network
 from harness.training.updates import SLOTS
 
 LONGEST_SECONDS = 2.0  # limit of one network's timing; a few steps on a few samples are always timed
@@ -27,19 +33,36 @@ LONGEST_WALL = 3.0  # limit in wall-clock time, as a multiple: on a busy machine
 FEWEST_SAMPLES = 4  # of a step, for a network whose batch would take too long
 TRIES = 3  # timings of one step; the fastest counts
 MOST_STEPS = 50
-MOST_SAMPLES = 512  # of a forward pass: evaluate's batch
+MOST_SAMPLES = 512  # of a forward pass
+DENSITIES = (1.0, 0.05, 0.3)  # at which a step by the kernels is timed, as long as there is time
+# the time of so many dense steps must be left to time the densities: writing the programs of a small network takes as
+# long as ten of its steps, those of a large one less than a step
+ENOUGH_FOR_STACK, ENOUGH_FOR_ONE = 30, 4
 
 
 @dataclass(frozen=True)
 class Timing:
     """Seconds of one network's training step on one core or GPU; `samples` of the batch were timed.
 
-    `forward`: seconds of the network's forward pass per sample.
+    `forward`: seconds of the network's forward pass per sample. `shares`: densities at which a step was timed, and its
+    time there as a share of the dense network's; empty if it costs as much at every density, or was not timed.
     """
 
     seconds: float
     samples: int
     forward: float = 0.0
+    shares: tuple[tuple[float, float], ...] = ()
+
+    def at(self, density: float) -> float:
+        """Seconds of a step at a density of the mask: interpolated, and at most the dense network's.
+
+        A network is dense down to the highest density at which a layer is computed by its kept weights. Below the
+        lowest density that was timed a step costs what it does there.
+        """
+        if not self.shares:
+            return self.seconds
+        densities, shares = zip(*sorted({max(BREAK_EVEN.values()): 1.0, **dict(self.shares)}.items()), strict=True)
+        return self.seconds * float(np.interp(density, densities, shares))
 
 
 @dataclass(frozen=True)
@@ -51,10 +74,8 @@ class Cost:
     steps: int
     seconds: float  # of training, on one core or GPU
     bytes: int
-    step_seconds: float
-    samples: int  # samples of the batch that were timed
+    timing: Timing
     batch_size: int
-    forward: float = 0.0  # seconds per sample
     pair_seconds: float = 0.0  # of the line between two networks
     comparing: float = 0.0  # seconds of all lines
 
@@ -72,11 +93,15 @@ class Watch:
 
     def allows(self, seconds: float) -> bool:
         """Whether there is time left for this many seconds of work."""
-        return self.clock() - self.began + seconds <= self.at_most and self.allows_wall(seconds)
+        return self.used() + seconds <= self.at_most and self.allows_wall(seconds)
+
+    def used(self) -> float:
+        """The seconds of its own time so far."""
+        return self.clock() - self.began
 
     def allows_wall(self, seconds: float) -> bool:
         """Whether the wall-clock limit leaves time for it, if the machine stays as busy as so far."""
-        own, wall = self.clock() - self.began, time.perf_counter() - self.began_wall
+        own, wall = self.used(), time.perf_counter() - self.began_wall
         return wall + seconds * (wall / own if own > 0 else 1.0) <= LONGEST_WALL * self.at_most
 
     def best(self, timer: Callable[[int], float], tries: int) -> float:
@@ -98,7 +123,8 @@ def step_seconds(spec: Spec, experiment: str, at_most: float = LONGEST_SECONDS) 
     Starts with one replicate and a few samples; the first step is a warm-up. If time allows, times the whole batch, and
     then the stack that the scale trains together. If not, scales the time up in proportion to the batch. The samples
     are random numbers in memory, so the time to read images from disk is not included. On a busy machine the timing
-    ends sooner, but a core's measured time stays the same.
+    ends sooner, but a core's measured time stays the same. Where the kernels compute the step, the time that is left
+    then goes to steps under masks.
     """
     setting, recipe = spec.scale.experiments[experiment], spec.recipe(experiment)
     use_threads(1)
@@ -119,21 +145,81 @@ def step_seconds(spec: Spec, experiment: str, at_most: float = LONGEST_SECONDS) 
         except torch.OutOfMemoryError:
             break
         timer, (samples, replicates) = wider, larger
+    masked: dict[float, float] = {}
+    if samples == batch and _by_kernels(setting, recipe):
+        masked = _masked(setting, recipe, best / replicates, stack, watch)
     steps = 1
-    while watch.allows(best * steps):
+    while not masked and watch.allows(best * steps):
         best = min(best, timer(steps) / steps)
         steps = min(steps * 4, MOST_STEPS)
-    return Timing(best / replicates * batch / samples, samples, _forward_seconds(setting, stack, at_most / 4))
+    step = masked.get(1.0, best / replicates * batch / samples)
+    shares = tuple((density, min(1.0, own / step)) for density, own in masked.items())
+    return Timing(step, samples, _forward_seconds(setting, stack, at_most / 4), shares)
+
+
+def _by_kernels(setting: Setting, recipe: Recipe) -> bool:
+    """Whether the kernels compute the network's training step on this machine."""
+    source = SOURCES[setting.data]
+    batch = torch.empty(1, recipe.batch_size, *source.shape, device=pick())
+    return by_kernels(build(setting.network, 1, source.shape, source.classes), batch, recipe)
+
+
+def _masked(setting: Setting, recipe: Recipe, step: float, stack: int, watch: Watch) -> dict[float, float]:
+    """Seconds of one network's step at each of DENSITIES, or at as many of them as time allows.
+
+    `step`: seconds of one network's dense step. A stack is timed if there is time for it, else one network.
+    """
+    seconds: dict[float, float] = {}
+    replicates = stack if watch.allows(ENOUGH_FOR_STACK * step * stack) else 1
+    if not watch.allows(ENOUGH_FOR_ONE * step):
+        return {}
+    left = watch.at_most - watch.used()
+    for number, density in enumerate(DENSITIES, start=1):
+        if not watch.allows(2 * step * replicates):
+            break
+        for_others = left * (1 - number / len(DENSITIES))
+        seconds[density] = _masked_seconds(setting, recipe, replicates, density, watch, for_others) / replicates
+    return seconds
+
+
+def _masked_seconds(
+    setting: Setting, recipe: Recipe, replicates: int, density: float, watch: Watch, for_others: float
+) -> float:
+    """Seconds of a stack's step under masks of a density; the first step, which writes the programs, does not count.
+
+    At least one more step is timed, and others as long as the watch has time and keeps some seconds of it for others.
+    """
+    short, network, batches, start = _training(setting, recipe, recipe.batch_size, replicates)
+    masks = dense_masks(start.weights, prunable_names(network))
+    total = sum(mask[0].numel() for mask in masks.values())
+    masks = prune_by_magnitude(start.weights, masks, keep_count(total, density))
+    times: list[float] = []
+
+    def enough() -> bool:
+        times.append(watch.clock())
+        return len(times) > 1 and not watch.allows(times[-1] - times[-2] + for_others)
+
+    recipe = short.model_copy(update={"steps": 1 + MOST_STEPS})
+    with suppress(Stopped):
+        train(network, recipe, batches, start, masks, keep_state=lambda *_: None, stopping=enough)
+    return median(after - before for before, after in pairwise(times))
+
+
+def _training(
+    setting: Setting, recipe: Recipe, samples: int, replicates: int
+) -> tuple[Recipe, nn.Module, Batches, State]:
+    """A new stack on random samples, and a recipe for a few steps from its state."""
+    short = recipe.model_copy(update={"batch_size": samples, "drops": (), "warmup": 0})
+    names: list[tuple[str | int, ...]] = [("calibration", replicate) for replicate in range(replicates)]
+    network = _network(setting, names)
+    batches = Batches(*_samples(setting, 4 * samples, pick()), samples, names, recipe.augmentation)
+    return short, network, batches, read_network(network, 0)
 
 
 def _timer(setting: Setting, recipe: Recipe, samples: int, replicates: int) -> Callable[[int], float]:
     """A function that trains a new stack on random samples for a number of steps and returns the seconds."""
-    device, clock = pick(), _clock()
-    short = recipe.model_copy(update={"batch_size": samples, "drops": (), "warmup": 0})
-    names: list[tuple[str | int, ...]] = [("calibration", replicate) for replicate in range(replicates)]
-    network = _network(setting, names)
-    x, y = _samples(setting, 4 * samples, device)
-    batches, start = Batches(x, y, samples, names, recipe.augmentation), read_network(network, 0)
+    clock = _clock()
+    short, network, batches, start = _training(setting, recipe, samples, replicates)
 
     def seconds(steps: int) -> float:
         began = clock()
@@ -237,8 +323,7 @@ def costs(
         kind = (recipe.batch_size, bool(setting.line.points), recipe.augmentation, recipe.optimizer, recipe.precision)
         same = (setting.network, setting.data, *kind, stack)
         if measured and name in measured:
-            earlier = measured[name]
-            timed[same] = Timing(earlier.step_seconds, earlier.samples, earlier.forward)
+            timed[same] = measured[name].timing
         elif same not in timed:
             timed[same] = step_seconds(spec, name, at_most)
         timing = timed[same]
@@ -249,22 +334,28 @@ def costs(
         size = sum(
             4 * weights + mask * (run.level > 0) + kept * (run == dense_run(name, run.replicate)) for run in own[name]
         )
-        seconds = steps * timing.seconds
-        shape = (timing.seconds, timing.samples, recipe.batch_size, timing.forward)
+        seconds = sum(_seconds(run, timing, recipe, setting) for run in own[name])
         pair = timing.forward * line_samples(setting.line, has_norm)
-        estimates.append(Cost(name, len(own[name]), steps, seconds, size, *shape, pair, pair * lines[name]))
+        estimates.append(
+            Cost(name, len(own[name]), steps, seconds, size, timing, recipe.batch_size, pair, pair * lines[name])
+        )
     return estimates
 
 
 def run_seconds(spec: Spec, estimates: list[Cost]) -> dict[Run, float]:
     """The estimated seconds of training every run of the scale."""
-    step = {cost.experiment: cost.step_seconds for cost in estimates}
+    timings = {cost.experiment: cost.timing for cost in estimates}
     settings = spec.scale.experiments
-    recipes = {name: spec.recipe(name).steps for name in settings}
+    recipes = {name: spec.recipe(name) for name in settings}
     return {
-        run: step[run.experiment] * steps_of(run, recipes[run.experiment], settings[run.experiment].restart)
+        run: _seconds(run, timings[run.experiment], recipes[run.experiment], settings[run.experiment])
         for run in all_runs(spec)
     }
+
+
+def _seconds(run: Run, timing: Timing, recipe: Recipe, setting: Setting) -> float:
+    """The estimated seconds of a run's training, at its level's density."""
+    return steps_of(run, recipe.steps, setting.restart) * timing.at(setting.pruning.density(run.level))
 
 
 def line_seconds(spec: Spec, estimates: list[Cost]) -> dict[Pair, float]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.networks.layers import BatchNorm, Conv
+from harness.networks.layers import BatchNorm
 from harness.training.loop import evaluate
 from harness.training.state import State, write_network
 
@@ -26,17 +26,6 @@ class Line:
     def instability(self, batch_norm: str, split: str) -> np.ndarray:
         """Highest error on the line minus the mean of the end points' errors, [R], in percentage points."""
         return barrier(self.error[batch_norm][split])
-
-
-def samples_at_once(network: nn.Module) -> int:
-    """How many samples to evaluate a stack on at once, of which no accuracy depends.
-
-    On a CPU the feature maps of 64 stay in its caches. Measured on one core, 64 against 512: the one-dimensional
-    ResNet-20 7.1 and 9.3 microseconds a sample, the ResNet-20 on 3 x 32 x 32 826 and 1,054, VGG-19 7.9 and 9.2 ms. A
-    fully connected network has no maps and reads its weights once for each batch; a GPU is fastest with many samples.
-    """
-    on_cpu = next(network.parameters()).device.type == "cpu"
-    return 64 if on_cpu and any(isinstance(module, Conv) for module in network.modules()) else 512
 
 
 def barrier(error: np.ndarray) -> np.ndarray:
@@ -91,7 +80,7 @@ def line(network: nn.Module, a: State, b: State, samples: Mapping[str, tuple[Any
             if way == "re-estimated":
                 reestimate_batch_norm(network, samples["train"][0])
             for split, (x, y) in samples.items():
-                error[way][split].append(100.0 - evaluate(network, x, y, samples_at_once(network))[0].numpy())
+                error[way][split].append(100.0 - evaluate(network, x, y)[0].numpy())
     if not has_norm:
         error["re-estimated"] = error["averaged"]
     return Line(alphas, {way: {split: np.stack(rows) for split, rows in parts.items()} for way, parts in error.items()})

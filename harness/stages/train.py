@@ -21,7 +21,6 @@ from harness.data.images import Images
 from harness.lottery.branch import Origin
 from harness.lottery.branches import BRANCHES
 from harness.lottery.criteria import CRITERIA
-from harness.lottery.interpolation import samples_at_once
 from harness.lottery.masks import Masks, dense_masks, remaining
 from harness.networks import build, initialise, prunable_names
 from harness.plan.cut import Cut, cut, is_chain
@@ -370,7 +369,7 @@ def _store(
     """Evaluate and store each replicate of a trained stack."""
     data = context.data
     scores = {
-        split: evaluate(network, data.x[split][:most], data.y[split][:most], samples_at_once(network))
+        split: evaluate(network, data.x[split][:most], data.y[split][:most])
         for split, most in (("train", TRAIN_SAMPLES), ("test", None))  # no claim, figure or page reads the validation's
     }
     records = []

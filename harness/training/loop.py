@@ -11,11 +11,12 @@ from torch.nn import functional as F
 from harness import kernels
 from harness.data.feed import Feed
 from harness.networks import fused
+from harness.networks.layers import Conv
 from harness.paper.models import Recipe
 from harness.training.batches import Batches
 from harness.training.recipe import learning_rate
 from harness.training.state import State, read_network, write_network
-from harness.training.updates import Updater
+from harness.training.updates import KINDS, Updater
 
 CHECK_EVERY = 100  # steps between checks of the loss; a check waits for the device
 
@@ -50,6 +51,11 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view(y.shape)
 
 
+def by_kernels(network: nn.Module, x: fused.Samples, recipe: Recipe) -> bool:
+    """Whether the kernels compute a step of a recipe on a batch x [R, N, *sample]; if not, torch does."""
+    return recipe.optimizer in KINDS and recipe.precision != "bfloat16" and fused.usable(network, x)
+
+
 def take_step(network: nn.Module, x: fused.Samples, y: Tensor, updater: Updater, rate: float) -> Tensor:
     """One step on a batch x [R, N, *sample], y [R, N] at a learning rate; mean cross-entropy [R] before it.
 
@@ -57,7 +63,7 @@ def take_step(network: nn.Module, x: fused.Samples, y: Tensor, updater: Updater,
     """
     updater.begin(rate)
     rounded = updater.recipe.precision == "bfloat16"
-    if updater.in_kernels and not rounded and fused.usable(network, x):
+    if by_kernels(network, x, updater.recipe):
         return fused.step(network, x, y, updater)
     if isinstance(x, fused.Selected):
         x = x.tensor()
@@ -159,10 +165,25 @@ class _Progress:
         return self.trained
 
 
+def samples_at_once(network: nn.Module) -> int:
+    """How many samples to evaluate a stack on at once, of which no accuracy depends.
+
+    On a CPU the feature maps of 64 stay in its caches. Measured on one core, 64 against 512: the one-dimensional
+    ResNet-20 7.1 and 9.3 microseconds a sample, the ResNet-20 on 3 x 32 x 32 826 and 1,054, VGG-19 7.9 and 9.2 ms. A
+    fully connected network has no maps and reads its weights once for each batch; a GPU is fastest with many samples.
+    """
+    on_cpu = next(network.parameters()).device.type == "cpu"
+    return 64 if on_cpu and any(isinstance(module, Conv) for module in network.modules()) else 512
+
+
 @torch.no_grad()
-def evaluate(network: nn.Module, x: Tensor, y: Tensor, batch_size: int = 512) -> tuple[Tensor, Tensor]:
-    """Accuracy in percent [R] and mean cross-entropy [R] of each replicate, with BatchNorm's stored statistics."""
+def evaluate(network: nn.Module, x: Tensor, y: Tensor, batch_size: int | None = None) -> tuple[Tensor, Tensor]:
+    """Accuracy in percent [R] and mean cross-entropy [R] of each replicate, with BatchNorm's stored statistics.
+
+    The samples pass in batches of `batch_size`, by default `samples_at_once`.
+    """
     network.eval()
+    batch_size = batch_size or samples_at_once(network)
     replicates = next(network.parameters()).shape[0]
     right = torch.zeros(replicates, dtype=torch.float64)
     loss = torch.zeros(replicates, dtype=torch.float64)

@@ -15,7 +15,7 @@ SLOTS = {
     "adam": ("exp_avg", "exp_avg_sq"),
     "rmsprop": ("square_avg", "momentum_buffer"),
 }
-_KINDS = ("momentum", "adam")  # optimizers of the kernels, as in operations.h
+KINDS = ("momentum", "adam")  # optimizers of the kernels, as in operations.h
 _BETAS, _EPS = (0.9, 0.999), 1e-8  # torch's defaults, which are the paper's
 
 
@@ -45,8 +45,8 @@ class Updater:
             ]
             for name, parameter in named.items()
         }
-        self.in_kernels = recipe.optimizer in _KINDS
-        kind = _KINDS.index(recipe.optimizer) if self.in_kernels else -1
+        self.in_kernels = recipe.optimizer in KINDS
+        kind = KINDS.index(recipe.optimizer) if self.in_kernels else -1
         self.constants = Update(kind=kind, decay=recipe.weight_decay, eps=_EPS)
         self.constants.momentum, (self.constants.beta1, self.constants.beta2) = recipe.momentum, _BETAS
         self._name = {id(parameter): name for name, parameter in named.items()}

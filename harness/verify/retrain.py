@@ -184,7 +184,7 @@ def exact(shared: SharedRun, stage: Stage, part: str) -> bool:
     recipe = shared.spec.recipe(stage.experiment)
     in_kernels = (
         hasattr(network_of(shared.spec, stage.experiment), "write")
-        and recipe.optimizer in updates._KINDS
+        and recipe.optimizer in updates.KINDS
         and recipe.precision == "float32"
         and now["hardware"]["kernels"] != "torch"
         and not now["hardware"]["gpu"]

@@ -2,9 +2,13 @@
 
 import subprocess
 import time
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -12,7 +16,7 @@ from rich.table import Table
 from harness.base.files import read_json
 from harness.base.words import duration
 from harness.paper import Spec
-from harness.plan.runs import stacks, stages, steps_of
+from harness.plan.runs import Run, stacks, stages, steps_of
 from harness.results.folders import Folders
 from harness.results.heartbeats import read_heartbeats
 
@@ -35,25 +39,32 @@ class Progress:
 class Watcher:
     """Reads stage records and heartbeats, one of each process that trains.
 
-    `cost`: estimated seconds of one network step, by experiment.
+    `cost`: estimated seconds of each training. A stage's steps are taken in the order of its stacks, and a sparse
+    network's are quicker.
     """
 
-    def __init__(self, spec: Spec, folders: Folders, cost: dict[str, float], cores: int):
+    def __init__(self, spec: Spec, folders: Folders, cost: Mapping[Run, float], cores: int):
         self.cores = cores
         self.folders = folders
         self.stages = {stage.name: stage for stage in stages(spec)}
         self.networks: dict[str, int] = {}
-        self.steps: dict[str, int] = {}
-        self.cost = {stage.name: cost.get(stage.experiment, 1.0) for stage in self.stages.values()}
+        self.steps: dict[str, list[int]] = {}  # of a stage, after each of its runs
+        self.cost: dict[str, list[float]] = {}  # the seconds of these steps
         for stage in self.stages.values():
             runs = [run for stack in stacks(spec, stage) for run in stack]
             self.networks[stage.name] = len(runs)
             steps, restart = spec.recipe(stage.experiment).steps, spec.scale.experiments[stage.experiment].restart
-            self.steps[stage.name] = sum(steps_of(run, steps, restart) for run in runs)
+            own = (steps_of(run, steps, restart) for run in runs)
+            self.steps[stage.name] = list(accumulate(own, initial=0))
+            self.cost[stage.name] = list(accumulate((cost[run] for run in runs), initial=0.0))
         self.began = time.monotonic()
 
     def _finished(self) -> set[str]:
         return {name for name in self.stages if self.folders.stage(name).exists()}
+
+    def _seconds(self, stage: str, steps: int) -> float:
+        """The estimated seconds of a stage's first steps."""
+        return float(np.interp(steps, self.steps[stage], self.cost[stage]))
 
     def look(self) -> Progress:
         """The current progress."""
@@ -61,15 +72,18 @@ class Watcher:
         beats = [beat for beat in read_heartbeats(self.folders.progress) if beat.get("stage") in self.stages]
         active = [beat for beat in beats if beat["stage"] not in finished]
         elapsed = max(time.monotonic() - self.began, 1e-9)
-        steps = sum(beat["steps"] for beat in beats)
-        done_cost = sum(beat["steps"] * self.cost[beat["stage"]] for beat in beats)
-        left_cost = sum(self.steps[name] * self.cost[name] for name in self.stages if name not in finished)
-        left_cost -= sum((beat["steps"] + beat["found_steps"]) * self.cost[beat["stage"]] for beat in active)
+        steps, before = Counter[str](), Counter[str]()  # by stage, which several processes may share
+        for beat in beats:
+            steps[beat["stage"]] += beat["steps"]
+            before[beat["stage"]] += beat["found_steps"]
+        ahead = {name: self._seconds(name, before[name] + steps[name]) for name in self.stages}
+        done_cost = sum(ahead[name] - self._seconds(name, before[name]) for name in steps)
+        left_cost = sum(self.cost[name][-1] - ahead[name] for name in self.stages if name not in finished)
         accuracies = sorted((beat["time"], beat["accuracy"]) for beat in beats if beat.get("accuracy") is not None)
         return Progress(
             networks=sum(self.networks.values()),
             done=sum(self.networks[name] for name in finished) + sum(beat["done"] for beat in active),
-            rate=steps / elapsed,
+            rate=steps.total() / elapsed,
             left_seconds=left_cost * (elapsed + PRIOR_SECONDS) / (done_cost + PRIOR_SECONDS * self.cores),
             accuracy=accuracies[-1][1] if accuracies else None,
             running=[beat["running"] for beat in active if beat["running"]],

@@ -106,10 +106,9 @@ def _run(root: Path, request: Request, spec: Spec, folders: Folders, rules: Rule
     start_clock(folders)
     clear_heartbeats(folders.progress)
     plan = Plan(spec, folders, at_most=0.5)
-    cost = {estimate.experiment: estimate.step_seconds for estimate in plan.costs}
     if runs_here(root, request.profile) and pick().type == "cpu":
         rules = replace(rules, processes=shared_jobs(plan, request.cores))
-    watcher = Watcher(spec, folders, cost, request.cores)
+    watcher = Watcher(spec, folders, plan.prices.training, request.cores)
     began, log = time.time(), folders.logs / "workflow.log"
     title = f"{spec.paper.title}: scale {request.scale}, {request.cores} cores. Log: {log}"
     console.print(escape(title), soft_wrap=True)

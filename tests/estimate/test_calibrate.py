@@ -10,13 +10,15 @@ from harness.base.errors import HarnessError
 from harness.base.paths import checkout
 from harness.estimate import timing as calibrate
 from harness.estimate.timing import Timing, costs, line_samples, line_seconds, run_seconds, step_seconds
+from harness.kernels import available
+from harness.kernels.sparse import BREAK_EVEN
 from harness.lottery.interpolation import line
-from harness.networks import build, initialise
+from harness.networks import build, fused, initialise
 from harness.paper import load_spec
 from harness.paper.models import Line
 from harness.plan.runs import all_runs, dense_run, pairs, stages
 from harness.plan.settings import check_settings
-from harness.training.loop import use_threads
+from harness.training.loop import Stopped, use_threads
 from harness.training.state import read_network
 from tests.tiny import tiny_spec
 
@@ -76,9 +78,9 @@ def test_the_seconds_of_runs_add_up_to_the_experiments():
 
 def test_what_was_measured_is_not_measured_again(monkeypatch):
     monkeypatch.setattr(calibrate, "step_seconds", lambda *_: pytest.fail("measured again"))
-    measured = {"lenet": calibrate.Cost("lenet", 1, 1, 1.0, 1, 0.5, 4, 60)}
+    measured = {"lenet": calibrate.Cost("lenet", 1, 1, 1.0, 1, Timing(0.5, 4, 0.0, ((1.0, 1.0), (0.3, 0.5))), 60)}
     (cost,) = costs(tiny_spec(), measured=measured)
-    assert (cost.step_seconds, cost.samples) == (0.5, 4)
+    assert cost.timing == measured["lenet"].timing
 
 
 def test_a_step_is_measured_in_time_on_one_thread():
@@ -91,11 +93,13 @@ def test_a_step_is_measured_in_time_on_one_thread():
 class Clock:
     """Time passes in training alone: 1 ms for each sample of each replicate's step, and 100 ms for each training.
 
-    A forward pass takes a tenth of that for each sample. On the wall all takes `slower` times as long.
+    A forward pass takes a tenth of that for each sample. Under masks of a density d the 1 ms is 1 ms * `share(d)`. On
+    the wall all takes `slower` times as long.
     """
 
     def __init__(self):
         self.now, self.wall, self.slower, self.trained, self.evaluated, self.loading = 0.0, 0.0, 1.0, [], [], 0.0
+        self.masked, self.share = [], lambda density: 0.1 + 0.9 * density
 
     def passes(self, seconds):
         self.now += seconds
@@ -106,8 +110,18 @@ class Clock:
         self.evaluated.append((len(y), replicates))
         self.passes(0.0001 * len(y) * replicates)
 
-    def train(self, network, recipe, batches, start):
+    def train(self, network, recipe, batches, start, masks=None, *, keep_state=None, stopping=lambda: False):
         replicates = next(network.parameters()).shape[0]
+        if masks is not None:
+            kept, total = sum(mask.sum() for mask in masks.values()), sum(mask.numel() for mask in masks.values())
+            self.masked.append((recipe.batch_size, replicates, round(float(kept / total), 3)))
+            self.passes(0.1)
+            for step in range(recipe.steps):
+                self.passes(0.001 * recipe.batch_size * replicates * self.share(float(kept / total)))
+                if stopping():
+                    assert keep_state
+                    raise Stopped(step)
+            return
         self.trained.append((recipe.batch_size, replicates, recipe.steps))
         assert batches.batch(0)[0].shape[:2] == (replicates, recipe.batch_size)
         self.passes(0.1 + 0.001 * recipe.batch_size * replicates * recipe.steps + self.loading)
@@ -119,6 +133,7 @@ def clock(monkeypatch):
     made = Clock()
     monkeypatch.setattr(calibrate, "train", made.train)
     monkeypatch.setattr(calibrate, "evaluate", made.evaluate)
+    monkeypatch.setattr(calibrate, "by_kernels", lambda *_: False)
     clocks = SimpleNamespace(perf_counter=lambda: made.wall, process_time=lambda: made.now)
     monkeypatch.setattr(calibrate, "time", clocks)
     return made
@@ -132,6 +147,105 @@ def test_a_cheap_network_is_measured_whole_and_in_its_stack(clock):
     assert found.forward == pytest.approx(0.0001)
     assert clock.evaluated[-1] == (512, 3)
     assert clock.now <= 0.104 + 60 + 15
+
+
+@pytest.fixture
+def kernels(clock, monkeypatch):
+    """The same, and kernels compute the network."""
+    monkeypatch.setattr(calibrate, "by_kernels", lambda *_: True)
+    return clock
+
+
+def test_a_network_of_the_kernels_is_measured_under_masks_in_its_stack(kernels):
+    found = step_seconds(tiny_spec(replicates=3, replicates_per_job=3), "lenet", at_most=60)
+    assert kernels.masked == [(60, 3, 1.0), (60, 3, 0.05), (60, 3, 0.3)]
+    assert found.seconds == pytest.approx(0.06)
+    assert dict(found.shares) == pytest.approx({density: 0.1 + 0.9 * density for density in (1.0, 0.3, 0.05)}, rel=1e-3)
+    assert (found.samples, found.forward) == (60, pytest.approx(0.0001))
+
+
+def test_what_writing_programs_takes_does_not_count_in_the_dense_step(kernels):
+    found = step_seconds(tiny_spec(replicates=3, replicates_per_job=3), "lenet", at_most=2)
+    assert kernels.masked
+    assert found.seconds == pytest.approx(0.06)
+
+
+@pytest.mark.parametrize("at_most", [0.25, 1.2])  # a few samples of a step are timed, and whole steps
+def test_where_no_time_is_left_for_masks_the_dense_step_holds(kernels, at_most):
+    found = step_seconds(tiny_spec(), "lenet", at_most=at_most)
+    assert (kernels.masked, found.shares) == ([], ())
+    assert found.at(0.01) == found.at(1.0) == found.seconds
+
+
+def test_densities_are_timed_as_long_as_there_is_time(kernels):
+    kernels.share = lambda density: 1.0 if density == 1 else 20.0
+    found = step_seconds(tiny_spec(), "lenet", at_most=3)
+    assert kernels.masked == [(60, 1, 1.0), (60, 1, 0.05)]
+    assert [density for density, _ in found.shares] == [1.0, 0.05]
+
+
+@pytest.mark.parametrize("slower", [1, 3, 10, 1000])
+def test_masks_do_not_prolong_the_timing(clock, monkeypatch, slower):
+    for at_most in (0.01, 0.3, 1.0, 2.0, 4.0, 30.0):
+        spent = []
+        for by_kernels in (False, True):
+            monkeypatch.setattr(calibrate, "by_kernels", lambda *_, by_kernels=by_kernels: by_kernels)
+            clock.now, clock.wall, clock.slower = 0.0, 0.0, slower
+            step_seconds(tiny_spec(), "lenet", at_most=at_most)
+            spent.append((clock.now, clock.wall))
+        # no longer than its limits, but for what a stack's training under masks takes at least: 0.1 s and two steps
+        least = 0.1 + 2 * 2 * 0.06
+        assert spent[1][0] <= max(spent[0][0], 0.104 + 1.25 * at_most) + least
+        assert spent[1][1] <= slower * (2 * 0.104 + 0.01 + least) + 3 * 1.25 * at_most
+
+
+def test_masks_are_not_timed_as_slower_than_the_dense_network(kernels):
+    kernels.share = lambda density: 2.0 - density
+    found = step_seconds(tiny_spec(), "lenet", at_most=60)
+    assert [share for _, share in found.shares] == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "masked"), [({}, True), ({"precision": "bfloat16"}, False), ({"optimizer": "rmsprop"}, False)]
+)
+def test_masks_are_timed_where_the_kernels_compute_the_step(monkeypatch, changes, masked):
+    monkeypatch.setattr(fused, "available", lambda: "avx2")
+    spec = tiny_spec()
+    setting, recipe = spec.scale.experiments["lenet"], spec.recipe("lenet").model_copy(update=changes)
+    assert calibrate._by_kernels(setting, recipe) == masked
+    monkeypatch.setattr(fused, "available", lambda: "")
+    assert not calibrate._by_kernels(setting, recipe)
+
+
+def test_a_real_step_under_masks_is_timed_and_at_most_as_long_as_a_dense_one():
+    found = step_seconds(tiny_spec(), "lenet", at_most=1.0)
+    if available():
+        assert found.shares[0] == (1.0, 1.0)
+    assert all(0 < share <= 1 for _, share in found.shares)
+
+
+def test_a_step_at_a_density_is_interpolated_between_the_timed_ones():
+    timing = Timing(2.0, 60, 0.0, ((1.0, 1.0), (0.05, 0.2), (0.3, 0.5)))
+    dense_from = max(BREAK_EVEN.values())
+    assert [timing.at(density) for density in (1.0, 0.8, dense_from)] == [2.0, 2.0, 2.0]
+    assert timing.at((dense_from + 0.3) / 2) == pytest.approx(2.0 * 0.75)
+    assert [timing.at(density) for density in (0.3, 0.175, 0.05, 0.01)] == pytest.approx([1.0, 0.7, 0.4, 0.4])
+    assert Timing(2.0, 60).at(0.01) == Timing(2.0, 60, 0.0, ((1.0, 1.0),)).at(0.01) == 2.0
+
+
+def test_a_run_costs_what_its_level_keeps(monkeypatch):
+    timing = Timing(0.25, 60, 0.0, ((1.0, 1.0), (0.05, 0.2), (0.3, 0.5)))
+    monkeypatch.setattr(calibrate, "step_seconds", lambda *_: timing)
+    spec = tiny_spec(pruning={"fraction": 0.7})
+    (cost,) = costs(spec)
+    found = run_seconds(spec, [cost])
+    assert found[dense_run("lenet", 0)] == 30 * 0.25
+    by_level = {level: {found[run] for run in found if run.level == level and run.k == 5} for level in (1, 2)}
+    # 0.7 pruned at a time: density 0.3 at level 1 and 0.09 at level 2, on every branch and in every data order
+    assert len(by_level[1]) == len(by_level[2]) == 1
+    assert by_level[1].pop() == pytest.approx(25 * 0.25 * 0.5)
+    assert by_level[2].pop() == pytest.approx(25 * 0.25 * (0.2 + 0.3 * 0.04 / 0.25))
+    assert cost.seconds == pytest.approx(sum(found.values()))
 
 
 def test_an_expensive_network_is_measured_on_a_few_samples_of_one_replicate_and_scaled(clock):

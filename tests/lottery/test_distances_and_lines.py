@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from harness.lottery.distance import distance_and_angle
-from harness.lottery.interpolation import barrier, line, point, reestimate_batch_norm, samples_at_once
+from harness.lottery.interpolation import barrier, line, point, reestimate_batch_norm
 from harness.networks import build, initialise
 from harness.training.loop import evaluate, use_threads
 from harness.training.state import State, read_network, write_network
@@ -85,26 +85,3 @@ def test_reestimated_statistics_are_the_samples_own():
     halves = torch.stack([part.flatten(2).var(2) for part in first.split(500, dim=2)]).mean(0)
     torch.testing.assert_close(network.norm.variance, halves, rtol=1e-3, atol=1e-4)
     assert network.norm.momentum == 0.1
-
-
-@pytest.mark.parametrize(("name", "shape"), [("resnet20-1d", (1, 40)), ("lenet-300-100", (1, 8, 8))])
-def test_a_logit_does_not_depend_on_how_many_samples_are_evaluated_at_once(name, shape):
-    """So that accuracies keep their bits with any number: 200 samples by their number for a CPU and all at once."""
-    network = build(name, 3, shape, 10)
-    initialise(network, [("a", replicate) for replicate in range(3)])
-    network.eval()
-    x = torch.randn(3, 200, *shape, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        apart = torch.cat([network(part) for part in x.split(samples_at_once(network), 1)], 1)
-        assert torch.equal(network(x), apart)
-
-
-def test_feature_maps_are_evaluated_in_parts_on_a_cpu_alone():
-    networks = {
-        name: build(name, 1, shape, 10) for name, shape in (("resnet20", (3, 8, 8)), ("lenet-300-100", (1, 8, 8)))
-    }
-    assert {name: samples_at_once(network) for name, network in networks.items()} == {
-        "resnet20": 64,
-        "lenet-300-100": 512,
-    }
-    assert samples_at_once(networks["resnet20"].to("meta")) == 512

@@ -11,7 +11,7 @@ from harness.lottery.masks import dense_masks, prune_by_magnitude
 from harness.networks import build, initialise, prunable_names
 from harness.paper.models import Recipe
 from harness.training.batches import Batches, flip_and_crop
-from harness.training.loop import Trained, evaluate, train, use_threads
+from harness.training.loop import Trained, evaluate, samples_at_once, train, use_threads
 from harness.training.recipe import learning_rate
 from harness.training.state import read_network, stacked
 
@@ -197,6 +197,43 @@ def test_evaluation_counts_by_hand():
         right = (logits.argmax(1) == batches.y).double().mean()
         assert accuracy[r].item() == pytest.approx(100 * right.item())
         assert loss[r].item() == pytest.approx(F.cross_entropy(logits, batches.y).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("name", "shape"), [("resnet20-1d", (1, 40)), ("lenet-300-100", (1, 8, 8))])
+def test_a_logit_does_not_depend_on_how_many_samples_are_evaluated_at_once(name, shape):
+    """So that accuracies keep their bits with any number: 200 samples by their number for a CPU and all at once."""
+    network = build(name, 3, shape, 10)
+    initialise(network, [("a", replicate) for replicate in range(3)])
+    network.eval()
+    x = torch.randn(3, 200, *shape, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        apart = torch.cat([network(part) for part in x.split(samples_at_once(network), 1)], 1)
+        assert torch.equal(network(x), apart)
+
+
+def test_feature_maps_are_evaluated_in_parts_on_a_cpu_alone():
+    networks = {
+        name: build(name, 1, shape, 10) for name, shape in (("resnet20", (3, 8, 8)), ("lenet-300-100", (1, 8, 8)))
+    }
+    assert {name: samples_at_once(network) for name, network in networks.items()} == {
+        "resnet20": 64,
+        "lenet-300-100": 512,
+    }
+    assert samples_at_once(networks["resnet20"].to("meta")) == 512
+
+
+@pytest.mark.parametrize(("name", "parts"), [("resnet20-1d", [64, 64, 22]), ("lenet-300-100", [150])])
+def test_every_evaluation_takes_as_many_samples_at_once_as_suit_the_network(name, parts):
+    network = build(name, 2, (1, 40), 10)
+    initialise(network, [("a", replicate) for replicate in range(2)])
+    seen = []
+    network.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape[1]))
+    x, y = torch.randn(150, 1, 40, generator=torch.Generator().manual_seed(1)), torch.arange(150) % 10
+    accuracy, loss = evaluate(network, x, y)
+    assert seen == parts
+    whole = evaluate(network, x, y, batch_size=150)
+    assert torch.equal(accuracy, whole[0])
+    torch.testing.assert_close(loss, whole[1])
 
 
 def test_states_of_different_steps_are_not_stacked():

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from harness.base.files import write_json
 from harness.base.words import disk, duration
-from harness.plan.runs import stages
+from harness.plan.runs import all_runs, stages, steps_of
 from harness.results.folders import Folders
 from harness.results.heartbeats import Heartbeat, clear_heartbeats, heartbeat_path
 from harness.workflow import live
@@ -50,7 +50,8 @@ def finish(folders, name):
 
 
 def watcher(folders, cost=COST):
-    return Watcher(tiny_spec(), folders, {"lenet": cost}, CORES)
+    spec = tiny_spec()
+    return Watcher(spec, folders, {run: cost * steps_of(run, 30) for run in all_runs(spec)}, CORES)
 
 
 def test_nothing_done_takes_what_the_calibration_says(folders, clock):
@@ -113,7 +114,7 @@ def test_time_left_falls_while_steps_are_made_and_ends_at_nothing(folders, clock
     watching = watcher(folders)
     left = [watching.look().left_seconds]
     for stage in stages(tiny_spec()):
-        name, steps = stage.name.removeprefix("lenet/c0/"), watching.steps[stage.name]
+        name, steps = stage.name.removeprefix("lenet/c0/"), watching.steps[stage.name][-1]
         for part in (0.5, 1.0):
             clock.now += steps * COST / CORES / 2
             beat(folders, name, 0, round(steps * part))
@@ -130,6 +131,35 @@ def test_a_machine_at_half_the_calibrated_speed_doubles_the_time_left_in_the_end
     clock.now += 300_000.0
     beat(folders, "k0-L2-branches", 0, 150)  # calibrated: 300
     assert watching.look().left_seconds == pytest.approx(2 * (STEPS - 150) * 1000.0, rel=0.01)
+
+
+def test_the_steps_of_sparse_networks_weigh_less(folders, clock):
+    """The seconds of a level's step are halved at each level; IMP's stage trains level 1 and then 2, 60 steps each."""
+    spec = tiny_spec()
+    cost = {run: COST / 2**run.level * steps_of(run, 30) for run in all_runs(spec)}
+    whole = sum(cost.values())
+    for found, steps, before, own in (
+        (0, 30, 0.0, 30 * 1.0),  # half of level 1
+        (0, 90, 0.0, 60 * 1.0 + 30 * 0.5),  # all of it and half of level 2
+        (60, 30, 60 * 1.0, 30 * 0.5),  # an earlier process trained level 1
+    ):
+        watching = Watcher(spec, folders, cost, CORES)
+        clock.now += own / CORES  # as fast as calibrated, so the time left is exact
+        path = heartbeat_path(folders.progress, "lenet/c0/k0-L1-2")
+        Heartbeat(path, "lenet/c0/k0-L1-2", 4, 0, steps, found).beat(now=True)
+        assert watching.look().left_seconds == pytest.approx((whole - before - own) / CORES)
+
+
+def test_the_processes_that_share_a_stage_are_at_the_same_level(folders, clock):
+    spec = tiny_spec()
+    cost = {run: COST / 2**run.level * steps_of(run, 30) for run in all_runs(spec)}
+    watching = Watcher(spec, folders, cost, CORES)
+    for part in ("17", "18"):  # each a replicate: level 1, and 10 steps of level 2
+        path = heartbeat_path(folders.progress, "lenet/c0/k0-L1-2", part)
+        Heartbeat(path, "lenet/c0/k0-L1-2", 2, 1, 40).beat(now=True)
+    done = 60 * 1.0 + 20 * 0.5
+    clock.now += done / CORES
+    assert watching.look().left_seconds == pytest.approx((sum(cost.values()) - done) / CORES)
 
 
 def test_the_latest_accuracy_is_the_one_written_last(folders, clock):
