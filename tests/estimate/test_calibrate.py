@@ -170,7 +170,7 @@ def test_what_writing_programs_takes_does_not_count_in_the_dense_step(kernels):
     assert found.seconds == pytest.approx(0.06)
 
 
-@pytest.mark.parametrize("at_most", [0.25, 1.2])  # a few samples of a step are timed, and whole steps
+@pytest.mark.parametrize("at_most", [0.25, 1.2, 1.6])  # a few samples of a step are timed, or whole steps
 def test_where_no_time_is_left_for_masks_the_dense_step_holds(kernels, at_most):
     found = step_seconds(tiny_spec(), "lenet", at_most=at_most)
     assert (kernels.masked, found.shares) == ([], ())
@@ -218,7 +218,7 @@ def test_masks_are_timed_where_the_kernels_compute_the_step(monkeypatch, changes
 
 
 def test_a_real_step_under_masks_is_timed_and_at_most_as_long_as_a_dense_one():
-    found = step_seconds(tiny_spec(), "lenet", at_most=1.0)
+    found = step_seconds(tiny_spec(), "lenet", at_most=60)
     if available():
         assert found.shares[0] == (1.0, 1.0)
     assert all(0 < share <= 1 for _, share in found.shares)
