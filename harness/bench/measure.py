@@ -11,7 +11,7 @@ from harness.bench import settings
 from harness.bench.arithmetic import Work, step_work
 from harness.bench.jobs import STRAIGHTFORWARD, Between, Matrix, Move, SparseProp, Stack, Straightforward, Task
 from harness.bench.settings import Goal, Group
-from harness.bench.workers import Crew, Inline
+from harness.bench.workers import Inline, Workers
 from harness.data import SOURCES
 from harness.paper import Spec
 
@@ -27,7 +27,7 @@ class Effort:
     rounds: int
     seconds: float
     cores: int
-    crew: type[Crew] | type[Inline] = Crew
+    workers: type[Workers] | type[Inline] = Workers
 
 
 @dataclass
@@ -154,28 +154,28 @@ def _interleave(candidates: list[Candidate], effort: Effort) -> None:
     sizes: dict[str, int] = {}
     for candidate in candidates:
         sizes[candidate.pool] = max(sizes.get(candidate.pool, 0), len(candidate.jobs))
-    crews: dict[str, Crew | Inline] = {}
+    pools: dict[str, Workers | Inline] = {}
     try:
         for pool, size in sizes.items():
-            crews[pool] = effort.crew(size)
+            pools[pool] = effort.workers(size)
         for candidate in candidates:
-            crews[candidate.pool].make(candidate.name, candidate.jobs)
+            pools[candidate.pool].make(candidate.name, candidate.jobs)
         for candidate in candidates:
-            _calibrate(candidate, crews[candidate.pool], effort.seconds * (PROBE if candidate.unit > 1 else 1))
+            _calibrate(candidate, pools[candidate.pool], effort.seconds * (PROBE if candidate.unit > 1 else 1))
         for _ in range(effort.rounds):
             for candidate in candidates:
-                parts = crews[candidate.pool].run(candidate.name, candidate.steps)
+                parts = pools[candidate.pool].run(candidate.name, candidate.steps)
                 candidate.rounds.append({part: seconds / candidate.steps for part, seconds in parts.items()})
     finally:
-        for crew in crews.values():
-            crew.close()
+        for workers in pools.values():
+            workers.close()
 
 
-def _calibrate(candidate: Candidate, crew: Crew | Inline, target: float) -> None:
+def _calibrate(candidate: Candidate, workers: Workers | Inline, target: float) -> None:
     """Warm a candidate up, and set its number of steps so that they take about `target` seconds."""
-    crew.run(candidate.name, 1)
+    workers.run(candidate.name, 1)
     while True:
-        seconds = crew.run(candidate.name, candidate.steps)["seconds"]
+        seconds = workers.run(candidate.name, candidate.steps)["seconds"]
         if seconds > 0.7 * target:
             candidate.steps = max(1, round(candidate.steps * target / seconds))
             return

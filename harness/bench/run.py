@@ -18,7 +18,7 @@ from harness.bench import settings
 from harness.bench.fixed import fixed_costs
 from harness.bench.measure import Effort, Record, measure_group
 from harness.bench.show import figure, tables
-from harness.bench.workers import Crew, Inline
+from harness.bench.workers import Inline, Workers
 from harness.paper import Spec, load_spec
 from harness.results.environment import environment
 from harness.results.folders import Folders
@@ -27,7 +27,7 @@ FULL_SECONDS, QUICK_SECONDS, QUICK_ROUNDS = 2.0, 0.3, 2
 BUSY_SECONDS, BUSY_PERCENT = 0.5, 20.0
 SCRATCH = Path("bench") / "scratch"
 FIXED, FIXED_SCALE = "fixed", "mini"
-CREW: type[Crew] | type[Inline] = Crew
+WORKERS: type[Workers] | type[Inline] = Workers
 
 
 def bench(
@@ -46,7 +46,7 @@ def bench(
     groups = _selected(only, device)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, products on a GPU are not reproducible
     rounds = rounds or (QUICK_ROUNDS if quick else settings.LEAST_ROUNDS)
-    effort = Effort(rounds, QUICK_SECONDS if quick else FULL_SECONDS, cores, CREW)
+    effort = Effort(rounds, QUICK_SECONDS if quick else FULL_SECONDS, cores, WORKERS)
     conditions = _conditions(effort, device, quick)
     hardware = conditions["hardware"]
     title = hardware["gpu"] if device == "cuda" else f"{hardware['cpu']}, {cores} cores"

@@ -1,11 +1,12 @@
 """Processes that keep jobs ready and run a number of steps of one on demand, several processes at once."""
 
-import contextlib
-import multiprocessing
 from collections.abc import Callable, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from typing import Any, Protocol
 
 from harness.base.errors import HarnessError
+from harness.base.processes import crew
 
 SILENT_SECONDS = 600.0  # a worker that does not answer for so long has failed
 LONGEST_ERROR = 300  # characters
@@ -22,82 +23,64 @@ class Job(Protocol):
 Make = Callable[[], Job]
 
 
-def _serve(pipe: Any) -> None:
-    """A worker's loop: create jobs and run them as ordered. It ends with the process that started it."""
-    jobs: dict[str, Job] = {}
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
-        while True:
-            name, order = pipe.recv()
-            try:
-                if isinstance(order, int):
-                    pipe.send(jobs[name].run(order))
-                else:
-                    jobs[name] = order()
-                    pipe.send({})
-            except Exception as error:
-                pipe.send(f"{type(error).__name__}: {error}")
+class Workers:
+    """Workers that are already started, each a crew of one so that a job stays where it is.
 
-
-class Crew:
-    """Workers that are already started. A run ends when the last of them has finished."""
+    A run ends when the last of them has finished.
+    """
 
     def __init__(self, size: int):
-        context = multiprocessing.get_context("spawn")
-        self.workers = []
+        self.started = ExitStack()
+        self.workers = [self.started.enter_context(crew(1, dict)) for _ in range(size)]
         self.sizes: dict[str, int] = {}
-        for _ in range(size):
-            pipe, workers_pipe = context.Pipe()
-            process = context.Process(target=_serve, args=(workers_pipe,))
-            process.start()
-            workers_pipe.close()  # so that the end of the worker closes the pipe
-            self.workers.append((process, pipe))
 
     def make(self, name: str, jobs: Sequence[Make]) -> None:
         """Create each job in a worker of its own. Raises HarnessError, as `run` does, when one fails."""
         self.sizes[name] = len(jobs)
-        self._do(name, jobs)
+        self._do(name, _make, jobs)
 
     def run(self, name: str, steps: int) -> dict[str, float]:
         """Run `steps` steps of all jobs of a name at once. Each part's time is that of the slowest worker."""
-        answers = self._do(name, [steps] * self.sizes[name])
+        answers = self._do(name, _run, [steps] * self.sizes[name])
         return {part: max(answer[part] for answer in answers) for part in answers[0]}
 
-    def _do(self, name: str, orders: Sequence[Any]) -> list[dict[str, float]]:
-        busy = list(zip(self.workers, orders, strict=False))
+    def _do(self, name: str, task: Callable[..., Any], orders: Sequence[Any]) -> list[Any]:
         try:
-            for (_, pipe), order in busy:
-                pipe.send((name, order))
-            answers: list[Any] = [pipe.recv() if pipe.poll(SILENT_SECONDS) else "no answer" for (_, pipe), _ in busy]
-        except (EOFError, ConnectionError):
-            answers = ["a process ended, perhaps for lack of memory"]
-        for answer in answers:
-            if not isinstance(answer, dict):
-                raise HarnessError(f"bench, {name}: {' '.join(answer.split())[:LONGEST_ERROR]}")
-        return [dict(answer) for answer in answers]
+            answers = [worker.start(task, name, order) for worker, order in zip(self.workers, orders, strict=False)]
+            return [answer.result(SILENT_SECONDS) for answer in answers]
+        except (BrokenProcessPool, TimeoutError) as error:
+            self.workers[0].stop()  # every worker of this process: the others may go on for long
+            ended = isinstance(error, BrokenProcessPool)
+            reason = "a process ended, perhaps for lack of memory" if ended else "no answer"
+        except Exception as error:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:LONGEST_ERROR]}"
+        raise HarnessError(f"bench, {name}: {reason}")
 
     def close(self) -> None:
         """End the workers."""
-        for _, pipe in self.workers:
-            pipe.close()
-        for process, _ in self.workers:
-            process.join(10)
-            if process.is_alive():
-                process.kill()
-                process.join()
+        self.started.close()
+
+
+def _make(jobs: dict[str, Job], name: str, make: Make) -> None:
+    jobs[name] = make()
+
+
+def _run(jobs: dict[str, Job], name: str, steps: int) -> dict[str, float]:
+    return jobs[name].run(steps)
 
 
 class Inline:
-    """A crew without processes, for tests: it runs the jobs one after another in this process."""
+    """Workers without processes, for tests: they run the jobs one after another in this process."""
 
     def __init__(self, size: int):
         self.jobs: dict[str, list[Job]] = {}
 
     def make(self, name: str, jobs: Sequence[Make]) -> None:
-        """As `Crew.make`."""
+        """As `Workers.make`."""
         self.jobs[name] = [make() for make in jobs]
 
     def run(self, name: str, steps: int) -> dict[str, float]:
-        """As `Crew.run`."""
+        """As `Workers.run`."""
         answers = [job.run(steps) for job in self.jobs[name]]
         return {part: max(answer[part] for answer in answers) for part in answers[0]}
 

@@ -51,8 +51,14 @@ def energy_joules(folders: Folders) -> float | None:
 def _read(folders: Folders) -> dict[str, Any]:
     """Seconds of earlier passes, joules of all passes, and the start of the current pass (0 between passes).
 
-    A clock that an earlier version wrote has no energy: its joules stay None.
+    A clock that an earlier version wrote has no energy: its joules stay None. Raises HarnessError for a broken one.
     """
     if not folders.clock.exists():
         return {"earlier_seconds": 0.0, "started": 0.0, "joules": 0.0}
-    return {"joules": None, **read_json(folders.clock)}
+    clock = read_json(folders.clock)
+    try:
+        seconds = {name: float(clock[name]) for name in ("earlier_seconds", "started")}
+        joules = clock.get("joules")
+        return {**seconds, "joules": None if joules is None else float(joules)}
+    except (KeyError, TypeError, ValueError):
+        raise HarnessError(f"{folders.clock}: a field is missing or is no number. Delete the file") from None

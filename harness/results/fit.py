@@ -62,25 +62,29 @@ def _forget_unreadable(spec: Spec, folders: Folders) -> None:
 def restore_records(spec: Spec, folders: Folders) -> None:
     """Copy the records that the store lacks from a finished run's networks.json into the store.
 
-    Copies only records whose checksums match those in the stages' records, and marks each as PULLED.
+    Copies only records whose checksums match those in the stages' records, and marks each as PULLED. Raises
+    HarnessError if one was altered, after copying the others.
     """
     kept = read_json(folders.networks) if folders.networks.exists() else {}
     if not isinstance(kept, dict):
         raise HarnessError(f"{folders.networks}: is not an object of networks. Pull it again, or delete it")
-    store = Store(folders.runs)
+    store, altered = Store(folders.runs), []
     for stage in stages(spec):
         for run, checksum in _outputs(folders, stage).items():
             entry = kept.get(run)
             if run not in own_networks(spec, stage) or not isinstance(entry, dict) or entry.get("sha256") != checksum:
                 continue
             if "checksum" in entry and entry["checksum"] != record_checksum(entry):
-                raise HarnessError(f"{folders.networks}: {run}: was altered. Pull the file again, or delete it")
+                altered.append(run)
+                continue
             try:
                 missing = not store.record_path(run).exists() or store.read(run)["sha256"] != checksum
             except HarnessError:
-                continue  # broken: its stage runs again
+                missing = not store.tensors_path(run).exists()  # a network that is here is trained again
             if missing:
                 store.write_record(run, {**entry, "id": run, PULLED: True})
+    if altered:
+        raise HarnessError(f"{folders.networks}: {altered[0]}: was altered. Pull the file again, or delete it")
 
 
 def at_hand(folders: Folders, run: str) -> bool:

@@ -4,6 +4,7 @@ The workflow engine compares file times and its own metadata, neither of which i
 digests of code and settings, and checksums of files. The engine runs the stages that do not fit again.
 """
 
+import contextlib
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from harness.workflow.rules import Rules
 
 NO_NOTES = "the metadata was not present"  # snakemake's message for files without metadata, which is the desired state
 MARKER = "harness-adopted.json"  # in .snakemake: checksum of each run's card when this checkout last made or adopted it
+SHOWN = 4  # altered files that an error names
 
 
 def adopt(root: Path, spec: Spec, folders: Folders, rules: Rules) -> tuple[int, int]:
@@ -52,50 +54,85 @@ def adopt_run(root: Path, results: Path, paper: str, scale: str) -> str:
     spec, folders = open_run(root, results, paper, scale)
     if not folders.card.exists():
         raise HarnessError(f"{folders.base}: no finished run here. Get one with `harness pull` or `dvc checkout`")
+    refuse_altered(folders)
     fit, total = adopt(root, spec, folders, Rules(paper, scale, str(results)))
     rest = "" if fit == total else "; `harness reproduce` runs the others again"
     return f"{folders.base}: {fit} of {total} stages fit this code and these settings{rest}"
 
 
-def forget_altered(folders: Folders) -> list[str]:
+def refuse_altered(folders: Folders) -> None:
+    """Raise HarnessError if results from elsewhere are not what their card says: nothing of them is made again here.
+
+    What this checkout made in their place would pass for theirs.
+    """
+    altered = _altered(folders)
+    if altered:
+        more = f" and {len(altered) - SHOWN} more" if len(altered) > SHOWN else ""
+        raise HarnessError(
+            f"{folders.base}: {', '.join(altered[:SHOWN])}{more}: not what card.json says, and this checkout did not "
+            "make these results. Pull or copy them again; if they are your own, delete what is named here"
+        )
+
+
+def forget_altered(spec: Spec, folders: Folders) -> list[str]:
     """Delete tables, claims and page that are not what the card says, so that they are made again; and a broken card.
 
-    With a broken card, those that can't be read go. Returns their names.
+    With a broken card, those that can't be read go. What an altered networks.json still proves is kept in the store.
+    Returns the names of the deleted files.
     """
     if not folders.card.is_file():
         return []
-    paths = [path for kind in WHOLE for path in paths_of(folders, kind)]
-    shared = {path.relative_to(folders.base).as_posix(): path for path in paths}
     try:
-        files = read_card(folders)["files"]
-        names = [name for name in files if name in shared or name.startswith("report/")]
-        paths = [folders.base / name for name in names]
-        faults = [
-            name
-            for name, path in zip(names, paths, strict=True)
-            if path.is_file() and file_sha256(path) != files[name]["sha256"]
-        ]
+        faults = _altered(folders)
     except HarnessError:
-        faults = [name for name, path in shared.items() if path.is_file() and _is_broken(folders, name, path)]
-        faults = list(dict.fromkeys(["card.json", "report/index.html", *faults]))
+        whole = _whole(folders)
+        faults = ["card.json", "report/index.html", *(name for name in whole if _is_broken(folders, name))]
     if any(name.startswith("report/") for name in faults):
         faults.append("report/index.html")
+    if folders.networks.name in faults:
+        with contextlib.suppress(HarnessError):
+            restore_records(spec, folders)
     for name in faults:
         (folders.base / name).unlink(missing_ok=True)
     return list(dict.fromkeys(faults))
 
 
-def _is_broken(folders: Folders, name: str, path: Path) -> bool:
+def _whole(folders: Folders) -> list[str]:
+    """The names of the files that the stages of the whole run write."""
+    return [path.relative_to(folders.base).as_posix() for kind in WHOLE for path in paths_of(folders, kind)]
+
+
+def _altered(folders: Folders) -> list[str]:
+    """Names of a run's tables, claims and page that are not what its card says, and of a crate that can't be read.
+
+    Raises HarnessError for a broken card.
+    """
+    files, whole = read_card(folders)["files"], _whole(folders)
+    names = {name: folders.base / name for name in files if name in whole or name.startswith("report/")}
+    altered = [name for name, path in names.items() if path.is_file() and file_sha256(path) != files[name]["sha256"]]
+    return altered + [name for name in whole if name not in files and _is_broken(folders, name)]
+
+
+def _is_broken(folders: Folders, name: str) -> bool:
+    """Whether a file is there and can't be read."""
+    path = folders.base / name
     try:
-        check_files(folders.base, {name: path})
+        if path.is_file():
+            check_files(folders.base, {name: path})
     except HarnessError:
         return True
     return False
 
 
 def is_new(root: Path, folders: Folders) -> bool:
-    """Whether a run's folder has finished results that this checkout neither made nor adopted."""
-    return folders.card.exists() and _marks(root, folders).get(folders.base.as_posix()) != file_sha256(folders.card)
+    """Whether a run's folder has finished results that this checkout neither made nor adopted.
+
+    A card that can't be read counts as the one that it made or adopted in this folder, if there was one.
+    """
+    if not folders.card.exists():
+        return False
+    mark = _marks(root, folders).get(folders.base.as_posix())
+    return mark != file_sha256(folders.card) and not (mark and _is_broken(folders, "card.json"))
 
 
 def remember(root: Path, folders: Folders) -> None:

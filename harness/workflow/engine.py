@@ -23,6 +23,8 @@ from harness.workflow.rules import Rules
 STATE = ".snakemake"  # the engine's own folder, in the folder where it works
 CONFIG = f"{STATE}/harness.json"  # a run's settings: as JSON in a file of this name, nothing parses them again
 EMPTY = ("Complete log", "Shutting down", "Exiting because")  # last lines of a log that give no reason
+# the engine met SIGINT, at work or before, or SIGTERM; jobs that it ended then did not fail by themselves
+INTERRUPTED = re.compile(r"on user request|^KeyboardInterrupt$|^Will exit after finishing currently", re.MULTILINE)
 FAILED = re.compile(r"harness stage (\S+) .*returned non-zero exit status (\d+)\.$", re.MULTILINE)
 SIGNALLED = 128  # the shell adds it to the number of the signal that ended a command
 
@@ -113,6 +115,9 @@ def failures(folders: Folders, since: float, status: int = 1) -> list[str]:
         text = path.read_text(encoding="utf-8", errors="replace").strip()
         lines = text.splitlines()
         if path.name == "workflow.log":
+            if INTERRUPTED.search(text):
+                reasons.append("the workflow engine was interrupted; finished work is kept: run again to resume")
+                continue
             ended = [(name, int(code) - SIGNALLED) for name, code in FAILED.findall(text)]
             reasons += [_ended(f"stage {name}", number) for name, number in ended if number > 0]
             reasons += [why for line, why in itertools.pairwise(lines) if line.startswith("HarnessError in file")]

@@ -25,7 +25,7 @@ from harness.results.heartbeats import clear_heartbeats
 from harness.results.open import folders_of, load_scale
 from harness.results.selection import as_selected, write_selection
 from harness.training.device import pick
-from harness.workflow.adopt import adopt, forget_altered, is_new, remember
+from harness.workflow.adopt import adopt, forget_altered, is_new, refuse_altered, remember
 from harness.workflow.engine import failures, runs_here, start_workflow, stop_workflow
 from harness.workflow.live import Watcher, finished_line, watch
 from harness.workflow.locks import only_run
@@ -84,8 +84,12 @@ def reproduce(root: Path, request: Request, console: Console) -> None:
 
 def _settle(root: Path, spec: Spec, folders: Folders, rules: Rules, console: Console, adopts: bool) -> None:
     """Keep the earlier results that are still valid, and print what runs again."""
-    for name in forget_altered(folders):
-        console.print(f"making again {escape(str(folders.base / name))}: it is broken or altered", soft_wrap=True)
+    if is_new(root, folders) and not adopts:
+        refuse_altered(folders)
+    for name in forget_altered(spec, folders):
+        console.print(
+            f"making again {escape(str(folders.base / name))}: broken, or not what card.json says", soft_wrap=True
+        )
     if adopts or is_new(root, folders):
         fit, total = adopt(root, spec, folders, rules)
         line = f"{folders.base}: finished results; {fit} of {total} stages fit and stay as they are"

@@ -1,9 +1,12 @@
 """`harness bench`: the arithmetic is counted right, the baseline is the same network, and a small run goes through."""
 
 import json
+import multiprocessing
+import os
 import re
 import shutil
 import sys
+import time
 from functools import partial
 from types import SimpleNamespace
 
@@ -58,7 +61,7 @@ def small(monkeypatch):
     monkeypatch.setattr(settings, "MATRIX", 64)
     monkeypatch.setattr(settings, "COPIED", 1000)
     monkeypatch.setattr(settings, "LOADER_WORKERS", (0,))
-    monkeypatch.setattr(run, "CREW", workers.Inline)
+    monkeypatch.setattr(run, "WORKERS", workers.Inline)
     monkeypatch.setattr(run, "FULL_SECONDS", 0.005)
     monkeypatch.setattr(run, "BUSY_SECONDS", 0.01)
 
@@ -275,18 +278,29 @@ def add(left: float, right: float) -> SimpleNamespace:
 
 
 @pytest.mark.slow
-def test_a_crews_workers_run_together_and_fail_in_one_line():
-    crew = workers.Crew(2)
+def test_workers_run_together_and_fail_in_one_line():
+    made = workers.Workers(2)
     try:
-        crew.make("sums", [partial(add, 1.0, 1.0), partial(add, 2.0, 3.0)])
-        crew.make("sum", [partial(add, 5.0, 0.0)])
-        assert crew.run("sums", 4) == {"seconds": 14.0}
-        assert crew.run("sum", 4) == {"seconds": 5.0}
+        made.make("sums", [partial(add, 1.0, 1.0), partial(add, 2.0, 3.0)])
+        made.make("sum", [partial(add, 5.0, 0.0)])
+        assert made.run("sums", 4) == {"seconds": 14.0}
+        assert made.run("sum", 4) == {"seconds": 5.0}
         with pytest.raises(workers.HarnessError, match=r"^bench, bad: ValueError: less than nothing$"):
-            crew.make("bad", [partial(add, 0.0, -1.0)])
-        crew.workers[1][0].kill()
+            made.make("bad", [partial(add, 0.0, -1.0)])
         with pytest.raises(workers.HarnessError, match="a process ended"):
-            crew.run("sums", 1)
+            made.make("killed", [partial(add, 1.0, 1.0), partial(os._exit, 1)])
     finally:
-        crew.close()
-    assert not any(process.is_alive() for process, _ in crew.workers)
+        made.close()
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.slow
+def test_a_worker_that_does_not_answer_is_ended(monkeypatch):
+    monkeypatch.setattr(workers, "SILENT_SECONDS", 5.0)
+    made = workers.Workers(2)
+    try:
+        with pytest.raises(workers.HarnessError, match=r"^bench, slow: no answer$"):
+            made.make("slow", [partial(add, 1.0, 1.0), partial(time.sleep, 300)])
+    finally:
+        made.close()
+    assert multiprocessing.active_children() == []

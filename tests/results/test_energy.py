@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from harness.base.errors import HarnessError
 from harness.base.files import read_json, write_json
 from harness.results import energy
 from harness.results.clock import energy_joules, start_clock, stop_clock, wall_clock_seconds
@@ -152,3 +153,16 @@ def test_a_clock_of_before_energy_was_kept_goes_on_without(machine, tmp_path):
     assert energy_joules(folders) is None
     assert wall_clock_seconds(folders) >= 12.0
     assert read_json(folders.clock)["started"] == 0.0
+
+
+@pytest.mark.parametrize("text", ["", '{\n "earlier_sec', "{}", "[]", '{"earlier_seconds": "x", "started": 0.0}'])
+def test_a_broken_clock_starts_anew_and_its_energy_is_not_known(machine, tmp_path, text):
+    folders = Folders(tmp_path / "run")
+    folders.base.mkdir()
+    folders.clock.write_text(text)
+    with pytest.raises(HarnessError, match=r"clock.json: [^\n]*$"):
+        wall_clock_seconds(folders)
+    start_clock(folders)
+    stop_clock(folders)
+    assert energy_joules(folders) is None
+    assert 0 <= wall_clock_seconds(folders) < 60

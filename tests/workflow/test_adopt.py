@@ -1,9 +1,13 @@
 """What of a finished run fits, what is needed of it, and what is made again, with and without the networks at hand."""
 
+import os
+import random
 import shutil
 
 import pytest
+from rich.console import Console
 
+from harness.base.errors import HarnessError
 from harness.base.files import file_sha256, read_json, write_json
 from harness.data import checksum
 from harness.plan.kinds import WHOLE
@@ -16,7 +20,9 @@ from harness.results.folders import Folders
 from harness.results.store import PULLED, Store
 from harness.results.stored import stored
 from harness.stages import collect
-from harness.workflow.adopt import is_new, remember
+from harness.workflow.adopt import forget_altered, is_new, refuse_altered, remember
+from harness.workflow.reproduce import _settle
+from harness.workflow.rules import Rules
 from harness.workflow.run_stage import run_stage
 from tests.tiny import tiny_context
 
@@ -210,3 +216,125 @@ def test_the_parts_of_the_whole_run_fit_as_far_as_their_files_are_those_of_the_c
     assert fitting(spec, folders, card) == everything - {"claims", "report", "card"}
     folders.stage("lenet/c0/orders").unlink()
     assert fitting(spec, folders, card).isdisjoint(WHOLE)
+
+
+SUMMARY = ("table.parquet", "curves.parquet", "networks.json", "provenance.json", "claims.json", "metrics.json")
+PAGE = ("report/index.html", "report/report.md")
+
+
+def cut(path, seed: int = 0) -> None:
+    """Cut a file at a random place."""
+    os.truncate(path, random.Random(f"{path.name} {seed}").randrange(path.stat().st_size - 1))
+
+
+def checksums(folder) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", [*SUMMARY, *PAGE, "ro-crate-metadata.json"])
+def test_a_file_of_the_whole_run_that_was_cut_short_is_made_again(copy, name):
+    cut(copy.base / name)
+    expected = {name, "report/index.html"} if name in PAGE else {name}
+    assert set(forget_altered(copy.context.spec, copy.folders)) == expected
+    assert not any((copy.base / gone).exists() for gone in expected)
+    assert forget_altered(copy.context.spec, copy.folders) == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_card_that_was_cut_short_goes_with_the_page_and_what_cant_be_read(copy, tmp_path, seed):
+    """It is the card of the run that was made here, so no adoption and no advice to pull it."""
+    root, before = tmp_path / "checkout", checksums(copy.base)
+    remember(root, copy.folders)
+    cut(copy.folders.card, seed)
+    cut(copy.folders.metrics, seed)
+    cut(copy.folders.table, seed)
+    assert not is_new(root, copy.folders)
+    forgotten = forget_altered(copy.context.spec, copy.folders)
+    assert set(forgotten) == {"card.json", "report/index.html", "metrics.json", "table.parquet"}
+    assert checksums(copy.base) == {name: value for name, value in before.items() if name not in forgotten}
+    assert not is_new(root, copy.folders)
+    copy.stage("collect")
+    assert file_sha256(copy.folders.table) == before["table.parquet"]
+
+
+def test_a_card_that_was_cut_short_elsewhere_is_refused(copy, tmp_path):
+    cut(copy.folders.card)
+    assert is_new(tmp_path / "checkout", copy.folders)
+    with pytest.raises(HarnessError, match=r"card.json: [^\n]*$"):
+        refuse_altered(copy.folders)
+
+
+def test_a_network_with_a_broken_record_is_trained_again_by_a_stage_with_a_broken_record(run, done):
+    cut(run.store.record_path("lenet/r1/k5/L1-imp-o0"))
+    cut(run.store.record_path("lenet/r0/k0/L0-dense-o0.snapshots"))
+    for stage in ("lenet/c0/k5-L1-2", "lenet/c0/dense"):
+        cut(run.folders.stage(stage))
+    lines = forget_broken(run.spec, run.folders)
+    assert lines == [f"{stage}: its record is broken" for stage in ("lenet/c0/dense", "lenet/c0/k5-L1-2")]
+    again(run)
+    for network in all_runs(done.spec):
+        assert run.store.read(network.id)["sha256"] == done.store.read(network.id)["sha256"]
+
+
+def test_a_broken_record_of_a_network_that_stayed_elsewhere_is_restored(pulled):
+    assert forget_broken(pulled.spec, pulled.folders) == []
+    before = checksums(pulled.folders.runs)
+    for path in pulled.folders.runs.rglob("*.json"):
+        cut(path)
+    assert forget_broken(pulled.spec, pulled.folders) == []
+    assert checksums(pulled.folders.runs) == before
+
+
+@pytest.fixture
+def elsewhere(copy):
+    """A pulled run with its card; somebody altered the record of one network and left that of another away."""
+    shutil.rmtree(copy.folders.runs)
+    shutil.rmtree(copy.base / "data")
+    networks = read_json(copy.folders.networks)
+    networks["lenet/r0/k5/L1-imp-o0"]["steps"] += 1
+    del networks["lenet/r1/k5/L1-imp-o0"]
+    write_json(copy.base.parent / "altered.json", networks)
+    return copy
+
+
+def alter(run) -> None:
+    (run.base.parent / "altered.json").replace(run.folders.networks)
+
+
+def settle(root, run) -> None:
+    spec = run.context.spec
+    _settle(root, spec, run.folders, Rules(spec.paper.id, "tiny", str(run.base)), Console(quiet=True), adopts=False)
+
+
+def test_somebodys_altered_file_is_refused_and_nothing_of_theirs_is_made_again(elsewhere, tmp_path):
+    alter(elsewhere)
+    before = checksums(elsewhere.base)
+    with pytest.raises(HarnessError, match=r"/tiny: networks.json: not what card.json says, and this [^\n]*$"):
+        settle(tmp_path / "checkout", elsewhere)
+    assert checksums(elsewhere.base) == before
+    cut(elsewhere.folders.table)
+    with pytest.raises(HarnessError, match=r": networks.json, table.parquet: not what card\.json"):
+        settle(tmp_path / "checkout", elsewhere)
+
+
+def test_after_adoption_an_altered_networks_json_is_made_again_as_it_was(elsewhere, tmp_path):
+    """From the records that the adoption kept."""
+    root, folders, before = tmp_path / "checkout", elsewhere.folders, elsewhere.folders.networks.read_bytes()
+    mend.restore_records(elsewhere.context.spec, folders)
+    remember(root, folders)
+    alter(elsewhere)
+    settle(root, elsewhere)
+    assert not folders.networks.exists()
+    assert finished(elsewhere.context) == names(elsewhere.context)
+    elsewhere.stage("collect")
+    assert folders.networks.read_bytes() == before
+
+
+def test_of_an_altered_networks_json_what_its_other_records_prove_is_kept(elsewhere, tmp_path):
+    """Adopted, but the records that the adoption kept are gone."""
+    root, folders, before = tmp_path / "checkout", elsewhere.folders, read_json(elsewhere.folders.networks)
+    remember(root, folders)
+    alter(elsewhere)
+    assert forget_altered(elsewhere.context.spec, folders) == ["networks.json"]
+    kept = {path.relative_to(folders.runs).as_posix() for path in folders.runs.rglob("*.json")}
+    assert kept == {f"{run}.json" for run in before} - {f"lenet/{r}/k5/L1-imp-o0.json" for r in ("r0", "r1")}

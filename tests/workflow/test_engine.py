@@ -120,3 +120,26 @@ def test_a_process_that_was_killed_is_named_with_the_signal(tmp_path, line, stat
     write_text(folders.logs / "workflow.log", f"{command}\nWorkflowError:\nAt least one job did not complete.\n")
     (told,) = failures(folders, 0, status)
     assert told.startswith(reason)
+
+
+INCOMPLETE = "WorkflowError:\nAt least one job did not complete successfully.\n"
+KILLED = "Command 'set -e; harness stage lenet/c0/dense --paper x' returned non-zero exit status 143."
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        (f"Terminating processes on user request, this might take some time.\n{KILLED}\n{INCOMPLETE}", 1),
+        (f"Will exit after finishing currently running jobs (scheduler).\n{INCOMPLETE}", 1),
+        ('Traceback (most recent call last):\n  File "x.py", line 1, in <module>\nKeyboardInterrupt\n', -2),
+        ("Cancelling snakemake on user request.\n", 1),
+    ],
+)
+def test_an_engine_that_was_interrupted_is_one_sentence(tmp_path, text, status):
+    """Not its own last line, nor the ends of the jobs that it stopped; what a stage says by itself is told too."""
+    folders = Folders(tmp_path)
+    write_text(folders.logs / "workflow.log", f"Building DAG of jobs...\n{text}")
+    sentence = "the workflow engine was interrupted; finished work is kept: run again to resume"
+    assert failures(folders, 0, status) == [sentence]
+    write_text(folders.logs / "lenet" / "c0" / "dense.log", "error: the disk is full\n")
+    assert set(failures(folders, 0, status)) == {sentence, "the disk is full"}
