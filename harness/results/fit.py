@@ -48,7 +48,13 @@ def forget_broken(spec: Spec, folders: Folders) -> list[str]:
 
 
 def _forget_unreadable(spec: Spec, folders: Folders) -> None:
-    """Take networks with a broken record out of the store: what would reuse them trains them again."""
+    """Take networks with a broken record out of the store, and data sets: what would use them makes them again."""
+    for record in map(folders.data, data_sets(spec)):
+        try:
+            if record.exists():
+                data.content(record)
+        except HarnessError:
+            record.unlink()
     store = Store(folders.runs)
     for run in (run for stage in stages(spec) if KINDS[stage.kind].trains for run in own_networks(spec, stage)):
         try:

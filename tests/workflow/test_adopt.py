@@ -276,6 +276,22 @@ def test_a_network_with_a_broken_record_is_trained_again_by_a_stage_with_a_broke
         assert run.store.read(network.id)["sha256"] == done.store.read(network.id)["sha256"]
 
 
+@pytest.mark.parametrize("lost", ["lenet/c0/k5-stability", "prepare/digits", ""])
+def test_a_data_set_with_a_broken_record_is_made_again_where_it_is_needed(run, done, lost):
+    record = run.folders.data("digits")
+    cut(record)
+    if lost:
+        run.folders.stage(lost).unlink()
+    lines = forget_broken(run.spec, run.folders)
+    assert len(stored(run.spec, run.folders)) == len(set(all_runs(run.spec)))  # as the plan of the run asks
+    if lost == "lenet/c0/k5-stability":
+        assert lines == ["prepare/digits: its arrays are not here and lenet/c0/k5-stability needs them"]
+        assert file_sha256(record) == file_sha256(done.folders.data("digits"))
+    else:
+        assert lines == []
+        assert not record.exists()
+
+
 def test_a_broken_record_of_a_network_that_stayed_elsewhere_is_restored(pulled):
     assert forget_broken(pulled.spec, pulled.folders) == []
     before = checksums(pulled.folders.runs)
