@@ -32,29 +32,44 @@ def forget_broken(spec: Spec, folders: Folders) -> list[str]:
     """
     restore_records(spec, folders)
     planned = {stage.name: stage for stage in stages(spec)}
-    lines, away = [], set()
-    _forget_unreadable(spec, folders)
+    lines, away, store = [], set(), Store(folders.runs)
+    _forget_data(spec, folders)
     for name in [*map(prepares, data_sets(spec)), *planned]:
         path = folders.stage(name)
-        if not path.exists():
-            continue
-        reason, status = _look(spec, folders, name, planned.get(name))
-        if status == AWAY:
-            away.add(name)
-        elif reason:
-            lines.append(f"{name}: {reason}")
-            path.unlink()
+        if path.exists():
+            reason, status = _look(spec, folders, name, planned.get(name))
+            if status == AWAY:
+                away.add(name)
+            elif reason:
+                lines.append(f"{name}: {reason}")
+                path.unlink()
+        if not path.exists() and name in planned and KINDS[planned[name].kind].trains:
+            _forget_damaged(store, own_networks(spec, planned[name]))
     return lines + _bring_back(spec, folders, away)
 
 
-def _forget_unreadable(spec: Spec, folders: Folders) -> None:
-    """Take networks with a broken record out of the store: what would reuse them trains them again."""
-    store = Store(folders.runs)
-    for run in (run for stage in stages(spec) if KINDS[stage.kind].trains for run in own_networks(spec, stage)):
+def _forget_data(spec: Spec, folders: Folders) -> None:
+    """Delete broken records of data sets: what needs the arrays makes them again."""
+    for record in map(folders.data, data_sets(spec)):
         try:
-            if store.record_path(run).exists():
-                store.read(run)
+            if record.exists():
+                data.content(record)
         except HarnessError:
+            record.unlink()
+
+
+def _forget_damaged(store: Store, networks: Iterable[str]) -> None:
+    """Take networks with broken records or tensors out of the store: a stage that runs would reuse them."""
+    for run in networks:
+        file = store.tensors_path(run)
+        if not store.record_path(run).exists():
+            continue
+        try:
+            record = store.read(run)
+            intact = not _altered(file, record["sha256"]) if file.exists() else PULLED in record
+        except HarnessError:
+            intact = False
+        if not intact:
             for name in (run, run.removesuffix(SNAPSHOTS)):
                 store.record_path(name).unlink(missing_ok=True)
 
@@ -194,7 +209,8 @@ def _look_at_files(files: Mapping[str, Path], outputs: Mapping[str, str]) -> tup
 
 
 def _look_at_networks(store: Store, outputs: Mapping[str, str]) -> tuple[str, str]:
-    status = HERE
+    """As `_look`; takes every broken network out of the store."""
+    status, broken = HERE, {}
     for run, checksum in outputs.items():
         file, path = store.tensors_path(run), store.record_path(run)
         try:
@@ -202,17 +218,17 @@ def _look_at_networks(store: Store, outputs: Mapping[str, str]) -> tuple[str, st
         except HarnessError:
             record = {}
         if record.get("sha256") != checksum:
-            broken = path
-        elif file.exists() and not _altered(file, checksum):
-            continue
-        elif record.get(PULLED):
-            status = AWAY
-            continue
-        else:
-            broken = file
+            broken[run] = path
+        elif not file.exists() or _altered(file, checksum):
+            if record.get(PULLED):
+                status = AWAY
+            else:
+                broken[run] = file
+    for run in broken:
         # a run without a record is not in the store, so it is trained again
         store.record_path(run.removesuffix(SNAPSHOTS)).unlink(missing_ok=True)
-        return f"{broken} is missing or altered", BROKEN
+    if broken:
+        return f"{next(iter(broken.values()))} is missing or altered", BROKEN
     return "", status
 
 

@@ -276,6 +276,41 @@ def test_a_network_with_a_broken_record_is_trained_again_by_a_stage_with_a_broke
         assert run.store.read(network.id)["sha256"] == done.store.read(network.id)["sha256"]
 
 
+@pytest.mark.parametrize("record", ["whole", "of other code", "cut", "lost"])
+def test_all_broken_networks_of_a_stage_are_trained_again_at_once(run, done, record):
+    stage = run.folders.stage("lenet/c0/dense")
+    if record == "of other code":
+        write_json(stage, {**read_json(stage), "digest": "another"})
+    elif record == "cut":
+        cut(stage)
+    elif record == "lost":
+        stage.unlink()
+    broken = ("lenet/r0/k0/L0-dense-o0.snapshots", "lenet/r1/k0/L0-dense-o0", "lenet/r1/k0/L0-dense-o0.snapshots")
+    for network in broken:
+        cut(run.store.tensors_path(network))
+    assert len(forget_broken(run.spec, run.folders)) == (0 if record == "lost" else 1)
+    again(run)
+    for network in broken:
+        assert file_sha256(run.store.checked(network)) == done.store.read(network)["sha256"]
+    assert forget_broken(run.spec, run.folders) == []
+
+
+@pytest.mark.parametrize("lost", ["lenet/c0/k5-stability", "prepare/digits", ""])
+def test_a_data_set_with_a_broken_record_is_made_again_where_it_is_needed(run, done, lost):
+    record = run.folders.data("digits")
+    cut(record)
+    if lost:
+        run.folders.stage(lost).unlink()
+    lines = forget_broken(run.spec, run.folders)
+    assert len(stored(run.spec, run.folders)) == len(set(all_runs(run.spec)))  # as the plan of the run asks
+    if lost == "lenet/c0/k5-stability":
+        assert lines == ["prepare/digits: its arrays are not here and lenet/c0/k5-stability needs them"]
+        assert file_sha256(record) == file_sha256(done.folders.data("digits"))
+    else:
+        assert lines == []
+        assert not record.exists()
+
+
 def test_a_broken_record_of_a_network_that_stayed_elsewhere_is_restored(pulled):
     assert forget_broken(pulled.spec, pulled.folders) == []
     before = checksums(pulled.folders.runs)
