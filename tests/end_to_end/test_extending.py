@@ -21,6 +21,7 @@ def test_each_addition_is_one_short_file():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_files_of_the_guide_run(tmp_path):
     extended_copy(tmp_path)
 

@@ -26,6 +26,7 @@ def finished_smoke(tmp_path_factory) -> Checkout:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("undisturbed", "number"), [("finished_checkout", 6), ("finished_smoke", 30)])
 def test_a_storm_of_kills_changes_no_bit_and_leaves_nothing(request, tmp_path, undisturbed, number):
     """Each kill: a seeded moment, one of four targets, one of three signals. A run that ends before is begun again."""
@@ -110,6 +111,7 @@ def one_line(error: str) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "number"), [("folder", 5), ("s3", 5)])
 def test_a_storm_of_kills_of_a_push(finished_checkout, s3, tmp_path, kind, number):
     """Whatever a killed push left on the remote: a pull works or says what is missing, a push makes it whole."""
@@ -150,6 +152,7 @@ def pulled(made: Shared, server: Server, root: Path, remote: str) -> Shared | No
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "number"), [("folder", 5), ("s3", 5)])
 def test_a_storm_of_kills_of_a_pull(finished_checkout, s3, tmp_path, kind, number):
     """A pull that was killed and is given again ends as one that was left alone."""
@@ -172,6 +175,7 @@ def test_a_storm_of_kills_of_a_pull(finished_checkout, s3, tmp_path, kind, numbe
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("trains", "number"), [(False, 5), (True, 5)])
 def test_a_storm_of_kills_of_a_check(finished_checkout, tmp_path, trains, number):
     """A check that was killed and is given again tells what one that was left alone tells; the run stays as it is."""

@@ -13,6 +13,7 @@ from tests.end_to_end.rehearsal.sets import write_sets
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("paper", ["stabilizing-lth", "linear-mode-connectivity"])
 def test_every_experiment_of_the_paper_scale_runs(paper, tmp_path):
     full = load_spec(checkout(), paper, "paper")

@@ -61,6 +61,7 @@ def test_claims_and_report_commands(finished_checkout):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["altered", "missing", "record", "stage", "snapshots"])
 def test_broken_artefacts_are_made_again(finished_checkout, kind):
     before = finished_checkout.checksums()
@@ -95,6 +96,7 @@ TRUNCATED = {
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", TRUNCATED)
 def test_truncated_files_are_made_again(finished_checkout, tmp_path, kind):
     """Each file of a kind is cut at a random place: one run ends with the same contents, and a card that fits them."""
@@ -131,6 +133,7 @@ def test_a_second_run_is_refused_and_ctrl_c_loses_nothing(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
     made = make_checkout(tmp_path / "checkout")
     disk = made.root / "small"

@@ -39,6 +39,7 @@ def networks(made) -> set[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_claim_then_the_whole_then_another_scale(made):
     run = ("reproduce", "--scale", "tiny", "--cores", "2")
     status, out, err = made.run(*run, "--claims", "C1")

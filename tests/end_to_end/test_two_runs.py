@@ -22,6 +22,7 @@ def ends(*processes: subprocess.Popen[str]) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("checkouts", [1, 2])
 @pytest.mark.parametrize("folders", [1, 2])
 def test_two_whole_runs_at_once(finished_checkout, tmp_path, checkouts, folders):

@@ -13,7 +13,7 @@ from tests.tiny import TinyRun
 from tests.verify.test_forged import shared_of
 
 
-@pytest.mark.parametrize("inputs", [3, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("inputs", [3, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.long])])
 @pytest.mark.parametrize("forged", [False, True])
 def test_a_mutated_file_is_a_difference_or_changes_nothing(copy: TinyRun, monkeypatch, inputs, forged):
     """`forged`: the card names the altered file, as whoever alters a run on purpose makes it."""
