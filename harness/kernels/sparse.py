@@ -28,8 +28,8 @@ from harness.kernels.program import (
     Program,
 )
 
-FIRST = 24_000  # bytes of inputs in a chunk, which the first-level cache holds
-LEAST = 8  # kept weights for each output in a chunk, below which there are fewer chunks
+CHUNK_BYTES = 24_000  # bytes of inputs in a chunk, which the first-level cache holds
+FEWEST_KEPT = 8  # kept weights for each output in a chunk, below which there are fewer chunks
 # the density below which a layer's step costs less by its kept weights: benchmarks/results/break_even.txt
 BREAK_EVEN = {"linear": 0.65, "1d": 0.55, "2d": 0.4, "1d strided": 0.4, "2d strided": 0.2}
 
@@ -110,7 +110,7 @@ class Kept(NamedTuple):
     @classmethod
     def of(cls, outputs: np.ndarray, inputs: np.ndarray, places: np.ndarray, shape: tuple[int, int]) -> "Kept":
         """Kept weights in any order."""
-        chunks = max(1, min(shape[1] * BLOCK * 4 // FIRST, len(outputs) // (LEAST * shape[0])))
+        chunks = max(1, min(shape[1] * BLOCK * 4 // CHUNK_BYTES, len(outputs) // (FEWEST_KEPT * shape[0])))
         chunk = inputs * chunks // shape[1]
         order = np.lexsort((inputs, outputs, chunk))
         bounds = np.arange(chunks * shape[0] + 1)
@@ -170,8 +170,8 @@ def gathered(program: Program, values: Tensor, places: np.ndarray) -> Tensor:
 
 
 TILE = 4  # positions of a tile, as in operations.h
-WIDEST = 16  # numbers of the widest vector
-FEWEST = 4  # positions of a band
+WIDEST_VECTOR = 16  # numbers of the widest vector
+FEWEST_POSITIONS = 4  # positions of a band
 
 
 class Convolution:
@@ -199,7 +199,7 @@ class Convolution:
 
     def weight_gradient(self, program: Program, dy: Tensor) -> None:
         """Write the gradient of the kept weights to their places."""
-        products = program.buffer(max(1, len(self.settings.places)), WIDEST)
+        products = program.buffer(max(1, len(self.settings.places)), WIDEST_VECTOR)
         operands = (program.gradient(self.weight), dy, self.x, products)
         program.add(SPARSE_WEIGHT_GRADIENT, operands, (), self.settings)
         program.give_back(products)
@@ -220,7 +220,7 @@ def _kept_map(geometry: Geometry, kept: np.ndarray, *, add: bool, backward: bool
         valid &= np.equal(under - centre[:, None], distances).all(axis=1)
         step = int(np.diff(centre)[valid.nonzero()[0][:-1]].min(initial=len(under)))
     tiles, inner = _tiles(valid, centre, step, geometry.line)
-    size = max(FEWEST, FIRST // (4 * samples * kept.shape[1]))
+    size = max(FEWEST_POSITIONS, CHUNK_BYTES // (4 * samples * kept.shape[1]))
     bands = -(-len(under) // size)
     bounds = np.arange(bands + 1) * size
     edge, inside = np.flatnonzero(~valid), np.flatnonzero(valid)
