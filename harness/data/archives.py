@@ -7,6 +7,7 @@ content is the published one.
 import contextlib
 import gzip
 import hashlib
+import lzma
 import math
 import os
 import re
@@ -15,6 +16,7 @@ import socket
 import sys
 import tarfile
 import time
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,7 +35,8 @@ from harness.base.variables import variables
 
 FORM = 1  # raise it when the same files become other arrays: stored networks are found by the checksum
 WAITS = (2.0, 8.0)  # seconds before the second and the third try
-UNREADABLE = (tarfile.TarError, EOFError, zlib.error, OSError)  # what a damaged archive raises
+# what a damaged archive raises
+UNREADABLE = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError)
 TIMEOUT = 30.0  # seconds without a byte after which a try has failed
 DEPTH, WIDTH, ENTRIES = 3, 1_000, 100_000  # levels that are searched, folders of each, entries of each folder
 CLASS_FOLDER = re.compile(r"n\d{8}")  # ImageNet's: a thousand, with over a million files
@@ -294,15 +297,18 @@ def members(tar: tarfile.TarFile, largest: int) -> Iterator[tarfile.TarInfo]:
     Raises HarnessError for a path that leads out of the archive, and for a file of more than `largest` bytes.
     """
     for member in tar:
-        path, fault = PurePosixPath(member.name), ""
-        if path.is_absolute() or ".." in path.parts:
-            fault = "leads out of the archive"
-        elif member.size > largest:
-            fault = f"is larger than {largest:,} bytes"
-        if fault:
+        if fault := unsafe(member.name, member.size, largest):
             raise HarnessError(f"{tar.name!s}: its member {member.name!r} {fault}: this is not the published archive")
         if member.isreg():
             yield member
+
+
+def unsafe(name: str, size: int, largest: int) -> str:
+    """Why a member of an archive, of `size` bytes, is not read; or ""."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        return "leads out of the archive"
+    return f"is larger than {largest:,} bytes" if size > largest else ""
 
 
 def content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

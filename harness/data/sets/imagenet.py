@@ -6,19 +6,14 @@ writing; it needs memory for a few images per thread. All 1,281,167 training ima
 1,251 steps of 1,024 images per epoch.
 """
 
-import io
 import shutil
-import sys
 import tempfile
-import time
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
@@ -27,6 +22,7 @@ from harness.base.errors import HarnessError
 from harness.base.files import write_atomically
 from harness.base.seeds import STORED_ORDER, numpy_generator
 from harness.data.archives import Archive, data_folder
+from harness.data.decode import Progress, in_windows, opened
 from harness.data.ilsvrc import (
     FOLDERS,
     Item,
@@ -38,7 +34,7 @@ from harness.data.ilsvrc import (
     test_images,
     training_images,
 )
-from harness.data.images import DIGEST_BYTES, image_digest, shard_path, threads
+from harness.data.images import DIGEST_BYTES, image_digest, shard_path
 from harness.data.normalise import normalisation
 from harness.data.source import Source
 
@@ -168,14 +164,11 @@ def _convert(published: PublishedImages, todo: list[tuple[str, int]]) -> None:
     wanted = {split: [shard for at, shard in todo if at == split] for split in FOLDERS}
     images = {"train": training_images, "test": test_images}
     splits = {split: images[split](published, labels) for split in FOLDERS if wanted[split]}
-    done, started = 0, time.monotonic()
+    progress = Progress(published.name, "files", len(todo), every_seconds=0.0)
     for split, source in splits.items():
         for shard, items in source.read(wanted[split]):
             convert_shard(shard_path(folder, split, shard), items, published.side, source.checked)
-            done += 1
-            rest = (time.monotonic() - started) / done * (len(todo) - done) / 60
-            progress = f"{done:,} of {len(todo):,} files converted, about {rest:.0f} min left"
-            print(f"data set {published.name}: {progress}", file=sys.stderr, flush=True)
+            progress.add()
 
 
 def _check_writable(folder: Path) -> None:
@@ -212,14 +205,11 @@ def convert_shard(path: Path, items: Iterable[Item], side: int, checked: bool = 
 
     def write(temporary: Path) -> None:
         beside.unlink(missing_ok=True)  # one of another form must not vouch for the new file
-        rest = iter(items)
         with temporary.open("wb") as file:
-            while window := list(islice(rest, 4 * torch.get_num_threads())):  # so many in memory, no more
-                decoded = threads().map(lambda item: resized(item[0], item[2], side), window)
-                for (_, label, _), pixels in zip(window, decoded, strict=True):
-                    file.write(pixels.tobytes())
-                    rows.append((label, *pixels.shape[:2]))
-                    digests.append(image_digest(pixels))
+            for (_, label, _), pixels in in_windows(lambda item: resized(item[0], item[2], side), items):
+                file.write(pixels.tobytes())
+                rows.append((label, *pixels.shape[:2]))
+                digests.append(image_digest(pixels))
 
     beside = path.with_suffix(".safetensors")
     write_atomically(path, write)
@@ -239,17 +229,10 @@ def resized(name: str, encoded: bytes, side: int) -> np.ndarray:
 
     Raises HarnessError that names the file when it can't be decoded.
     """
-    try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            if image.width * image.height > 2**27:  # a bomb; ImageNet's largest has half of that
-                raise ValueError(f"{image.width} x {image.height} pixels")
-            short = min(image.size)
-            size = (int(side * image.width / short), int(side * image.height / short))
-            return np.asarray(image.convert("RGB").resize(size, Image.Resampling.BILINEAR))
-    except Exception as error:  # a broken file can raise nearly anything
-        raise HarnessError(
-            f"{name}: can't be decoded ({error}). Replace it by a complete copy and run again."
-        ) from None
+    with opened(name, encoded) as image:
+        short = min(image.size)
+        size = (int(side * image.width / short), int(side * image.height / short))
+        return np.asarray(image.convert("RGB").resize(size, Image.Resampling.BILINEAR))
 
 
 def images(published: PublishedImages) -> Source:
