@@ -3,24 +3,28 @@
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from harness.base.files import read_json
 from harness.base.words import duration
 from harness.paper import Spec
-from harness.plan.runs import Run, stacks, stages, steps_of
+from harness.plan.kinds import prepares
+from harness.plan.runs import Run, data_sets, stacks, stages, steps_of
 from harness.results.folders import Folders
 from harness.results.heartbeats import read_heartbeats
 
 LOG_EVERY_SECONDS = 30.0
+LAST_BYTES = 1000  # of a log, that hold its last line
 PRIOR_SECONDS = 60.0  # weight of the calibration's estimate, as seconds of observed progress
 
 
@@ -34,6 +38,7 @@ class Progress:
     left_seconds: float
     accuracy: float | None
     running: list[str]
+    preparing: list[str] = field(default_factory=list)  # the last line that each data set's preparation told
 
 
 class Watcher:
@@ -47,6 +52,7 @@ class Watcher:
         self.cores = cores
         self.folders = folders
         self.stages = {stage.name: stage for stage in stages(spec)}
+        self.preparations = [prepares(name) for name in data_sets(spec)]
         self.networks: dict[str, int] = {}
         self.steps: dict[str, list[int]] = {}  # of a stage, after each of its runs
         self.cost: dict[str, list[float]] = {}  # the seconds of these steps
@@ -57,6 +63,7 @@ class Watcher:
             own = (steps_of(run, steps, restart) for run in runs)
             self.steps[stage.name] = list(accumulate(own, initial=0))
             self.cost[stage.name] = list(accumulate((cost[run] for run in runs), initial=0.0))
+        self.earlier = {name: self._log_changed(name) for name in self.preparations}
         self.began = time.monotonic()
 
     def _finished(self) -> set[str]:
@@ -65,6 +72,21 @@ class Watcher:
     def _seconds(self, stage: str, steps: int) -> float:
         """The estimated seconds of a stage's first steps."""
         return float(np.interp(steps, self.steps[stage], self.cost[stage]))
+
+    def _log(self, name: str) -> Path:
+        return self.folders.logs / f"{name}.log"
+
+    def _log_changed(self, name: str) -> float:
+        """When a stage's log was last written to; 0.0 without one."""
+        return self._log(name).stat().st_mtime if self._log(name).is_file() else 0.0
+
+    def _preparing(self) -> Iterator[str]:
+        """The last line of the log of each data set that is being prepared."""
+        for name in self.preparations:
+            if not self.folders.stage(name).exists() and self._log_changed(name) != self.earlier[name]:
+                with self._log(name).open("rb") as file:
+                    file.seek(max(0, self._log(name).stat().st_size - LAST_BYTES))
+                    yield from file.read().decode(errors="replace").splitlines()[-1:]
 
     def look(self) -> Progress:
         """The current progress."""
@@ -87,6 +109,7 @@ class Watcher:
             left_seconds=left_cost * (elapsed + PRIOR_SECONDS) / (done_cost + PRIOR_SECONDS * self.cores),
             accuracy=accuracies[-1][1] if accuracies else None,
             running=[beat["running"] for beat in active if beat["running"]],
+            preparing=list(self._preparing()),
         )
 
 
@@ -103,7 +126,7 @@ def watch(process: subprocess.Popen[bytes], watcher: Watcher, console: Console) 
         time.sleep(0.5)
         if time.monotonic() - last >= LOG_EVERY_SECONDS:
             last = time.monotonic()
-            console.print(line(watcher.look()), soft_wrap=True)
+            console.print(escape(line(watcher.look())), soft_wrap=True)
     return process.returncode
 
 
@@ -115,6 +138,8 @@ def line(now: Progress) -> str:
         parts.append(f"latest test accuracy {now.accuracy:.1f}%")
     if not now.running and now.done == now.networks:
         parts.append("comparing, judging")
+    if not now.running:
+        parts += now.preparing
     return ", ".join(parts)
 
 
@@ -122,7 +147,7 @@ def _view(now: Progress) -> Table:
     table = Table.grid(padding=(0, 2))
     share = now.done / now.networks if now.networks else 1.0
     filled = round(32 * share)
-    table.add_row(f"[green]{'━' * filled}[/green][dim]{'━' * (32 - filled)}[/dim] {share:4.0%}", line(now))
+    table.add_row(f"[green]{'━' * filled}[/green][dim]{'━' * (32 - filled)}[/dim] {share:4.0%}", escape(line(now)))
     for running in now.running:
         table.add_row("[dim]training[/dim]", f"[dim]{running}[/dim]")
     return table

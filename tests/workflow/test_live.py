@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import os
 import re
 from types import SimpleNamespace
 
@@ -181,6 +182,23 @@ def test_broken_and_strange_heartbeats_are_passed_over(folders, clock):
     assert now.done == 1
     clock.now += 10
     assert watching.look().rate == pytest.approx(3.0)
+
+
+def test_what_the_preparation_of_a_data_set_last_told_is_shown_until_it_is_done(folders, clock):
+    log = folders.logs / "prepare" / "digits.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("of an earlier run\n")
+    os.utime(log, (1, 1))
+    watching = watcher(folders)
+    assert watching.look().preparing == []
+    log.write_text("first line\ndata set digits: [12] of 60 pictures converted\n")
+    assert watching.look().preparing == ["data set digits: [12] of 60 pictures converted"]
+    assert line(watching.look()).endswith("left, data set digits: [12] of 60 pictures converted")
+    out = io.StringIO()
+    watch(ending_after(clock, 35, 0), watching, Console(file=out, width=40, highlight=False))
+    assert "[12] of 60" in out.getvalue()
+    write_json(folders.stage("prepare/digits"), {})
+    assert watching.look().preparing == []
 
 
 def progress(**changes):
