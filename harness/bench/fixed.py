@@ -52,7 +52,7 @@ def fixed_costs(spec: Spec, root: Path, folders: Folders, scratch: Path, rounds:
         names = sorted({setting.data for setting in spec.scale.experiments.values()})
         started = time.perf_counter()
         for name in names:
-            data.prepare(name, fresh.data(name))
+            data.prepare(name, fresh.data(name), spec.scale.data)
         preparing = time.perf_counter() - started
         job = [sys.executable, "-c", _JOB, spec.paper.id, spec.scale_name, *(str(fresh.data(name)) for name in names)]
         engine = [sys.executable, "-m", "snakemake", "--snakefile", str(root.resolve() / "Snakefile"), "--dry-run"]

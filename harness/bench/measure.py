@@ -12,7 +12,7 @@ from harness.bench.arithmetic import Work, step_work
 from harness.bench.jobs import STRAIGHTFORWARD, Between, Matrix, Move, SparseProp, Stack, Straightforward, Task
 from harness.bench.settings import Goal, Group
 from harness.bench.workers import Inline, Workers
-from harness.data import SOURCES
+from harness.data import source_of
 from harness.paper import Spec
 
 Record = dict[str, Any]
@@ -77,7 +77,7 @@ def spread_name(processes: int, threads: int) -> str:
 def measure_group(group: Group, spec: Spec, root: Path, scratch: Path, effort: Effort) -> list[Record]:
     """Measure all candidates of a group, interleaved. Raises HarnessError when one fails."""
     setting = spec.scale.experiments[group.experiment]
-    shape, recipe = SOURCES[setting.data].shape, spec.recipe(group.experiment)
+    shape, recipe = source_of(setting.data, spec.scale.data).shape, spec.recipe(group.experiment)
     task = Task(setting.network, shape, 10, recipe, max(group.samples, recipe.batch_size), group.device)
     work = step_work(task.network, shape, task.classes, recipe)
     candidates = _candidates(group, task, work, root, effort.cores)

@@ -10,7 +10,7 @@ from rich.table import Table
 from harness.base.errors import HarnessError
 from harness.base.words import disk, duration
 from harness.claims.power import Power, power
-from harness.data import SOURCES
+from harness.data import source_of
 from harness.estimate.budget import Choice
 from harness.estimate.costs import Plan
 from harness.paper import Spec
@@ -175,7 +175,7 @@ def _data(plan: Plan) -> Iterator[str]:
     """A line for each data set: the disk space it needs; archives that two data sets share count once."""
     named: dict[str, str] = {}
     for name in dict.fromkeys(setting.data for setting in plan.spec.scale.experiments.values()):
-        source = SOURCES[name]
+        source = source_of(name, plan.spec.scale.data)
         new = [archive for archive in source.archives if archive.path not in named]
         named |= {archive.path: name for archive in new}
         if new:
@@ -183,7 +183,8 @@ def _data(plan: Plan) -> Iterator[str]:
         elif source.archives:
             archives = f"the archives of {named[source.archives[0].path]} and "
         else:
-            archives = "generated, "
+            samples = f"{source.classes} classes, {source.training_samples:,} + {source.test_samples:,}"
+            archives = "generated, " if source.generated else f"pictures of one's own ({samples}), "
         yield f"Data set {name}: {archives}{disk(source.stored_bytes)} once converted"
 
 

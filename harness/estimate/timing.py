@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from harness.data import SOURCES
+from harness.data import source_of
 from harness.kernels.sparse import BREAK_EVEN
 from harness.lottery.masks import dense_masks, keep_count, prune_by_magnitude
 from harness.networks import build, initialise, parameter_count, prunable_names
@@ -80,6 +80,31 @@ class Cost:
     comparing: float = 0.0  # seconds of all lines
 
 
+@dataclass(frozen=True)
+class Subject:
+    """A network and the samples that it is for, by their shape (C, *S)."""
+
+    network: str
+    shape: tuple[int, ...]
+    classes: int
+
+    def stack(self, replicates: int) -> nn.Module:
+        """New replicates of the network in one module."""
+        return build(self.network, replicates, self.shape, self.classes)
+
+    def samples(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Random x [count, C, *S] and y [count] on the device that trains."""
+        device = pick()
+        return torch.randn(count, *self.shape, device=device), torch.arange(count, device=device) % self.classes
+
+
+def subject_of(spec: Spec, experiment: str) -> Subject:
+    """The network and the samples of an experiment."""
+    setting = spec.scale.experiments[experiment]
+    source = source_of(setting.data, spec.scale.data)
+    return Subject(setting.network, source.shape, source.classes)
+
+
 class Watch:
     """The time that a timing has used: this process's CPU time, or the time on a GPU, and wall-clock time.
 
@@ -126,12 +151,12 @@ def step_seconds(spec: Spec, experiment: str, at_most: float = LONGEST_SECONDS) 
     ends sooner, but a core's measured time stays the same. Where the kernels compute the step, the time that is left
     then goes to steps under masks.
     """
-    setting, recipe = spec.scale.experiments[experiment], spec.recipe(experiment)
+    setting, recipe, subject = spec.scale.experiments[experiment], spec.recipe(experiment), subject_of(spec, experiment)
     use_threads(1)
     batch = recipe.batch_size
     samples, replicates = min(FEWEST_SAMPLES, batch), 1
     stack = min(setting.replicates, setting.replicates_per_job)
-    timer = _timer(setting, recipe, samples, replicates)
+    timer = _timer(subject, recipe, samples, replicates)
     timer(1)
     watch = Watch(at_most)
     best = watch.best(timer, TRIES)
@@ -140,31 +165,31 @@ def step_seconds(spec: Spec, experiment: str, at_most: float = LONGEST_SECONDS) 
         if not watch.allows(best * larger[0] * larger[1] / (samples * replicates)):
             break
         try:
-            wider = _timer(setting, recipe, *larger)
+            wider = _timer(subject, recipe, *larger)
             best = watch.best(wider, TRIES - 1)
         except torch.OutOfMemoryError:
             break
         timer, (samples, replicates) = wider, larger
     masked: dict[float, float] = {}
-    if samples == batch and _by_kernels(setting, recipe):
-        masked = _masked(setting, recipe, best / replicates, stack, watch)
+    if samples == batch and _by_kernels(subject, recipe):
+        masked = _masked(subject, recipe, best / replicates, stack, watch)
     steps = 1
     while not masked and watch.allows(best * steps):
         best = min(best, timer(steps) / steps)
         steps = min(steps * 4, MOST_STEPS)
     step = masked.get(1.0, best / replicates * batch / samples)
     shares = tuple((density, min(1.0, own / step)) for density, own in masked.items())
-    return Timing(step, samples, _forward_seconds(setting, stack, at_most / 4), shares)
+    forward = _forward_seconds(subject, stack, at_most / 4) if setting.line.points else 0.0
+    return Timing(step, samples, forward, shares)
 
 
-def _by_kernels(setting: Setting, recipe: Recipe) -> bool:
+def _by_kernels(subject: Subject, recipe: Recipe) -> bool:
     """Whether the kernels compute the network's training step on this machine."""
-    source = SOURCES[setting.data]
-    batch = torch.empty(1, recipe.batch_size, *source.shape, device=pick())
-    return by_kernels(build(setting.network, 1, source.shape, source.classes), batch, recipe)
+    batch = torch.empty(1, recipe.batch_size, *subject.shape, device=pick())
+    return by_kernels(subject.stack(1), batch, recipe)
 
 
-def _masked(setting: Setting, recipe: Recipe, step: float, stack: int, watch: Watch) -> dict[float, float]:
+def _masked(subject: Subject, recipe: Recipe, step: float, stack: int, watch: Watch) -> dict[float, float]:
     """Seconds of one network's step at each of DENSITIES, or at as many of them as time allows.
 
     `step`: seconds of one network's dense step. A stack is timed if there is time for it, else one network.
@@ -178,18 +203,18 @@ def _masked(setting: Setting, recipe: Recipe, step: float, stack: int, watch: Wa
         if not watch.allows(2 * step * replicates):
             break
         for_others = left * (1 - number / len(DENSITIES))
-        seconds[density] = _masked_seconds(setting, recipe, replicates, density, watch, for_others) / replicates
+        seconds[density] = _masked_seconds(subject, recipe, replicates, density, watch, for_others) / replicates
     return seconds
 
 
 def _masked_seconds(
-    setting: Setting, recipe: Recipe, replicates: int, density: float, watch: Watch, for_others: float
+    subject: Subject, recipe: Recipe, replicates: int, density: float, watch: Watch, for_others: float
 ) -> float:
     """Seconds of a stack's step under masks of a density; the first step, which writes the programs, does not count.
 
     At least one more step is timed, and others as long as the watch has time and keeps some seconds of it for others.
     """
-    short, network, batches, start = _training(setting, recipe, recipe.batch_size, replicates)
+    short, network, batches, start = _training(subject, recipe, recipe.batch_size, replicates)
     masks = dense_masks(start.weights, prunable_names(network))
     total = sum(mask[0].numel() for mask in masks.values())
     masks = prune_by_magnitude(start.weights, masks, keep_count(total, density))
@@ -206,20 +231,20 @@ def _masked_seconds(
 
 
 def _training(
-    setting: Setting, recipe: Recipe, samples: int, replicates: int
+    subject: Subject, recipe: Recipe, samples: int, replicates: int
 ) -> tuple[Recipe, nn.Module, Batches, State]:
     """A new stack on random samples, and a recipe for a few steps from its state."""
     short = recipe.model_copy(update={"batch_size": samples, "drops": (), "warmup": 0})
     names: list[tuple[str | int, ...]] = [("calibration", replicate) for replicate in range(replicates)]
-    network = _network(setting, names)
-    batches = Batches(*_samples(setting, 4 * samples, pick()), samples, names, recipe.augmentation)
+    network = _network(subject, names)
+    batches = Batches(*subject.samples(4 * samples), samples, names, recipe.augmentation)
     return short, network, batches, read_network(network, 0)
 
 
-def _timer(setting: Setting, recipe: Recipe, samples: int, replicates: int) -> Callable[[int], float]:
+def _timer(subject: Subject, recipe: Recipe, samples: int, replicates: int) -> Callable[[int], float]:
     """A function that trains a new stack on random samples for a number of steps and returns the seconds."""
     clock = _clock()
-    short, network, batches, start = _training(setting, recipe, samples, replicates)
+    short, network, batches, start = _training(subject, recipe, samples, replicates)
 
     def seconds(steps: int) -> float:
         began = clock()
@@ -229,24 +254,16 @@ def _timer(setting: Setting, recipe: Recipe, samples: int, replicates: int) -> C
     return seconds
 
 
-def _network(setting: Setting, names: list[tuple[str | int, ...]]) -> nn.Module:
-    source = SOURCES[setting.data]
-    network = build(setting.network, len(names), source.shape, source.classes)
+def _network(subject: Subject, names: list[tuple[str | int, ...]]) -> nn.Module:
+    network = subject.stack(len(names))
     initialise(network, names)
     return network.to(pick())
 
 
-def _samples(setting: Setting, count: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    source = SOURCES[setting.data]
-    return torch.randn(count, *source.shape, device=device), torch.arange(count, device=device) % source.classes
-
-
-def _forward_seconds(setting: Setting, stack: int, at_most: float) -> float:
-    """Seconds per sample and network of a stack's forward pass in `evaluate`; 0.0 without linear interpolation."""
-    if not setting.line.points:
-        return 0.0
-    network = _network(setting, [("calibration", replicate) for replicate in range(stack)])
-    timer = _forward_timer(setting, network, FEWEST_SAMPLES)
+def _forward_seconds(subject: Subject, stack: int, at_most: float) -> float:
+    """Seconds per sample and network of a stack's forward pass in `evaluate`."""
+    network = _network(subject, [("calibration", replicate) for replicate in range(stack)])
+    timer = _forward_timer(subject, network, FEWEST_SAMPLES)
     timer(1)
     watch, samples = Watch(at_most), FEWEST_SAMPLES
     best = watch.best(timer, TRIES)
@@ -255,16 +272,16 @@ def _forward_seconds(setting: Setting, stack: int, at_most: float) -> float:
         if not watch.allows(best * larger / samples):
             break
         try:
-            best = watch.best(_forward_timer(setting, network, larger), TRIES - 1)
+            best = watch.best(_forward_timer(subject, network, larger), TRIES - 1)
         except torch.OutOfMemoryError:
             break
         samples = larger
     return best / samples / stack
 
 
-def _forward_timer(setting: Setting, network: nn.Module, samples: int) -> Callable[[int], float]:
+def _forward_timer(subject: Subject, network: nn.Module, samples: int) -> Callable[[int], float]:
     """A function that evaluates a stack on random samples a number of times and returns the seconds."""
-    clock, (x, y) = _clock(), _samples(setting, samples, pick())
+    clock, (x, y) = _clock(), subject.samples(samples)
 
     def seconds(times: int) -> float:
         began = clock()
@@ -293,9 +310,9 @@ def _lines(spec: Spec) -> Iterator[Pair]:
 
 
 @lru_cache(maxsize=256)
-def _sizes(network: str, data: str) -> tuple[int, int, bool]:
+def _sizes(subject: Subject) -> tuple[int, int, bool]:
     """A network's number of parameters, of prunable parameters, and whether it has BatchNorm."""
-    model = build(network, 1, SOURCES[data].shape, SOURCES[data].classes)
+    model = subject.stack(1)
     named = dict(model.named_parameters())
     prunable = sum(named[name][0].numel() for name in prunable_names(model))
     return parameter_count(model), prunable, any(isinstance(module, BatchNorm) for module in model.modules())
@@ -318,17 +335,17 @@ def costs(
     lines = Counter(pair.run_b.experiment for pair in _lines(spec))
     timed: dict[tuple[object, ...], Timing] = {}
     for name, setting in spec.scale.experiments.items():
-        recipe = spec.recipe(name)
+        recipe, subject = spec.recipe(name), subject_of(spec, name)
         stack = min(setting.replicates, setting.replicates_per_job)
         kind = (recipe.batch_size, bool(setting.line.points), recipe.augmentation, recipe.optimizer, recipe.precision)
-        same = (setting.network, setting.data, *kind, stack)
+        same = (subject, *kind, stack)
         if measured and name in measured:
             timed[same] = measured[name].timing
         elif same not in timed:
             timed[same] = step_seconds(spec, name, at_most)
         timing = timed[same]
         steps = sum(steps_of(run, recipe.steps, setting.restart) for run in own[name])
-        weights, mask, has_norm = _sizes(setting.network, setting.data)
+        weights, mask, has_norm = _sizes(subject)
         # float32 weights and as many values for each of the optimizer's slots; masks have one byte per weight
         kept = len(snapshots(spec, name)) * (1 + len(SLOTS[recipe.optimizer])) * 4 * weights
         size = sum(

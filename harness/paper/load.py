@@ -189,7 +189,7 @@ def _alternatives(kind: Any) -> list[Any]:
 
 
 def check_name(name: str) -> str:
-    """What is wrong with the name of a paper, a scale or an experiment; nothing if it can be used."""
+    """What is wrong with the name of a paper, scale, experiment or data set; nothing if it can be used."""
     if not NAME.fullmatch(name):
         return "a name is lower-case letters, digits and hyphens, and begins with a letter; rename it"
     return f"{name} is a value, not a name, to some reader of it; rename it" if name in VALUES else ""
@@ -223,6 +223,7 @@ def _wrong_figures(spec: Spec) -> Iterator[str]:
 
 
 def _wrong_settings(spec: Spec) -> Iterator[str]:
+    yield from (f"data.{name!s:.80}: {wrong}" for name in spec.scale.data if (wrong := check_name(name)))
     for name, setting in spec.scale.experiments.items():
         where = f"experiments.{name}"
         if name not in spec.experiments:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, RootModel, StringConstraints, model_validator
 
 
 class Model(BaseModel):
@@ -334,13 +334,58 @@ class Setting(Model):
         return sorted({0, *self.rewind_grid(), *self.dense_orders, *self.snapshots})
 
 
+class Pinned(Model):
+    """What a folder of pictures holds: its classes in their order, its pictures by part, and the digest of their files.
+
+    `sha256` is that of the files' names and contents, so it is the same for a folder and for every archive of it.
+    """
+
+    classes: Annotated[tuple[str, ...], Field(min_length=2)]
+    train: Count
+    test: Count
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _pair(size: Any) -> Any:
+    """One number as both sides of a square, a list as a tuple."""
+    return (size, size) if type(size) is int else tuple(size) if isinstance(size, list) else size
+
+
+class Pictures(Model):
+    """A data set of one's own: pictures in train/<class>/ and test/<class>/ of a folder, or of an archive of it.
+
+    `folder` is below the data folder, or a full path. A picture becomes `channels` x `size` pixels (height, width);
+    `resize` says what is done about one of another size. `validation` is the share of train/ that is held out.
+    With `pinned` nothing else is accepted, and the scale can be read where the pictures are not.
+    """
+
+    folder: Annotated[str, Field(min_length=1)]
+    size: Annotated[tuple[Count, Count], BeforeValidator(_pair)]
+    channels: Literal[1, 3] = 3
+    resize: Literal["refuse", "stretch", "crop"] = "refuse"
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    pinned: Pinned | None = None
+
+    @model_validator(mode="after")
+    def _readable(self) -> "Pictures":
+        if self.folder.startswith("~"):
+            raise ValueError(f"folder: {self.folder!r}: ~ stands for nothing here; give the full path")
+        if not self.folder.isprintable():
+            raise ValueError(f"folder: {self.folder!r}: has characters that can't be printed; rename it")
+        return self
+
+
 class Scale(Model):
-    """scales/<scale>.yaml. `papers_own`: the paper's networks, data sets and steps, so that sizes can be compared."""
+    """scales/<scale>.yaml. `papers_own`: the paper's networks, data sets and steps, so that sizes can be compared.
+
+    `data` has the data sets of one's own, by the names under which experiments use them.
+    """
 
     description: str
     judges_claims: bool
     papers_own: bool = False
     hardware: str
+    data: dict[str, Pictures] = {}
     experiments: Annotated[dict[str, Setting], Field(min_length=1)]
 
 
@@ -351,7 +396,9 @@ LARGEST = {
     **dict.fromkeys(("points", "claims", "epochs", "threads", "gpu", "year"), 10_000),
     **dict.fromkeys(("k", "over", "dense_orders", "snapshots", "drops", "steps", "warmup"), 10**8),
     **dict.fromkeys(("batch_size", "train_samples", "test_samples", "minutes"), 10**8),
+    **dict.fromkeys(("train", "test"), 10**8),  # pictures of a part
     "memory_mb": 10**9,
+    "size": 4096,  # pixels of a picture's side
 }
 MOST_NETWORKS = 100_000  # of an experiment at one scale; the largest that ships has 5,367
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from harness.base.errors import HarnessError
-from harness.data import SOURCES
+from harness.data import SOURCES, source_of
 from harness.lottery.branches import BRANCHES
 from harness.lottery.criteria import CRITERIA
 from harness.networks import check
@@ -16,12 +16,14 @@ from harness.paper.models import Setting
 def check_settings(spec: Spec) -> None:
     """Refuse a scale whose networks, data sets, branches and recipes do not fit together. Raises HarnessError."""
     refuse(spec.folder / "claims.yaml", _wrong_branches(spec))
+    path = spec.folder / "scales" / f"{spec.scale_name}.yaml"
+    refuse(path, _wrong_pictures(spec))
     mistakes = (
         f"experiments.{name}{mistake}"
         for name, setting in spec.scale.experiments.items()
         for mistake in (*_wrong_pruning(setting), *_wrong_data(spec, name, setting))
     )
-    refuse(spec.folder / "scales" / f"{spec.scale_name}.yaml", mistakes)
+    refuse(path, mistakes)
 
 
 def _wrong_branches(spec: Spec) -> Iterator[str]:
@@ -46,12 +48,25 @@ def _wrong_pruning(setting: Setting) -> Iterator[str]:
         yield f".pruning.criterion: {_unknown(setting.pruning.criterion, CRITERIA)}"
 
 
+def _wrong_pictures(spec: Spec) -> Iterator[str]:
+    """Data sets of one's own that can't be read, and those with the name of another."""
+    for name in spec.scale.data:
+        if name in SOURCES:
+            yield f"data.{name}: the project has a data set of that name; choose another"
+            continue
+        try:
+            source_of(name, spec.scale.data)
+        except HarnessError as error:
+            yield f"data.{name}: {error}"
+
+
 def _wrong_data(spec: Spec, name: str, setting: Setting) -> Iterator[str]:
     """An unknown data set, and a network or a recipe that does not suit it."""
-    if setting.data not in SOURCES:
-        yield f".data: {_unknown(setting.data, SOURCES)}"
+    own = spec.scale.data
+    if setting.data not in (*own, *SOURCES):
+        yield f".data: {_unknown(setting.data, (*own, *SOURCES))}"
         return
-    source, recipe = SOURCES[setting.data], spec.recipe(name)
+    source, recipe = source_of(setting.data, own), spec.recipe(name)
     try:
         check(setting.network, source.shape)
     except (HarnessError, ValueError) as error:

@@ -113,7 +113,7 @@ class Context:
         """
         settings: dict[str, object] = {
             "code": code_digest(self._entries(run), exempt=tuple(exempt("dense"))),
-            "data": data.checksum(self.setting.data),
+            "data": data.checksum(self.setting.data, self.spec.scale.data),
             "network": self.setting.network,
             "recipe": settled(self.recipe),
             "run": [self.draws, run.replicate, run.k, run.level, run.branch, run.data_order],

@@ -10,9 +10,11 @@ COMPUTING = ("prepare", "dense", "stability", "tickets")
 NETWORKS = ("dense", "stability", "tickets")
 #: only read files; of a branch they use its label and its source
 READING = ("prepare", "collect", "claims", "report", "card")
-#: tables: the digest of a run or a data set names its own entry, so that a new entry changes no other's digest
+#: tables, and what makes an entry of one: the digest of a run or a data set names its own entry, so that a new entry
+#: changes no other's digest
 REGISTRIES = (
     *("harness.lottery.branches", "harness.lottery.criteria", "harness.networks.architectures", "harness.data.sets"),
+    "harness.data.pictures:own_pictures",
 )
 #: "module" or "module:definition" -> the kinds of stage whose digest leaves it out, and why it can change none of
 #: their numbers, verdicts or pages. All training code counts as the kind "dense".

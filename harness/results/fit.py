@@ -246,7 +246,7 @@ def _bring_back(spec: Spec, folders: Folders, away: set[str]) -> list[str]:
     computing = [name for name in running if name in planned and planned[name].kind != "tickets"]
     for name in sorted({_prepares(spec, planned[reader]) for reader in computing} & away - running):
         record = folders.data(data_set_of(name))
-        data.prepare(data_set_of(name), record)
+        data.prepare(data_set_of(name), record, spec.scale.data)
         lines.append(f"{name}: its arrays are not here and {computing[0]} needs them")
         if file_sha256(record) != read_json(folders.stage(name))["outputs"].get("data"):
             folders.stage(name).unlink()  # the data differ from the run's: all that depends on them runs again

@@ -4,7 +4,7 @@ A stage's digest covers the code that it can reach and the settings that it read
 that it reads from disk: their digests are in its networks' records, see `harness.stages.train.finished`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ def identity(spec: Spec) -> dict[str, dict[str, str]]:
     return {
         "code": {part: part_code(part) for part in CODE_PARTS},
         "spec": {name: file_sha256(spec.folder / name) for name in spec_files(spec)},
-        "data": {name: checksum(name) for name in data_sets(spec)},
+        "data": {name: checksum(name, spec.scale.data) for name in data_sets(spec)},
     }
 
 
@@ -85,14 +85,16 @@ def stage_digest(spec: Spec, folders: Folders, name: str) -> str:
     if kind.whole:
         return _whole_digest(spec, kind.name, read_selection_of(folders) if kind.name == "card" else None)
     if kind.name == "prepare":
-        code = code_digest(prepare_entries(data_set_of(name)), exempt=tuple(exempt("prepare")))
-        return digest([code, name, checksum(data_set_of(name))])
+        data_set, own = data_set_of(name), spec.scale.data
+        code = code_digest(prepare_entries(data_set, own), exempt=tuple(exempt("prepare")))
+        return digest([code, name, checksum(data_set, own)])
     return _planned_digest(spec, folders, find_stage(spec, name))
 
 
-def prepare_entries(data_set: str) -> tuple[str, ...]:
-    """Entry points of the code that prepares a data set: the stage, and the set's own file."""
-    return KINDS["prepare"].compute, f"{HOMES[data_set]}:SOURCES"
+def prepare_entries(data_set: str, own: Container[str] = ()) -> tuple[str, ...]:
+    """Entry points of the code that prepares a data set: the stage, and what makes the set; `own`: a scale's sets."""
+    made_by = "harness.data.pictures:own_pictures" if data_set in own else f"{HOMES[data_set]}:SOURCES"
+    return KINDS["prepare"].compute, made_by
 
 
 def read_selection_of(folders: Folders) -> str | None:
@@ -127,7 +129,7 @@ def _planned_digest(spec: Spec, folders: Folders, stage: Stage) -> str:
     if stage.kind == "tickets":
         packed = [context.key(run) for run in tickets(spec, stage)]
         dense = [context.key(dense_run(stage.experiment, replicate)) for replicate in stage.replicates]
-        setting, source = context.setting, source_of(context.setting.data)
+        setting, source = context.setting, source_of(context.setting.data, spec.scale.data)
         described = [setting.rewind_grid(), setting.restart, source.shape, source.classes]
         return digest([kind_code("tickets"), described, dense, packed])
     if stage.kind == "stability":

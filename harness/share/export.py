@@ -18,7 +18,7 @@ from harness.base.errors import HarnessError
 from harness.base.files import canonical_json, file_sha256, write_atomically, write_text
 from harness.base.untrusted import check_safetensors, read_checked_json
 from harness.base.words import escape_markdown
-from harness.data import SOURCES
+from harness.data import SOURCES, source_of
 from harness.paper import Spec
 from harness.paper.load import dump
 from harness.plan.runs import Run, dense_run
@@ -149,12 +149,13 @@ def check_choice(pack: Pack, k: int, level: int, branch: str) -> None:
         raise HarnessError(f"--level {level}: {owner} has {branch} tickets at k = {k} of levels {names}")
 
 
-def check_network(pack: Pack) -> None:
+def check_network(spec: Spec, pack: Pack) -> None:
     """Raise HarnessError unless a pack's network can be exported and has the input shape and classes of its data set.
 
     The network is built from these sizes, so a forged pack could ask for any amount of memory.
     """
-    metadata, source = pack.metadata, SOURCES.get(pack.metadata.data)
+    metadata, own = pack.metadata, spec.scale.data
+    source = source_of(metadata.data, own) if metadata.data in (*own, *SOURCES) else None
     expected = (source.shape, source.classes) if source else "not known here"
     if (metadata.input_shape, metadata.classes) != expected:
         actual = f"({metadata.input_shape!s:.60}, {metadata.classes!s:.20})"
@@ -195,7 +196,7 @@ def export(
     """
     pack = find_pack(spec, folders, experiment, replicate)
     check_choice(pack, k, level, branch)
-    check_network(pack)
+    check_network(spec, pack)
     check_out(out)
     shape = (pack.metadata.network, pack.metadata.input_shape, pack.metadata.classes)
     try:

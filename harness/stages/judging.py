@@ -31,7 +31,7 @@ def judged(spec: Spec, table: pd.DataFrame) -> list[ClaimVerdict]:
     """The verdicts on a table of a run."""
     settings = spec.scale.experiments
     bands = {name: setting.calibration for name, setting in settings.items() if setting.calibration}
-    sources = {name: source_of(setting.data) for name, setting in settings.items()}
+    sources = {name: source_of(setting.data, spec.scale.data) for name, setting in settings.items()}
     test_sets = {name: TestSet(source.test_samples, source.classes) for name, source in sources.items()}
     papers = spec.published if spec.scale.papers_own else None
     return judge(spec.claims, spec.scale_name, table, bands, spec.whole_replicates, test_sets, papers)

@@ -11,9 +11,9 @@ from harness.training.loop import use_threads
 
 def prepare_stage(work: Work) -> dict[str, Any]:
     """Prepare a data set. Returns fields of the stage's record; `content` is the digest of what training sees."""
-    use_threads(work.threads)  # the conversion of ImageNet uses them
+    use_threads(work.threads)  # the conversion of pictures uses them
     name = data_set_of(work.name)
     record = work.folders.data(name)
-    data.prepare(name, record)
+    data.prepare(name, record, work.spec.scale.data)
     outputs = {"data": file_sha256(record), "content": data.content(record)}
     return {"training_seconds": 0.0, "steps": 0, "inputs": {}, "outputs": outputs}

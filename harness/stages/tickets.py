@@ -97,7 +97,7 @@ def pack(context: "Context", replicate: int) -> tuple[dict[str, Tensor], dict[st
 def describe_pack(spec: "Spec", experiment: str, replicate: int) -> dict[str, str]:
     """The metadata of a replicate's tickets, which the spec and the network settle."""
     setting = spec.scale.experiments[experiment]
-    source = source_of(setting.data)
+    source = source_of(setting.data, spec.scale.data)
     network = build(setting.network, 1, source.shape, source.classes)
     shapes = {name: list(value.shape[1:]) for name, value in network.named_parameters()}
     return {

@@ -137,5 +137,5 @@ def remaining(shared: SharedRun, run: Run) -> tuple[int, int]:
 def network_of(spec: Spec, experiment: str) -> nn.Module:
     """An experiment's network, of one replicate, as it is built here."""
     setting = spec.scale.experiments[experiment]
-    source = source_of(setting.data)
+    source = source_of(setting.data, spec.scale.data)
     return build(setting.network, 1, source.shape, source.classes)

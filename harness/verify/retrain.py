@@ -105,14 +105,14 @@ def lay_data(shared: SharedRun, folders: Folders, scratch: Path, name: str) -> N
     """The data set: made anew, or the run's own where it was downloaded and is as its record says."""
     record = scratch / "data" / f"{name}.json"
     if not record.exists():
-        own, source = shared.folders.data(name), source_of(name)
+        own, source = shared.folders.data(name), source_of(name, shared.spec.scale.data)
         written = shared.record(f"prepare/{name}")["outputs"].get("data")
         if not source.generated and own.is_file() and file_sha256(own) == written:
             record.parent.mkdir(parents=True, exist_ok=True)
             for path in (own, own.with_suffix(".safetensors")):
                 (record.parent / path.name).symlink_to(path.resolve())
         else:
-            data.prepare(name, record)
+            data.prepare(name, record, shared.spec.scale.data)
     folders.base.mkdir(parents=True, exist_ok=True)
     if not (folders.base / "data").exists():
         (folders.base / "data").symlink_to(record.parent.resolve())

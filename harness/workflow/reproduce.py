@@ -67,7 +67,7 @@ def reproduce(root: Path, request: Request, console: Console) -> None:
     spec = as_selected(whole, selection, request.every_replicate)
     for setting in spec.scale.experiments.values():
         if not folders.stage(prepares(setting.data)).exists():
-            require(setting.data)  # refuses an unavailable data set before anything runs
+            require(setting.data, spec.scale.data)  # refuses an unavailable data set before anything runs
     rules = Rules(request.paper, request.scale, str(request.results))
     with only_run(root, folders.base):
         write_selection(folders, selection, request.budget, request.every_replicate)

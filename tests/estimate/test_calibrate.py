@@ -211,10 +211,10 @@ def test_masks_are_not_timed_as_slower_than_the_dense_network(kernels):
 def test_masks_are_timed_where_the_kernels_compute_the_step(monkeypatch, changes, masked):
     monkeypatch.setattr(fused, "available", lambda: "avx2")
     spec = tiny_spec()
-    setting, recipe = spec.scale.experiments["lenet"], spec.recipe("lenet").model_copy(update=changes)
-    assert calibrate._by_kernels(setting, recipe) == masked
+    subject, recipe = calibrate.subject_of(spec, "lenet"), spec.recipe("lenet").model_copy(update=changes)
+    assert calibrate._by_kernels(subject, recipe) == masked
     monkeypatch.setattr(fused, "available", lambda: "")
-    assert not calibrate._by_kernels(setting, recipe)
+    assert not calibrate._by_kernels(subject, recipe)
 
 
 def test_a_real_step_under_masks_is_timed_and_at_most_as_long_as_a_dense_one():

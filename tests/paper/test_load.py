@@ -242,7 +242,7 @@ def test_a_file_of_the_wrong_kind(papers):
 def test_unknown_papers_and_scales_list_what_there_is():
     with pytest.raises(HarnessError, match="no such paper; choose one of linear-mode-connectivity, stabilizing-lth"):
         load_spec(checkout(), "nope", "mini")
-    with pytest.raises(HarnessError, match=r"nope\.yaml: no such scale; choose one of mini, paper, smoke"):
+    with pytest.raises(HarnessError, match=r"nope\.yaml: no such scale; choose one of cifar-short, mini, paper, smoke"):
         load_spec(checkout(), PAPER, "nope")
 
 
@@ -262,7 +262,7 @@ def test_names_that_would_be_paths_or_commands(papers, name):
 
 def test_a_claim_at_a_scale_that_does_not_exist(papers):
     edit(papers, "claims.yaml", lambda claims: claims[0]["scales"].update(minni=claims[0]["scales"].pop("mini")))
-    assert "C1.scales.minni: no such scale; choose one of mini, paper, smoke" in failure(papers)
+    assert "C1.scales.minni: no such scale; choose one of cifar-short, mini, paper, smoke" in failure(papers)
 
 
 @pytest.mark.parametrize(
@@ -315,3 +315,54 @@ def test_settings_that_do_not_fit_are_all_told_at_once(papers):
 def test_the_calibration_claim_is_not_gated_by_the_calibration():
     claims = {claim.id: claim for claim in load_spec(checkout(), PAPER, "paper").claims}
     assert [name for name, claim in claims.items() if claim.calibrates] == ["C14"]
+
+
+PICTURES = {"folder": "pictures", "size": 8}
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "words"),
+    [
+        ("pets", {"folder": "~/pets"}, "data.pets: folder: '~/pets': ~ stands for nothing here; give the full path"),
+        ("pets", {"sise": 8}, "data.pets.sise: unknown field; did you mean size?"),
+        ("pets", {"size": 0}, "data.pets.size.0: Input should be greater than or equal to 1 (found 0)"),
+        ("pets", {"size": 5000}, "data.pets.size.0: 5000 is more than the 4,096 that is possible here"),
+        ("pets", {"resize": "pad"}, "data.pets.resize: Input should be 'refuse', 'stretch' or 'crop' (found 'pad')"),
+        ("pets", {"pinned": {"train": 5}}, "data.pets.pinned.sha256: this field is missing; add it"),
+        ("Pets", {}, "data.Pets: a name is lower-case letters, digits and hyphens"),
+    ],
+)
+def test_a_mistake_in_a_data_set_of_ones_own(papers, name, fields, words):
+    edit(papers, "scales/mini.yaml", lambda scale: scale.update(data={name: PICTURES | fields}))
+    message = failure(papers)
+    assert message.startswith(f"{papers}/papers/{PAPER}/scales/mini.yaml: data.")
+    assert words in message
+
+
+def test_a_data_set_of_ones_own_that_is_not_there_and_one_with_a_name_that_is_taken(papers, tmp_path, monkeypatch):
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "data"))
+    edit(papers, "scales/mini.yaml", lambda scale: scale.update(data={"mnist": PICTURES, "pets": PICTURES}))
+    with pytest.raises(HarnessError) as caught:
+        check_settings(load_spec(papers, PAPER, "mini"))
+    assert str(caught.value) == (
+        f"{papers}/papers/{PAPER}/scales/mini.yaml: data.mnist: the project has a data set of that name; choose "
+        f"another; data.pets: {tmp_path}/data/pictures: missing. Put the pictures there, or give their path: in full, "
+        "or below HARNESS_DATA"
+    )
+
+
+def test_an_experiment_may_use_a_data_set_of_ones_own_and_no_unknown_one(papers):
+    pinned = {"classes": ["ant", "bee"], "train": 100, "test": 10, "sha256": "0" * 64}
+
+    def own(scale):
+        scale["data"] = {"pets": PICTURES | {"channels": 1, "pinned": pinned}}
+        scale["experiments"] = {"lenet": scale["experiments"]["lenet"] | {"data": "pets"}}
+
+    edit(papers, "scales/smoke.yaml", own)
+    check_settings(load_spec(papers, PAPER, "smoke"))  # LeNet's batch of 60 is not more than 90 samples
+    edit(papers, "scales/smoke.yaml", lambda scale: scale["data"]["pets"]["pinned"].update(train=60))
+    with pytest.raises(HarnessError, match="60 is more than the 54 training samples of pets; give a smaller one"):
+        check_settings(load_spec(papers, PAPER, "smoke"))
+    edit(papers, "scales/smoke.yaml", lambda scale: scale["experiments"]["lenet"].update(data="pet"))
+    with pytest.raises(HarnessError, match=r"lenet\.data: 'pet' is unknown; choose one of pets, cifar10, digits"):
+        check_settings(load_spec(papers, PAPER, "smoke"))

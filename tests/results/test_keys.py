@@ -5,15 +5,37 @@ from dataclasses import replace
 import pytest
 
 from harness.data import SOURCES
+from harness.paper.models import Pictures
 from harness.plan.runs import Run, dense_run
 from harness.results.context import Context
 from harness.results.folders import Folders
 from harness.results.keys import stage_digest
+from tests.data.picture_sets import picture_set, write_folder, write_tar
 from tests.tiny import tiny_spec
 
 
 def key(run, **changes):
     return Context(tiny_spec(**changes), Folders(None), "lenet").key(run)
+
+
+def key_on_pictures(folder, name="pets", **fields):
+    spec = tiny_spec(data=name)
+    own = {name: Pictures.model_validate({"folder": str(folder), "size": 6, **fields})}
+    spec = replace(spec, scale=spec.scale.model_copy(update={"data": own}))
+    record = stage_digest(spec, Folders(None), "lenet/c0/dense")
+    return Context(spec, Folders(None), "lenet").key(DENSE), record
+
+
+def test_a_run_on_pictures_is_known_by_what_they_are_and_not_by_place_or_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "data"))
+    files = picture_set()
+    here = key_on_pictures(write_folder(tmp_path / "here", files))
+    assert key_on_pictures(write_tar(tmp_path / "there.tar", files), "cats") == here
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
+    assert key_on_pictures("here") == here
+    others = files | {"test/ant/0.png": files["test/ant/1.png"]}
+    assert key_on_pictures(write_folder(tmp_path / "others", others))[0] != here[0]
+    assert key_on_pictures("here", channels=1)[0] != here[0]
 
 
 DENSE, LEVEL = dense_run("lenet", 0), Run("lenet", 0, 5, 2, "imp", 0)
