@@ -1,10 +1,11 @@
-"""docs/extending.md: what its five files train, and that they leave everything else as it was.
+"""docs/extending.md: what its files train, and that they leave everything else as it was.
 
 `tests/end_to_end/test_extending.py` runs them through the whole workflow.
 """
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,19 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from harness import data
+from harness.base.files import read_json
 from harness.base.paths import checkout
+from harness.plan.kinds import prepares
+from harness.plan.runs import stages
+from harness.results.context import Context
+from harness.results.folders import Folders
+from harness.results.open import load_scale
+from harness.stages.tickets import open_pack, pack_path
+from harness.workflow.run_stage import run_stage
 from tests import extending_run
-from tests.guide import extended_copy
+from tests.data.picture_sets import encoded, write_tar
+from tests.guide import extended_copy, files_of_guide
 
 STEPS = 60
 WEIGHTS = 16 * 100 + 100 * 10  # prunable: 4 x 4 pixels, 100 units, 10 classes
@@ -128,3 +139,37 @@ def test_a_misspelt_branch_is_refused_in_one_line_that_names_the_new_one(answers
     assert "\n" not in line
     assert "misspelt.yaml: experiments.lenet.sweeps: at level 2: 'sings' is unknown" in line
     assert "dense, imp, random_prune, random_reinit, signs, snip" in line
+
+
+def pets() -> dict[str, bytes]:
+    """Pictures of several sizes: dark cats and bright dogs, 24 and 8 of each."""
+    files = {}
+    for part, count in (("train", 24), ("test", 8)):
+        for label, level in (("cat", 60), ("dog", 190)):
+            for at in range(count):
+                noise = np.random.default_rng([level, count, at]).integers(-40, 41, (32 + at % 3, 40, 3))
+                files[f"{part}/{label}/{at:02}.png"] = encoded((level + noise).astype(np.uint8))
+    return files
+
+
+def test_the_scale_of_ones_own_pictures_trains_on_an_archive_of_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path / "data"))
+    shutil.copytree(checkout() / "papers", tmp_path / "papers")
+    (name,) = (name for name in files_of_guide() if name.endswith("pictures.yaml"))
+    text = files_of_guide()[name].replace("replicates: 3", "replicates: 1")
+    for old, new in (("steps: 1000, drops: [667, 833]", "steps: 6, drops: [4, 5]"), ("[0, 50]", "[0, 2]")):
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / name).write_text(text.replace("levels: 4", "levels: 1").replace("{4: {", "{1: {"))
+    write_tar(tmp_path / "data" / "pets.tar.xz", pets(), "w:xz")
+    spec, folders = load_scale(tmp_path, "stabilizing-lth", "pictures"), Folders(tmp_path / "results")
+    trained = [stage.name for stage in stages(spec) if stage.kind in ("dense", "levels", "branches", "tickets")]
+    for stage in [prepares("pets"), *trained]:
+        run_stage(spec, folders, stage, 1)
+    context = Context(spec, folders, "resnet20-standard")
+    assert context.data.x["train"].shape == (43, 3, 32, 32)
+    network = context.store.read("resnet20-standard/r0/k2/L1-imp-o0")
+    assert (network["status"], network["inputs"]["data"]) == ("ok", context.data_content)
+    pack = open_pack(pack_path(folders, "resnet20-standard", 0)).metadata
+    assert (pack.data, pack.data_checksum, pack.classes) == ("pets", data.checksum("pets", spec.scale.data), 2)
+    assert str(tmp_path) not in json.dumps(read_json(folders.stage("prepare/pets")))

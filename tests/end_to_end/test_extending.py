@@ -9,7 +9,7 @@ from harness.base.paths import checkout
 from tests.end_to_end.conftest import Checkout
 from tests.guide import GUIDE, extended_copy, files_of_guide
 
-NEW = 5  # a branch, a criterion, a network, a data set and a scale
+NEW = 6  # a branch, a criterion, a network, a data set, and two scales
 
 
 def test_each_addition_is_one_short_file():
