@@ -46,10 +46,10 @@ def picture_files(path: Path) -> Iterator[tuple[str, bytes]]:
     check_path(path)
     if is_folder(path):
         yield from ((name, _content(Path(entry))) for name, entry in _placed(path, _entries(path)))
-    elif zipfile.is_zipfile(path):
-        yield from _placed(path, _zipped(path))
-    else:
+    elif tarfile.is_tarfile(path):  # asked first: a tar archive whose last member is a zip archive looks like both
         yield from _placed(path, _packed(path))
+    else:
+        yield from _placed(path, _zipped(path))
 
 
 def fingerprint(path: Path) -> list[object]:

@@ -416,6 +416,13 @@ def test_only_the_content_counts_not_its_place_its_form_or_its_name(folder, tmp_
     assert all(np.array_equal(arrays[name], value) for name, value in here.items())
 
 
+def test_a_zip_archive_beside_the_pictures_makes_a_tar_archive_no_zip_archive(folder):
+    other = write_zip(folder / "other.zip", {"notes": b"x"}).read_bytes()
+    write_folder(folder / "own", picture_set())
+    write_tar(folder / "own.tar", picture_set() | {"notes.zip": other})
+    assert data.checksum("own", own("own.tar")) == data.checksum("own", own())
+
+
 def test_all_that_changes_the_arrays_changes_the_checksum(folder):
     files = picture_set()
     write_folder(folder / "own", files)
