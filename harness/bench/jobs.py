@@ -88,7 +88,7 @@ class Stack:
         engine: str = "harness",
         density: float = settings.DENSITY,
     ):
-        use_threads(threads)
+        use_threads(threads, task.recipe.precision)
         self.task, self.engine = task, ENGINES[engine]
         self.x, self.y = tensors(task)
         with self.engine():
@@ -232,14 +232,13 @@ class Matrix:
     """Products of large matrices in the recipe's precision, which show how much arithmetic the machine can do."""
 
     def __init__(self, task: Task, threads: int):
-        torch.set_num_threads(threads)
+        use_threads(threads, task.recipe.precision)
         self.task, size = task, (settings.MATRIX, settings.MATRIX)
         dtype = torch.bfloat16 if task.recipe.precision == "bfloat16" else torch.float32
         self.a, self.b, self.out = (torch.rand(size, device=task.device, dtype=dtype) for _ in range(3))
 
     def run(self, steps: int) -> dict[str, float]:
         """Multiply `steps` times."""
-        torch.backends.cuda.matmul.allow_tf32 = self.task.recipe.precision == "tf32"
         self.task.wait()
         started = time.perf_counter()
         for _ in range(steps):

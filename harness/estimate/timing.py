@@ -152,7 +152,7 @@ def step_seconds(spec: Spec, experiment: str, at_most: float = LONGEST_SECONDS) 
     then goes to steps under masks.
     """
     setting, recipe, subject = spec.scale.experiments[experiment], spec.recipe(experiment), subject_of(spec, experiment)
-    use_threads(1)
+    use_threads(1, recipe.precision)
     batch = recipe.batch_size
     samples, replicates = min(FEWEST_SAMPLES, batch), 1
     stack = min(setting.replicates, setting.replicates_per_job)

@@ -41,14 +41,14 @@ def _compare_all(work: Work) -> list[tuple[list[dict[str, Any]], list[pd.DataFra
     shares = cut(work.spec, work.stage, work.threads if work.context.device.type == "cpu" else 1)
     tasks = [(index, part) for index in range(len(pairs(work.spec, work.stage))) for part in shares.parts]
     if shares.workers == 1:
-        use_threads(work.threads)
+        use_threads(work.threads, work.context.recipe.precision)
         return [_compare_part(work, *task) for task in tasks]
     with processes.crew(shares.workers, _comparer, replace(work, threads=work.threads // shares.workers)) as crew:
         return [future.result() for future in [crew.start(_compare_part, *task) for task in tasks]]
 
 
 def _comparer(work: Work) -> Work:
-    use_threads(work.threads)
+    use_threads(work.threads, work.context.recipe.precision)
     return work
 
 

@@ -51,7 +51,7 @@ def train_stage(work: Work) -> dict[str, Any]:
         if shares.workers > 1:
             totals = _train_in_parts(work, shares)
         else:
-            use_threads(work.threads)
+            use_threads(work.threads, context.recipe.precision)
             totals = train_stacks(context, stage, _heartbeat(work))
     except Stopped as stopped:
         print(f"stopped by SIGTERM after step {stopped}; the next run resumes from its checkpoint", file=sys.stderr)
@@ -82,7 +82,7 @@ class _Trainer:
 
 
 def _trainer(work: Work) -> _Trainer:
-    use_threads(work.threads)
+    use_threads(work.threads, work.context.recipe.precision)
     _heed_sigterm()
     return _Trainer(work, _heartbeat(work, str(os.getpid())))
 

@@ -37,9 +37,14 @@ class Trained:
     seconds: float = 0.0
 
 
-def use_threads(threads: int) -> None:
-    """Set the number of threads and deterministic kernels. Oversubscribed cores slow small steps 15-fold."""
+def use_threads(threads: int, precision: str = "float32") -> None:
+    """Set what the whole process computes with: threads, deterministic kernels, and a recipe's precision on a GPU.
+
+    Oversubscribed cores slow small steps 15-fold. PyTorch's own default rounds the products of a GPU's convolutions to
+    TF32, but not those of its matrices.
+    """
     torch.set_num_threads(threads)
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     kernels.use_threads(threads)
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms(True) without its second of imports
     # deterministic mode also fills new memory: it costs a tenth of a step and changes no number
@@ -99,7 +104,6 @@ def train(
     kept and Stopped raised. A replicate whose loss is not finite is noted in `diverged`; the others continue, because
     no operation mixes replicates.
     """
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = recipe.precision == "tf32"
     progress = _Progress(network, recipe, start, masks or {}, earlier)
     trained = progress.trained
     for step in range(start.step, recipe.steps):

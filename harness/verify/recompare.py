@@ -83,7 +83,7 @@ def recompare(shared: SharedRun, number: int, seed: int, scratch: Path) -> Itera
 
 
 def _again(shared: SharedRun, stage: Stage, pair: Pair, context: Context) -> Compared:
-    use_threads(1)
+    use_threads(1, context.recipe.precision)
     (row,), curves = compare._compare(context, [pair])
     outcome = Compared(pair, exact(shared, stage, "stability"))
     points = _CLOSE if outcome.exact else CURVE_POINTS

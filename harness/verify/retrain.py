@@ -62,7 +62,7 @@ def retrain(shared: SharedRun, run: Run, scratch: Path) -> Outcome:
 
     A network that ends with the same bits is kept: see `at_hand`.
     """
-    use_threads(1)
+    use_threads(1, shared.spec.recipe(run.experiment).precision)
     folders = Folders(scratch / hashlib.sha256(run.id.encode()).hexdigest()[:16])
     context = Context(shared.spec, folders, run.experiment)
     lay_data(shared, folders, scratch, context.setting.data)
