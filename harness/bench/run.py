@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from harness import kernels
+from harness.base.devices import take_device
 from harness.base.errors import HarnessError
 from harness.base.files import write_json, write_text
 from harness.base.paths import results_folder
@@ -22,6 +23,7 @@ from harness.bench.workers import Inline, Workers
 from harness.paper import Spec, load_spec
 from harness.results.environment import environment
 from harness.results.folders import Folders
+from harness.training.device import CHOICE, pick
 
 FULL_SECONDS, QUICK_SECONDS, QUICK_ROUNDS = 2.0, 0.3, 2
 BUSY_SECONDS, BUSY_PERCENT = 0.5, 20.0
@@ -44,7 +46,10 @@ def bench(
 ) -> list[Record]:
     """Measure, print and write. Raises HarnessError for an unknown group or a missing device."""
     groups = _selected(only, device)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, products on a GPU are not reproducible
+    if device == "cuda":
+        take_device()
+    os.environ[CHOICE] = device
+    pick()
     rounds = rounds or (QUICK_ROUNDS if quick else settings.LEAST_ROUNDS)
     effort = Effort(rounds, QUICK_SECONDS if quick else FULL_SECONDS, cores, WORKERS)
     conditions = _conditions(effort, device, quick)

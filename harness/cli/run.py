@@ -87,10 +87,12 @@ def stage(
     digest: Annotated[str, typer.Option(help="Refuse to run if the code and settings have another digest.")] = "",
 ) -> None:
     """Run one stage. The workflow's rules call this."""
-    from harness.workflow.run_stage import prepare_process, run_stage
+    from harness.workflow.run_stage import end_with_parent, prepare_process, run_stage
 
-    prepare_process(name)  # before CUDA starts
-    run_stage(*options.run_of(paper, scale, results), name, threads, digest)
+    end_with_parent()
+    spec, folders = options.run_of(paper, scale, results)
+    prepare_process(spec, name)  # before CUDA starts
+    run_stage(spec, folders, name, threads, digest)
 
 
 def bench(

@@ -19,11 +19,17 @@ def verify(
 
     Prints a line for each difference. Exit status 1: there is a difference, or the folder does not contain a run.
     """
+    from harness.base.devices import check_device, take_device
+    from harness.training.device import choose
     from harness.verify.shared_run import open_run
     from harness.verify.verify import verify as verify_run
 
     folders = options.folders_of(paper, scale, results)
     run = open_run(folders, *options.paper_and_scale(paper, scale))
+    choose(run.spec)
+    if sample:
+        take_device()
+        check_device()
     findings = verify_run(run, sample, seed, options.console())
     if not findings.fine:
         raise typer.Exit(1)

@@ -18,7 +18,7 @@ from harness.plan.needs import parse_budget, parse_claims
 from harness.plan.runs import Run, stages
 from harness.results.folders import Folders
 from harness.results.selection import as_selected, read_selection
-from harness.training.device import pick
+from harness.training.device import choose, pick
 
 __all__ = ["Plan", "chosen", "plan_scale", "show"]
 
@@ -91,6 +91,7 @@ def plan_scale(
     spec: Spec, folders: Folders, cores: int, console: Console, claims: str, budget: str, list_stages: bool
 ) -> None:
     """Print what a scale would run, or what the claims that the options choose need of it. Raises HarnessError."""
+    choose(spec)
     plan = Plan(spec, folders)
     selection = chosen(plan, claims, budget, console)
     show(plan, cores, console, selection)

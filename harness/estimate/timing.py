@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from harness.base.devices import take_device
+from harness.base.processes import crew
 from harness.data import source_of
 from harness.kernels.sparse import BREAK_EVEN
 from harness.lottery.masks import dense_masks, keep_count, prune_by_magnitude
@@ -318,6 +320,33 @@ def _sizes(subject: Subject) -> tuple[int, int, bool]:
     return parameter_count(model), prunable, any(isinstance(module, BatchNorm) for module in model.modules())
 
 
+Alike = tuple[object, ...]  # what a network's timing depends on
+
+
+def _timed_alike(spec: Spec, name: str) -> Alike:
+    """Experiments with the same value have the same timing."""
+    setting, recipe = spec.scale.experiments[name], spec.recipe(name)
+    step = (recipe.batch_size, recipe.augmentation, recipe.optimizer, recipe.precision)
+    stack = min(setting.replicates, setting.replicates_per_job)
+    return (subject_of(spec, name), bool(setting.line.points), *step, stack)
+
+
+def _timings(spec: Spec, experiments: Mapping[Alike, str], at_most: float) -> dict[Alike, Timing]:
+    """The timing of each of the experiments.
+
+    A GPU is timed in a process of its own, which locks it until the end: this one, which then waits for a workflow's
+    jobs, keeps none of its memory.
+    """
+    if not experiments or pick().type == "cpu":
+        return {same: step_seconds(spec, name, at_most) for same, name in experiments.items()}
+    with crew(1, take_device) as timers:
+        return {same: timers.start(_in_crew, spec, name, at_most).result() for same, name in experiments.items()}
+
+
+def _in_crew(_: str, spec: Spec, experiment: str, at_most: float) -> Timing:
+    return step_seconds(spec, experiment, at_most)
+
+
 def costs(
     spec: Spec,
     at_most: float = LONGEST_SECONDS,
@@ -333,17 +362,11 @@ def costs(
     for run in all_runs(spec) if runs is None else runs:
         own[run.experiment].append(run)
     lines = Counter(pair.run_b.experiment for pair in _lines(spec))
-    timed: dict[tuple[object, ...], Timing] = {}
+    alike = {name: _timed_alike(spec, name) for name in own}
+    timed = {alike[name]: cost.timing for name, cost in (measured or {}).items() if name in own}
+    timed |= _timings(spec, {alike[name]: name for name in reversed(own) if alike[name] not in timed}, at_most)
     for name, setting in spec.scale.experiments.items():
-        recipe, subject = spec.recipe(name), subject_of(spec, name)
-        stack = min(setting.replicates, setting.replicates_per_job)
-        kind = (recipe.batch_size, bool(setting.line.points), recipe.augmentation, recipe.optimizer, recipe.precision)
-        same = (subject, *kind, stack)
-        if measured and name in measured:
-            timed[same] = measured[name].timing
-        elif same not in timed:
-            timed[same] = step_seconds(spec, name, at_most)
-        timing = timed[same]
+        recipe, subject, timing = spec.recipe(name), subject_of(spec, name), timed[alike[name]]
         steps = sum(steps_of(run, recipe.steps, setting.restart) for run in own[name])
         weights, mask, has_norm = _sizes(subject)
         # float32 weights and as many values for each of the optimizer's slots; masks have one byte per weight

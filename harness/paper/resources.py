@@ -41,6 +41,12 @@ class Resources(Model):
     rules: dict[str, Ask] = Field(default={})
     experiments: dict[str, dict[str, Ask]] = Field(default={})
 
+    @property
+    def without_gpu(self) -> bool:
+        """Whether there are rules, and none asks for a GPU."""
+        tables = [table for table in (self.rules, *self.experiments.values()) if table]
+        return bool(tables) and not any(entry.gpu for table in tables for entry in table.values())
+
     def need(self, rule: str, experiment: str = "") -> Need:
         """What a job of a rule asks for: the most particular entry of each field."""
         found: dict[str, object] = {}

@@ -1,11 +1,14 @@
 """The machine's energy counters: Linux's for processors and memory, NVIDIA's for GPUs."""
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from harness.base.devices import VISIBLE, shared_gpus
 from harness.base.errors import HarnessError
+from harness.training.device import pick
 
 POWERCAP = Path("/sys/class/powercap")
 EVERY_SECONDS = 5.0  # a counter of 262 kJ wraps around after a quarter of an hour at 300 W
@@ -32,21 +35,30 @@ def read_counters(powercap: Path | None = None) -> Counters | None:
 
 
 def _gpus() -> Counters | None:
-    """Counters of the GPUs; {} without a GPU, None if they can't be read."""
-    import torch
+    """Counters of the GPUs that jobs may use; {} on the CPU, None if they can't be read.
 
-    if not torch.cuda.is_available():
+    Asked of NVIDIA's library, not of torch, which would keep memory on a GPU that a job needs.
+    """
+    if pick().type == "cpu":
         return {}
     counters: Counters = {}
     with contextlib.suppress(Exception):  # the library's own errors, of which it has many
         import pynvml
 
         pynvml.nvmlInit()
-        for at in range(torch.cuda.device_count()):
-            handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(at).uuid}")
-            counters[f"gpu {at}"] = (1000 * pynvml.nvmlDeviceGetTotalEnergyConsumption(handle), 0)
+        for gpu in _ids() or map(str, range(pynvml.nvmlDeviceGetCount())):
+            by_number = gpu.isdigit()
+            handle = (pynvml.nvmlDeviceGetHandleByIndex if by_number else pynvml.nvmlDeviceGetHandleByUUID)(
+                int(gpu) if by_number else gpu
+            )
+            counters[f"gpu {gpu}"] = (1000 * pynvml.nvmlDeviceGetTotalEnergyConsumption(handle), 0)
         return counters
     return None
+
+
+def _ids() -> list[str]:
+    """The ids of the GPUs that jobs share, or of the one that a queue assigned; [] if neither says so."""
+    return shared_gpus() or [gpu for gpu in [os.environ.get(VISIBLE, "")] if gpu]
 
 
 def used_joules(before: Counters, after: Counters) -> float | None:

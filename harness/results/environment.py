@@ -14,8 +14,10 @@ import torch
 
 from harness import kernels
 from harness.base import git
+from harness.base.errors import HarnessError
 from harness.base.variables import variable, variables
 from harness.results.code import PACKAGE
+from harness.training.device import pick
 
 PACKAGES = (
     "torch",
@@ -43,7 +45,7 @@ def environment() -> dict[str, Any]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = _version(name)
     revision, clean = code_revision(PACKAGE.parent)
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    gpu = _gpu()
     return {
         "harness_version": importlib.metadata.version("lth-harness"),
         "code_revision": revision,
@@ -55,10 +57,19 @@ def environment() -> dict[str, Any]:
             "cores": os.cpu_count(),
             "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
             "gpu": gpu,
-            "kernels": kernels.available() or "torch",
+            "kernels": "torch" if gpu else kernels.available() or "torch",
             "platform": platform.platform(terse=True),
         },
     }
+
+
+def _gpu() -> str:
+    """The name of the GPU that this process computes on; "" for the CPU."""
+    try:
+        device = pick()
+    except HarnessError:  # a stage that computes nothing may run where the chosen device is missing
+        return ""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else ""
 
 
 def computed_with() -> dict[str, str]:

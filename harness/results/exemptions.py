@@ -55,6 +55,7 @@ EXEMPT: dict[str, tuple[tuple[str, ...], str]] = {
 }
 #: package or module -> why no stage reaches it
 UNREACHED: dict[str, str] = {
+    "harness.base.devices": "gives a job a GPU of its own; records name its kind",
     "harness.base.cores": "how many cores a command takes; results do not depend on it",
     "harness": "the version, and `load_ticket` for use outside this project",
     "harness.bench": "measures speed; no stage runs it",

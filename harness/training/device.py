@@ -6,8 +6,19 @@ import torch
 
 from harness.base.errors import HarnessError
 from harness.base.variables import variable, variables
+from harness.paper import Spec
+from harness.paper.resources import load_resources
 
 CHOICE = variable("device")  # auto (the default), cpu, cuda or cuda:N
+
+
+def choose(spec: Spec) -> None:
+    """Compute on the CPU, here and in the processes that this one starts, if the scale's rules ask for no GPU.
+
+    A device that HARNESS_DEVICE names, and a scale without rules, are left as they are.
+    """
+    if variables().device == "auto" and load_resources(spec.folder, spec.scale_name).without_gpu:
+        os.environ[CHOICE] = "cpu"
 
 
 def pick() -> torch.device:

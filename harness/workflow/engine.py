@@ -12,12 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from harness.base.devices import shared_gpus
 from harness.base.errors import HarnessError
 from harness.base.files import write_json
 from harness.base.variables import variable
 from harness.paper.load import read_yaml
 from harness.results.folders import Folders
-from harness.workflow.devices import shared_gpus
 from harness.workflow.rules import Rules
 
 STATE = ".snakemake"  # the engine's own folder, in the folder where it works

@@ -24,7 +24,7 @@ from harness.results.folders import Folders
 from harness.results.heartbeats import clear_heartbeats
 from harness.results.open import folders_of, load_scale
 from harness.results.selection import as_selected, write_selection
-from harness.training.device import pick
+from harness.training.device import choose, pick
 from harness.workflow.adopt import adopt, forget_altered, is_new, refuse_altered, remember
 from harness.workflow.engine import failures, runs_here, start_workflow, stop_workflow
 from harness.workflow.live import Watcher, finished_line, watch
@@ -63,6 +63,7 @@ def reproduce(root: Path, request: Request, console: Console) -> None:
         raise HarnessError(f"--until: {request.until!r}: unknown; choose one of {', '.join(UNTIL)}")
     whole = load_scale(root, request.paper, request.scale)
     folders = folders_of(root, request.results, request.paper, request.scale)
+    choose(whole)
     selection = chosen(Plan(whole, folders), request.claims, request.budget, console)
     spec = as_selected(whole, selection, request.every_replicate)
     for setting in spec.scale.experiments.values():

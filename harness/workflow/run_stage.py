@@ -7,6 +7,7 @@ from importlib import import_module
 
 import psutil
 
+from harness.base.devices import check_device, has_device, take_device
 from harness.base.errors import HarnessError
 from harness.base.files import file_sha256, write_json
 from harness.base.paths import checkout
@@ -20,13 +21,13 @@ from harness.results.context import Work
 from harness.results.environment import made_with, place
 from harness.results.folders import Folders
 from harness.results.keys import stage_digest
-from harness.workflow.devices import check_device, has_device, take_device
+from harness.training.device import choose
 from harness.workflow.locks import working
 
 
-def prepare_process(name: str) -> None:
-    """Make this process end with the workflow, and lock a GPU if its stage needs one. Call it before CUDA starts."""
-    end_with_parent()
+def prepare_process(spec: Spec, name: str) -> None:
+    """Lock a GPU for a stage that computes on one. Call it before CUDA starts."""
+    choose(spec)
     if kind_of(name).on_device:
         take_device()
         check_device()

@@ -269,8 +269,8 @@ def test_a_stage_that_uses_a_gpu_takes_one_by_id_before_it_starts(monkeypatch, t
     for name, value in (("HARNESS_GPUS", "3"), ("HARNESS_GPU_LOCKS", str(tmp_path)), ("CUDA_VISIBLE_DEVICES", "")):
         monkeypatch.setenv(name, value)  # the last one so that it is put back afterwards
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    monkeypatch.setattr("harness.workflow.devices._held", [])
-    monkeypatch.setenv("HARNESS_DEVICE", "cpu")
+    monkeypatch.setattr("harness.base.devices._held", [])
+    monkeypatch.setenv("HARNESS_DEVICE", "cuda")
     seen = []
     monkeypatch.setattr("harness.workflow.run_stage.end_with_parent", lambda: None)
     monkeypatch.setattr(

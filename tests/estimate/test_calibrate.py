@@ -1,6 +1,9 @@
 """The estimate of a scale's cost: its counts are the plan's, its times are measured. Threads are those asked for."""
 
 import math
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -276,6 +279,28 @@ def test_on_a_gpu_it_is_the_wall_clock_that_counts(clock, monkeypatch):
     assert calibrate._clock() is calibrate.time.perf_counter
     monkeypatch.setattr(calibrate, "pick", lambda: torch.device("cpu"))
     assert calibrate._clock() is calibrate.time.process_time
+
+
+# finds no GPU here: the other process times the CPU, under the lock all the same
+ON_A_GPU = """
+import os, torch
+from harness.estimate import timing
+from tests.tiny import tiny_spec
+
+timing.pick = lambda: torch.device("cuda")
+timing.step_seconds = None  # of this process
+(cost,) = timing.costs(tiny_spec(), at_most=0.05)
+assert cost.timing.seconds > 0
+assert "CUDA_VISIBLE_DEVICES" not in os.environ
+"""
+
+
+@pytest.mark.slow
+def test_a_gpu_is_timed_by_a_process_of_its_own_which_locks_it(tmp_path):
+    env = {name: value for name, value in os.environ.items() if name not in ("CUDA_VISIBLE_DEVICES", "HARNESS_DEVICE")}
+    env |= {"HARNESS_GPUS": "5", "HARNESS_GPU_LOCKS": str(tmp_path), "PYTHONPATH": str(checkout())}
+    subprocess.run([sys.executable, "-c", ON_A_GPU], env=env, check=True)
+    assert (tmp_path / "5.lock").exists()
 
 
 def test_what_a_first_step_loads_does_not_count(clock):

@@ -24,7 +24,7 @@ DECORATORS = {
 #: the scheduler's, which choose a device and an image
 PROCESS_WIDE = {
     *("harness.training.loop", "harness.training.device", "harness.bench.jobs", "harness.bench.run"),
-    *("harness.workflow.devices", "harness.workflow.image", "harness.workflow.reproduce"),
+    *("harness.base.devices", "harness.workflow.image", "harness.workflow.reproduce"),
 }
 
 

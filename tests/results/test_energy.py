@@ -5,6 +5,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from harness.base.errors import HarnessError
 from harness.base.files import read_json, write_json
@@ -78,22 +79,32 @@ def test_gpus_are_added_and_one_that_was_reset_makes_it_unknown(machine, monkeyp
 
 
 def test_gpus_are_asked_by_the_library_of_their_maker(monkeypatch):
-    import torch
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert energy._gpus() == {}
+    for name in ("HARNESS_GPUS", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda at: SimpleNamespace(uuid=f"12ab-{at}"))
+    monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: pytest.fail("torch keeps memory on a GPU from here on"))
+    monkeypatch.setenv("HARNESS_DEVICE", "cpu")
+    assert energy._gpus() == {}
+    monkeypatch.setenv("HARNESS_DEVICE", "auto")
     monkeypatch.setitem(sys.modules, "pynvml", None)  # not installed
     assert energy._gpus() is None
     library = SimpleNamespace(
         nvmlInit=lambda: None,
-        nvmlDeviceGetHandleByUUID=lambda uuid: {"GPU-12ab-0": 3, "GPU-12ab-1": 40}[uuid],
+        nvmlDeviceGetCount=lambda: 2,
+        nvmlDeviceGetHandleByIndex=lambda index: [3, 40][index],
+        nvmlDeviceGetHandleByUUID=lambda uuid: {"GPU-12ab": 500}[uuid],
         nvmlDeviceGetTotalEnergyConsumption=lambda handle: handle,  # millijoules
     )
     monkeypatch.setitem(sys.modules, "pynvml", library)
     assert energy._gpus() == {"gpu 0": (3_000, 0), "gpu 1": (40_000, 0)}
+    monkeypatch.setenv("HARNESS_GPUS", "1,GPU-12ab")  # the jobs' GPUs alone
+    assert energy._gpus() == {"gpu 1": (40_000, 0), "gpu GPU-12ab": (500_000, 0)}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert energy._gpus() == {"gpu 0": (3_000, 0)}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-5")
+    assert energy._gpus() is None
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     del library.nvmlDeviceGetTotalEnergyConsumption
     assert energy._gpus() is None
 

@@ -12,25 +12,28 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from harness.base.devices import check_device, take_device
 from harness.base.errors import HarnessError
 from harness.base.paths import checkout
+from harness.cli.verify import verify
 from harness.paper import load_spec
 from harness.paper.resources import Resources, load_resources
 from harness.plan.kinds import kind_of
 from harness.plan.runs import stages
 from harness.results.environment import around, environment
-from harness.workflow.devices import check_device, take_device
+from harness.training.device import choose
 from harness.workflow.engine import _options
 from harness.workflow.image import check_required, delivery, digest_of, enter
 from harness.workflow.jobs import PLANNED, jobs
 from harness.workflow.rules import Rules, processes_of
+from tests.tiny import tiny_spec
 
 DIGEST = "sha256:" + "a1" * 32
 
 # a job that takes a GPU, notes when it had it, and keeps it for a while
 JOB = """
 import json, os, sys, time
-from harness.workflow.devices import take_device
+from harness.base.devices import take_device
 one = take_device()
 assert os.environ["CUDA_VISIBLE_DEVICES"] == one
 began = time.time()
@@ -104,6 +107,58 @@ def test_several_gpus_of_one_allocation_are_shared_out(tmp_path, monkeypatch):
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o666}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # a queue's way to say: none
     assert take_device() == ""
+
+
+@pytest.mark.parametrize("visible", [None, "4,5"])
+def test_a_device_by_its_number_is_that_of_the_gpus_which_jobs_share(tmp_path, monkeypatch, visible):
+    monkeypatch.setenv("HARNESS_GPU_LOCKS", str(tmp_path))
+    monkeypatch.setattr("harness.base.devices._held", [])
+    monkeypatch.setenv("HARNESS_GPUS", "4,5")
+    monkeypatch.setenv("HARNESS_DEVICE", "cuda:1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible or "")
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert take_device() == os.environ["CUDA_VISIBLE_DEVICES"] == "5"
+    assert os.environ["HARNESS_DEVICE"] == "cuda"  # its only one now
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    monkeypatch.setenv("HARNESS_DEVICE", "cuda:2")
+    with pytest.raises(HarnessError, match=r"^HARNESS_DEVICE=cuda:2: .* has 2 GPUs"):
+        take_device()
+    monkeypatch.setenv("HARNESS_DEVICE", "cpu")
+    assert take_device() == ""
+
+
+def test_a_scale_whose_rules_ask_for_no_gpu_computes_on_the_cpu(monkeypatch):
+    def chosen(scale, device="auto"):
+        monkeypatch.setenv("HARNESS_DEVICE", device)
+        choose(load_spec(checkout(), "stabilizing-lth", scale))
+        return os.environ["HARNESS_DEVICE"]
+
+    assert [chosen(scale) for scale in ("smoke", "mini", "paper")] == ["cpu", "cpu", "auto"]
+    assert chosen("mini", "cuda:1") == "cuda:1"
+    assert not Resources().without_gpu  # a scale without rules
+
+
+@pytest.mark.parametrize(("device", "gpu"), [("cpu", ""), ("cuda", "Card"), ("auto", "Card"), ("cuda:7", "")])
+def test_a_record_names_the_device_that_computed(monkeypatch, device, gpu):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Card")
+    monkeypatch.setattr("harness.kernels.available", lambda: "avx2")
+    monkeypatch.setenv("HARNESS_DEVICE", device)
+    hardware = environment()["hardware"]
+    assert (hardware["gpu"], hardware["kernels"]) == (gpu, "torch" if gpu else "avx2")
+
+
+def test_verify_locks_a_gpu_before_it_trains(monkeypatch):
+    order = []
+    monkeypatch.setattr("harness.base.devices.take_device", lambda: order.append("lock"))
+    monkeypatch.setattr("harness.verify.shared_run.open_run", lambda *_: SimpleNamespace(spec=tiny_spec()))
+    monkeypatch.setattr("harness.verify.verify.verify", lambda *_: order.append("verify") or SimpleNamespace(fine=True))
+    for sample, expected in ((1, ["lock", "verify"]), (0, ["verify"])):
+        order.clear()
+        verify(sample=sample, seed=0, paper="stabilizing-lth", scale="mini", results=None)
+        assert order == expected
 
 
 def test_a_lock_that_is_a_link_is_refused(tmp_path, monkeypatch):

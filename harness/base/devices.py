@@ -15,6 +15,7 @@ from typing import IO
 from harness.base.errors import HarnessError
 from harness.base.variables import variable, variables
 
+DEVICE = variable("device")
 GPUS = variable("gpus")  # ids of the GPUs of this machine that jobs share, such as 0,1,2,3
 LOCKS = variable("gpu_locks")  # the folder of the locks, which all jobs of the machine must see
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -27,11 +28,11 @@ _held: list[IO[str]] = []
 def shared_gpus() -> list[str]:
     """The ids of the GPUs that jobs share: CUDA_VISIBLE_DEVICES if it names several, else HARNESS_GPUS.
 
-    Empty if there is nothing to share, as when a queue assigns a job at most one GPU with CUDA_VISIBLE_DEVICES.
-    Raises HarnessError for invalid or duplicate ids.
+    HARNESS_DEVICE=cuda:N leaves the one at place N of them. Empty if there is nothing to share: on the CPU, or when a
+    queue assigns a job at most one GPU with CUDA_VISIBLE_DEVICES. Raises HarnessError for invalid or duplicate ids.
     """
-    visible = os.environ.get(VISIBLE)
-    if visible is not None and "," not in visible:
+    visible, device = os.environ.get(VISIBLE), variables().device
+    if device == "cpu" or (visible is not None and "," not in visible):
         return []
     name, text = (GPUS, variables().gpus) if visible is None else (VISIBLE, visible)
     if not text:
@@ -39,7 +40,10 @@ def shared_gpus() -> list[str]:
     ids = [part.strip() for part in text.split(",")]
     if not all(NAME.fullmatch(gpu) for gpu in ids) or len(set(ids)) != len(ids):
         raise HarnessError(f"{name}={text}: give different ids of GPUs, such as 0,1,2,3")
-    return ids
+    _, _, place = device.partition(":")
+    if place and int(place) >= len(ids):
+        raise HarnessError(f"{DEVICE}={device}: {name}={text} has {len(ids)} GPUs; give a smaller number, or cuda")
+    return [ids[int(place)]] if place else ids
 
 
 def take_device(wait: float | None = None) -> str:
@@ -59,6 +63,8 @@ def take_device(wait: float | None = None) -> str:
             if lock:
                 _held.append(lock)
                 os.environ[VISIBLE] = gpu
+                if variables().device != "auto":
+                    os.environ[DEVICE] = "cuda"  # the only one that this process sees
                 return gpu
         if wait is not None and time.monotonic() - started > wait:
             raise HarnessError(f"GPUs {','.join(ids)}: none was free for {wait:g} s; run fewer jobs at once")
