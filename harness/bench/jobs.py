@@ -169,7 +169,7 @@ class SparseProp:
             x, y = self.batches.batch(self.step)
             self.step += 1
             self.optimizer.zero_grad()
-            cross_entropy(self.network(x[0])[None], y).mean().backward()
+            cross_entropy(self.network(x[0]), y[0]).mean().backward()
             self.optimizer.step()
         return {"seconds": time.perf_counter() - started}
 

@@ -11,7 +11,6 @@ from statistics import median
 
 import numpy as np
 import torch
-from torch import nn
 
 from harness.base.devices import take_device
 from harness.base.processes import crew
@@ -19,7 +18,7 @@ from harness.data import source_of
 from harness.kernels.sparse import BREAK_EVEN
 from harness.lottery.masks import dense_masks, keep_count, prune_by_magnitude
 from harness.networks import build, initialise, parameter_count, prunable_names
-from harness.networks.layers import BatchNorm
+from harness.networks.layers import BatchNorm, Stack
 from harness.paper import Spec
 from harness.paper.models import Line, Recipe, Setting
 from harness.plan.runs import Pair, Run, all_runs, dense_run, pairs, stages, steps_of
@@ -90,7 +89,7 @@ class Subject:
     shape: tuple[int, ...]
     classes: int
 
-    def stack(self, replicates: int) -> nn.Module:
+    def stack(self, replicates: int) -> Stack:
         """New replicates of the network in one module."""
         return build(self.network, replicates, self.shape, self.classes)
 
@@ -232,9 +231,7 @@ def _masked_seconds(
     return median(after - before for before, after in pairwise(times))
 
 
-def _training(
-    subject: Subject, recipe: Recipe, samples: int, replicates: int
-) -> tuple[Recipe, nn.Module, Batches, State]:
+def _training(subject: Subject, recipe: Recipe, samples: int, replicates: int) -> tuple[Recipe, Stack, Batches, State]:
     """A new stack on random samples, and a recipe for a few steps from its state."""
     short = recipe.model_copy(update={"batch_size": samples, "drops": (), "warmup": 0})
     names: list[tuple[str | int, ...]] = [("calibration", replicate) for replicate in range(replicates)]
@@ -256,7 +253,7 @@ def _timer(subject: Subject, recipe: Recipe, samples: int, replicates: int) -> C
     return seconds
 
 
-def _network(subject: Subject, names: list[tuple[str | int, ...]]) -> nn.Module:
+def _network(subject: Subject, names: list[tuple[str | int, ...]]) -> Stack:
     network = subject.stack(len(names))
     initialise(network, names)
     return network.to(pick())
@@ -281,7 +278,7 @@ def _forward_seconds(subject: Subject, stack: int, at_most: float) -> float:
     return best / samples / stack
 
 
-def _forward_timer(subject: Subject, network: nn.Module, samples: int) -> Callable[[int], float]:
+def _forward_timer(subject: Subject, network: Stack, samples: int) -> Callable[[int], float]:
     """A function that evaluates a stack on random samples a number of times and returns the seconds."""
     clock, (x, y) = _clock(), subject.samples(samples)
 

@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.lottery.masks import Masks, keep_count, keep_largest
+from harness.networks.layers import Stack
 from harness.training.state import State, write_network
 
 Minibatches = Sequence[tuple[Tensor, Tensor]]  # x [R, N, C, *S] and y [R, N] each
@@ -21,7 +22,7 @@ class Subject:
     """
 
     weights: dict[str, Tensor]
-    network: Callable[[], nn.Module]
+    network: Callable[[], Stack]
     minibatches: Callable[[], Minibatches]
 
 
@@ -41,7 +42,7 @@ class Origin:
     level's IMP runs. `minibatches` draws from the training data in the order of a name.
     """
 
-    network: nn.Module
+    network: Stack
     prunable: Sequence[str]
     k: int
     level: int
@@ -72,7 +73,7 @@ class Origin:
         scores = {name: score.cpu() for name, score in criterion.score(subject).items()}
         return keep_largest(scores, masks, keep_count(total, self.density))
 
-    def _holding(self, state: State) -> nn.Module:
+    def _holding(self, state: State) -> Stack:
         write_network(self.network, state)
         return self.network
 

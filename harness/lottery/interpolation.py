@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from harness.networks.layers import BatchNorm
+from harness.networks.layers import BatchNorm, Stack
 from harness.training.loop import evaluate
 from harness.training.state import State, write_network
 
@@ -45,7 +45,7 @@ def point(a: State, b: State, alpha: float) -> State:
 
 
 @torch.no_grad()
-def reestimate_batch_norm(network: nn.Module, x: Tensor, batch_size: int = 496) -> None:
+def reestimate_batch_norm(network: Stack, x: Tensor, batch_size: int = 496) -> None:
     """Replace BatchNorm's running statistics by their average over the batches of x [N, C, *S].
 
     The default suits the kernels, which need a multiple of 16 samples.
@@ -65,7 +65,7 @@ def reestimate_batch_norm(network: nn.Module, x: Tensor, batch_size: int = 496) 
         norm.momentum = BatchNorm.MOMENTUM
 
 
-def line(network: nn.Module, a: State, b: State, samples: Mapping[str, tuple[Any, Tensor]], **options: Any) -> Line:
+def line(network: Stack, a: State, b: State, samples: Mapping[str, tuple[Any, Tensor]], **options: Any) -> Line:
     """Errors at `points` (default 30) evenly spaced points from a (alpha 0) to b (alpha 1), both included.
 
     `samples` maps "train" and "test" to (x, y). Statistics are re-estimated on the training samples. A network without

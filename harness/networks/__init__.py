@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from harness.base.errors import HarnessError
 from harness.base.seeds import torch_generator
 from harness.networks.architectures import NETWORKS
-from harness.networks.layers import BatchNorm, Conv, Linear
+from harness.networks.layers import BatchNorm, Conv, Linear, Stack
 
 
-def build(name: str, replicates: int, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+def build(name: str, replicates: int, input_shape: tuple[int, ...], classes: int) -> Stack:
     """A stack of `replicates` uninitialised networks.
 
     Raises HarnessError for an unknown name, ValueError for an input shape that the network can't take.
@@ -31,7 +31,7 @@ def check(name: str, input_shape: tuple[int, ...]) -> None:
         make(1, input_shape, 10, **options)
 
 
-def _definition(name: str) -> tuple[Callable[..., nn.Module], dict[str, Any]]:
+def _definition(name: str) -> tuple[Callable[..., Stack], dict[str, Any]]:
     if name not in NETWORKS:
         raise HarnessError(f"network {name!r} is unknown: choose one of {', '.join(NETWORKS)}")
     return NETWORKS[name]
@@ -66,9 +66,9 @@ def _fans(layer: Linear | Conv | nn.Linear | nn.Conv2d) -> tuple[int, int]:
     return inputs * math.prod(kernel), outputs * math.prod(kernel)
 
 
-def prunable_names(network: nn.Module) -> list[str]:
+def prunable_names(network: Stack) -> list[str]:
     """Names of the parameters that pruning may touch, in a fixed order."""
-    return network.prunable()  # type: ignore[operator]
+    return network.prunable()
 
 
 def parameter_count(network: nn.Module) -> int:

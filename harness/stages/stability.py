@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.base import processes
 from harness.base.files import file_sha256, write_atomically
@@ -14,6 +14,7 @@ from harness.data.images import Images
 from harness.lottery.distance import distance_and_angle
 from harness.lottery.interpolation import BATCH_NORM, line
 from harness.networks import build, prunable_names
+from harness.networks.layers import Stack
 from harness.paper.columns import CURVE_COLUMNS
 from harness.plan.cut import cut
 from harness.plan.runs import Pair, Run, pairs
@@ -88,7 +89,7 @@ def _compare(context: Context, group: list[Pair]) -> tuple[list[dict[str, Any]],
 
 
 def _interpolate(
-    context: Context, group: list[Pair], network: nn.Module, ends: tuple[State, State], rows: list[dict[str, Any]]
+    context: Context, group: list[Pair], network: Stack, ends: tuple[State, State], rows: list[dict[str, Any]]
 ) -> list[pd.DataFrame]:
     """Error curves between each pair's two networks (`ends`). Adds each pair's instability to its row."""
     options, data = context.setting.line, context.data

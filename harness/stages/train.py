@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.base import processes
 from harness.base.files import digest
@@ -23,6 +23,7 @@ from harness.lottery.branches import BRANCHES
 from harness.lottery.criteria import CRITERIA
 from harness.lottery.masks import Masks, dense_masks, remaining
 from harness.networks import build, initialise, prunable_names
+from harness.networks.layers import Stack
 from harness.plan.cut import Cut, cut, is_chain
 from harness.plan.runs import Run, Stage, dense_run, is_dense, makes_mask, stacks, steps_of
 from harness.results.context import DATA, Context, Work
@@ -257,7 +258,7 @@ def _keep(context: Context, stack: list[Run], state: State, trained: Trained) ->
 def _trained(
     context: Context,
     stack: list[Run],
-    network: nn.Module,
+    network: Stack,
     start: State,
     masks: Masks,
     heartbeat: Heartbeat,
@@ -299,7 +300,7 @@ def _batches(context: Context, orders: list[tuple[str | int, ...]]) -> Batches |
 
 
 def starting_point(
-    context: Context, stack: list[Run], network: nn.Module, stored_masks: Masks | None = None
+    context: Context, stack: list[Run], network: Stack, stored_masks: Masks | None = None
 ) -> tuple[State, Masks]:
     """The state and masks that a stack trains from: new random weights for dense runs, else as its branch defines."""
     first = stack[0]
@@ -363,9 +364,7 @@ def _ancestor_diverged(context: Context, run: Run) -> bool:
     return bool(context.store.read(context.parent(run).id)["status"] != "ok")
 
 
-def _store(
-    context: Context, stack: list[Run], network: nn.Module, masks: Masks, trained: Trained
-) -> list[dict[str, Any]]:
+def _store(context: Context, stack: list[Run], network: Stack, masks: Masks, trained: Trained) -> list[dict[str, Any]]:
     """Evaluate and store each replicate of a trained stack."""
     data = context.data
     scores = {

@@ -5,13 +5,13 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from harness import kernels
 from harness.data.feed import Feed
 from harness.networks import fused
-from harness.networks.layers import Conv
+from harness.networks.layers import Conv, Stack
 from harness.paper.models import Recipe
 from harness.training.batches import Batches
 from harness.training.recipe import learning_rate
@@ -52,37 +52,48 @@ def use_threads(threads: int, precision: str = "float32") -> None:
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """[R, N, classes], [R, N] -> [R, N]. Samples are flattened: a GPU lacks a deterministic kernel otherwise."""
-    return F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view(y.shape)
+    """[N, classes], [N] -> [N]."""
+    return F.cross_entropy(logits, y, reduction="none")
 
 
-def by_kernels(network: nn.Module, x: fused.Samples, recipe: Recipe) -> bool:
+def by_kernels(network: Stack, x: fused.Samples, recipe: Recipe) -> bool:
     """Whether the kernels compute a step of a recipe on a batch x [R, N, *sample]; if not, torch does."""
     return recipe.optimizer in KINDS and recipe.precision != "bfloat16" and fused.usable(network, x)
 
 
-def take_step(network: nn.Module, x: fused.Samples, y: Tensor, updater: Updater, rate: float) -> Tensor:
-    """One step on a batch x [R, N, *sample], y [R, N] at a learning rate; mean cross-entropy [R] before it.
+def one_loss(network: Stack, replicate: dict[str, Tensor], x: Tensor, y: Tensor, recipe: Recipe) -> Tensor:
+    """Mean cross-entropy of one replicate's batch x [N, *sample], y [N]; leaves gradients in `.grad` of its tensors.
 
     The loss of a network with several heads is the weighted sum of their cross-entropies.
     """
+    for value in replicate.values():
+        value.grad = None
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+        heads = network.heads(replicate, x)
+    # Inception-v3 has two heads only while it trains
+    losses = [
+        weight * cross_entropy(logits.float(), y).mean() for weight, logits in zip(network.HEADS, heads, strict=False)
+    ]
+    loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+    loss.backward()
+    return loss.detach()
+
+
+def take_step(network: Stack, x: fused.Samples, y: Tensor, updater: Updater, rate: float) -> Tensor:
+    """One step on a batch x [R, N, *sample], y [R, N] at a learning rate; mean cross-entropy [R] before it."""
     updater.begin(rate)
-    rounded = updater.recipe.precision == "bfloat16"
     if by_kernels(network, x, updater.recipe):
         return fused.step(network, x, y, updater)
     if isinstance(x, fused.Selected):
         x = x.tensor()
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=rounded):
-        heads = network.heads(x) if hasattr(network, "heads") else [(1.0, network(x))]  # type: ignore[operator]
-    losses = torch.stack([weight * cross_entropy(logits.float(), y).mean(1) for weight, logits in heads]).sum(0)
-    network.zero_grad()
-    losses.sum().backward()
+    replicates = [whole | own for whole, own in zip(network.replicates(), updater.replicates, strict=True)]
+    losses = [one_loss(network, *own, updater.recipe) for own in zip(replicates, x, y, strict=True)]
     updater.step_by_torch()
-    return losses.detach()
+    return torch.stack(losses)
 
 
 def train(
-    network: nn.Module,
+    network: Stack,
     recipe: Recipe,
     batches: Batches | Feed,
     start: State,
@@ -126,12 +137,11 @@ def train(
 class _Progress:
     """A training in progress: its optimizer, its results so far, and the times at which it began and was kept."""
 
-    def __init__(self, network: nn.Module, recipe: Recipe, start: State, masks: Masks, earlier: Trained | None):
+    def __init__(self, network: Stack, recipe: Recipe, start: State, masks: Masks, earlier: Trained | None):
         write_network(network, start)
         network.train()
         self.network, self.recipe, self.start = network, recipe, start
-        named = dict(network.named_parameters())
-        self.updater = Updater(recipe, named, masks, start.optimizer, start.optimizer_steps)
+        self.updater = Updater(recipe, dict(network.named_parameters()), masks, start.optimizer, start.optimizer_steps)
         self.trained = earlier or Trained(start)
         self._last_kept = time.perf_counter()
         self._began = self._last_kept - self.trained.seconds
@@ -169,7 +179,7 @@ class _Progress:
         return self.trained
 
 
-def samples_at_once(network: nn.Module) -> int:
+def samples_at_once(network: Stack) -> int:
     """How many samples to evaluate a stack on at once, of which no accuracy depends.
 
     On a CPU the feature maps of 64 stay in its caches. Measured on one core, 64 against 512: the one-dimensional
@@ -181,7 +191,7 @@ def samples_at_once(network: nn.Module) -> int:
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, x: Tensor, y: Tensor, batch_size: int | None = None) -> tuple[Tensor, Tensor]:
+def evaluate(network: Stack, x: Tensor, y: Tensor, batch_size: int | None = None) -> tuple[Tensor, Tensor]:
     """Accuracy in percent [R] and mean cross-entropy [R] of each replicate, with BatchNorm's stored statistics.
 
     The samples pass in batches of `batch_size`, by default `samples_at_once`.
@@ -195,5 +205,6 @@ def evaluate(network: nn.Module, x: Tensor, y: Tensor, batch_size: int | None = 
         part_x, part_y = x[start : start + batch_size].to(y.device), y[start : start + batch_size]
         logits = network(part_x.expand(replicates, *part_x.shape))
         right += (logits.argmax(-1) == part_y).sum(1).cpu()
-        loss += cross_entropy(logits, part_y.expand(replicates, -1)).sum(1).double().cpu()
+        losses = [cross_entropy(own, part_y).sum() for own in logits]  # one by one: a sum's order depends on its shape
+        loss += torch.stack(losses).double().cpu()
     return 100 * right / len(y), loss / len(y)

@@ -1,5 +1,7 @@
 """The optimizers: their tensors for each parameter, and their steps by the CPU kernels or by torch."""
 
+from functools import cached_property
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -97,8 +99,15 @@ class Updater:
             self.constants.rate = rate / (1 - _BETAS[0] ** self.steps)
             self.constants.root = (1 - _BETAS[1] ** self.steps) ** -0.5
 
+    @cached_property
+    def replicates(self) -> list[dict[str, Tensor]]:
+        """Each network's parameters for a step by torch: views of the stack's, with gradients of their own."""
+        parts = {name: parameter.detach().unbind() for name, parameter in self.named.items()}
+        count = len(next(iter(parts.values())))
+        return [{name: part[place].requires_grad_() for name, part in parts.items()} for place in range(count)]
+
     def step_by_torch(self) -> None:
-        """Move the parameters by their `.grad` with torch's own optimizers, on any device."""
+        """Move the parameters of `replicates` by their `.grad` with torch's own optimizers, on any device."""
         if self._torch is None:
             self._torch = self._make()
         for group in self._torch.param_groups:
@@ -125,7 +134,8 @@ class Updater:
 
     def _make(self) -> torch.optim.Optimizer:
         """Torch's optimizer on the same slots. Momentum from zeros takes the same first step as torch's fresh one."""
-        recipe, parameters, decay = self.recipe, list(self.named.values()), self.recipe.weight_decay
+        recipe, decay = self.recipe, self.recipe.weight_decay
+        parameters = [replicate[name] for replicate in self.replicates for name in self.named]
         optimizer: torch.optim.Optimizer
         if recipe.optimizer == "adam":
             optimizer = torch.optim.Adam(parameters, weight_decay=decay, betas=_BETAS, eps=_EPS, fused=True)
@@ -138,11 +148,12 @@ class Updater:
             )
         else:
             optimizer = torch.optim.SGD(parameters, momentum=recipe.momentum, weight_decay=decay, fused=True)
-        for name, parameter in self.named.items():
-            state = dict(zip(SLOTS[recipe.optimizer], self.slots[name], strict=True))
-            if recipe.optimizer != "momentum":
-                # Adam's fused step reads the count on the device; RMSprop keeps it on the CPU
-                device = parameter.device if recipe.optimizer == "adam" else "cpu"
-                state["step"] = torch.tensor(float(self.steps - 1), device=device)
-            optimizer.state[parameter] = state
+        for place, replicate in enumerate(self.replicates):
+            for name, slots in self.slots.items():
+                state = {slot: value[place] for slot, value in zip(SLOTS[recipe.optimizer], slots, strict=True)}
+                if recipe.optimizer != "momentum":
+                    # Adam's fused step reads the count on the device; RMSprop keeps it on the CPU
+                    device = replicate[name].device if recipe.optimizer == "adam" else "cpu"
+                    state["step"] = torch.tensor(float(self.steps - 1), device=device)
+                optimizer.state[replicate[name]] = state
         return optimizer

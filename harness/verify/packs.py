@@ -5,13 +5,14 @@ from functools import lru_cache
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.base.errors import HarnessError
 from harness.base.files import file_sha256
 from harness.data import source_of
 from harness.lottery.masks import keep_count
 from harness.networks import build, prunable_names
+from harness.networks.layers import Stack
 from harness.paper import Spec
 from harness.plan.runs import Run, Stage, dense_run, tickets
 from harness.results.store import SNAPSHOTS, Store, tensor_checksums
@@ -134,7 +135,7 @@ def remaining(shared: SharedRun, run: Run) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=8)
-def network_of(spec: Spec, experiment: str) -> nn.Module:
+def network_of(spec: Spec, experiment: str) -> Stack:
     """An experiment's network, of one replicate, as it is built here."""
     setting = spec.scale.experiments[experiment]
     source = source_of(setting.data, spec.scale.data)

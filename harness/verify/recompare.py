@@ -15,7 +15,7 @@ from harness.results.folders import Folders
 from harness.results.store import Store
 from harness.stages import stability as compare
 from harness.training.loop import use_threads
-from harness.verify.retrain import choose, exact, lay_data, link
+from harness.verify.retrain import choose, exact, lay_data, link, threads
 from harness.verify.shared_run import SharedRun
 
 #: how far an error may be from the recorded one on another kind of machine, where a sample at the border between two
@@ -83,7 +83,7 @@ def recompare(shared: SharedRun, number: int, seed: int, scratch: Path) -> Itera
 
 
 def _again(shared: SharedRun, stage: Stage, pair: Pair, context: Context) -> Compared:
-    use_threads(1, context.recipe.precision)
+    use_threads(threads(shared, stage), context.recipe.precision)
     (row,), curves = compare._compare(context, [pair])
     outcome = Compared(pair, exact(shared, stage, "stability"))
     points = _CLOSE if outcome.exact else CURVE_POINTS

@@ -10,11 +10,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from harness import data
+from harness.base.cores import usable_cores
 from harness.base.errors import HarnessError
 from harness.base.files import file_sha256
 from harness.data import source_of
 from harness.lottery.branches import BRANCHES
 from harness.lottery.masks import Masks
+from harness.plan.cut import cut
 from harness.plan.runs import Run, Stage, dense_run, stacks, stages
 from harness.results.context import Context
 from harness.results.environment import made_with
@@ -23,10 +25,9 @@ from harness.results.heartbeats import Heartbeat
 from harness.results.store import SNAPSHOTS, Store
 from harness.stages.tickets import Pack, open_pack, pack_path
 from harness.stages.train import train_stack
-from harness.training import updates
 from harness.training.loop import use_threads
 from harness.verify.lineage import SCORES
-from harness.verify.packs import described, network_of, rewound_differences, rewound_fault
+from harness.verify.packs import described, rewound_differences, rewound_fault
 from harness.verify.shared_run import SharedRun
 
 #: how far a network may end from the recorded one on another kind of machine, whose last bits differ: over thousands
@@ -62,13 +63,13 @@ def retrain(shared: SharedRun, run: Run, scratch: Path) -> Outcome:
 
     A network that ends with the same bits is kept: see `at_hand`.
     """
-    use_threads(1, shared.spec.recipe(run.experiment).precision)
+    stage = next(stage for stage in stages(shared.spec) if any(run in stack for stack in stacks(shared.spec, stage)))
+    use_threads(threads(shared, stage), shared.spec.recipe(run.experiment).precision)
     folders = Folders(scratch / hashlib.sha256(run.id.encode()).hexdigest()[:16])
     context = Context(shared.spec, folders, run.experiment)
     lay_data(shared, folders, scratch, context.setting.data)
     known = _lay_inputs(shared, context, run, scratch)
     train_stack(context, [run], Heartbeat(folders.progress / "beat.json", run.id, 1), known)
-    stage = next(stage for stage in stages(shared.spec) if any(run in stack for stack in stacks(shared.spec, stage)))
     outcome = Outcome(run.id, exact=exact(shared, stage, "training"))
     outcome.differences += _compare(shared, context, run, scratch, outcome)
     if outcome.bits:
@@ -170,26 +171,23 @@ def _train_ancestors(context: Context, run: Run) -> None:
     train_stack(context, [parent], Heartbeat(context.folders.progress / "beat.json", parent.id, 1))
 
 
+def threads(shared: SharedRun, stage: Stage) -> int:
+    """The threads that each process of a stage's job had, or all that there are here. PyTorch's bits depend on them."""
+    had = max(1, shared.record(stage.name)["threads"])
+    return min(had // cut(shared.spec, stage, had).workers, usable_cores())
+
+
 def exact(shared: SharedRun, stage: Stage, part: str) -> bool:
     """Whether a stage gives the same bits here: the same code (`part` of it), kind of machine and libraries.
 
-    In the CPU kernels a replicate has the same bits in a stack of any size; in PyTorch in one of the same size only.
+    A replicate has the same bits in a stack of any size.
     """
     then, now = shared.record(stage.name), made_with()
-    same = shared.same_code(part) and all(
+    return shared.same_code(part) and all(
         then[group].get(name) == now[group].get(name)
         for group, names in (("hardware", ("cpu", "gpu", "kernels")), ("packages", ("torch", "numpy")))
         for name in names
     )
-    recipe = shared.spec.recipe(stage.experiment)
-    in_kernels = (
-        hasattr(network_of(shared.spec, stage.experiment), "write")
-        and recipe.optimizer in updates.KINDS
-        and recipe.precision == "float32"
-        and now["hardware"]["kernels"] != "torch"
-        and not now["hardware"]["gpu"]
-    )
-    return same and (in_kernels or len(stage.replicates) == 1)
 
 
 def _compare(shared: SharedRun, context: Context, run: Run, scratch: Path, outcome: Outcome) -> Iterator[str]:

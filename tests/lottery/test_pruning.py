@@ -7,7 +7,7 @@ import torch
 from harness.lottery.criteria.snip import sensitivity
 from harness.lottery.masks import dense_masks, keep_count, keep_largest, prune_by_magnitude, remaining, shuffled
 from harness.networks import build, initialise, prunable_names
-from harness.networks.layers import BatchNorm, Linear
+from harness.networks.layers import BatchNorm, Linear, Stack
 
 
 def weights(replicates=2, seed=0):
@@ -106,7 +106,7 @@ def test_random_pruning_keeps_each_layers_share_and_is_seeded():
     assert all(torch.equal(random[name][0], other[name][1]) for name in random)
 
 
-class OneLayer(torch.nn.Module):
+class OneLayer(Stack):
     """Logits x W + b of R replicates, on inputs that a BatchNorm may normalise first."""
 
     def __init__(self, replicates, inputs, classes, norm=False):
@@ -114,9 +114,9 @@ class OneLayer(torch.nn.Module):
         self.norm = BatchNorm(replicates, inputs, dims=1) if norm else None
         self.layer = Linear(replicates, inputs, classes)
 
-    def forward(self, x):
+    def alone(self, x):
         if self.norm:
-            x = self.norm(x.transpose(1, 2)[..., None].contiguous())[..., 0].transpose(1, 2)
+            x = self.norm(x.T[..., None].contiguous())[..., 0].T
         return self.layer(x)
 
 

@@ -85,14 +85,15 @@ def test_inception_trains_with_its_auxiliary_head_and_answers_without():
     network, x = stack("inception-v3", 299, 1), torch.randn(1, 2, 3, 299, 299)
     made = plain("inception_v3", network, 0, dropout=0.0, init_weights=False)
     with torch.no_grad():
-        (first, logits), (second, auxiliary) = network.heads(x)
+        (own,) = network.replicates()
+        logits, auxiliary = network.heads(own, x[0])
         expected = made(x[0])
-        assert (first, second) == (1.0, 0.4)
-        torch.testing.assert_close(logits[0], expected.logits, rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(auxiliary[0], expected.aux_logits, rtol=1e-4, atol=1e-4)
+        assert network.HEADS == (1.0, 0.4)
+        torch.testing.assert_close(logits, expected.logits, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(auxiliary, expected.aux_logits, rtol=1e-4, atol=1e-4)
         assert_same_statistics(network, made, 0)
         network.eval()
-        assert [weight for weight, _ in network.heads(x)] == [1.0]
+        assert len(network.heads(own, x[0])) == 1
 
 
 def test_a_replicate_of_a_stack_has_the_bits_that_it_has_alone():

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from harness.base.errors import HarnessError
 from harness.networks import build, initialise, parameter_count, prunable_names
-from harness.networks.layers import Conv
+from harness.networks.layers import Conv, Stack, fold
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,18 @@ def test_one_dimensional_resnet_has_the_two_dimensional_ones_layers():
     assert prunable_names(one) == prunable_names(two)
 
 
+class Alone(Stack):
+    """A stack of one convolution."""
+
+    def __init__(self, layer, dims):
+        super().__init__()
+        self.layer, self.dims = layer, dims
+
+    def alone(self, x):
+        y = self.layer(fold(x, self.dims))
+        return y.transpose(0, 1) if self.dims == 1 else y
+
+
 @pytest.mark.parametrize("dims", [1, 2])
 @pytest.mark.parametrize(("width", "stride"), [(3, 1), (3, 2), (1, 1), (1, 2)])
 @pytest.mark.parametrize("length", [7, 8])
@@ -42,9 +54,7 @@ def test_convolution_equals_pytorchs_for_each_replicate(dims, width, stride, len
     layer = Conv(replicates, inputs, outputs, width, stride, dims=dims)
     nn.init.normal_(layer.weight)
     x = torch.randn(replicates, samples, inputs, *([length] * dims), requires_grad=True)
-    folded = x.transpose(1, 2) if dims == 1 else x.transpose(0, 1).flatten(1, 2)
-    y = layer(folded)
-    y = y.transpose(1, 2) if dims == 1 else y.unflatten(1, (replicates, -1)).transpose(0, 1)
+    y = Alone(layer, dims)(x)
     weights = torch.randn_like(y)
     (y * weights).sum().backward()
     convolve = F.conv1d if dims == 1 else F.conv2d

@@ -7,13 +7,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from harness import kernels
+from harness.lottery.criteria.snip import sensitivity
+from harness.lottery.interpolation import reestimate_batch_norm
 from harness.lottery.masks import dense_masks, prune_by_magnitude
 from harness.networks import build, initialise, prunable_names
 from harness.paper.models import Recipe
 from harness.training.batches import Batches, flip_and_crop
 from harness.training.loop import Trained, evaluate, samples_at_once, train, use_threads
 from harness.training.recipe import learning_rate
-from harness.training.state import read_network, stacked
+from harness.training.state import read_network, stacked, write_network
 
 MOMENTUM = Recipe(
     optimizer="momentum", learning_rate=0.1, momentum=0.9, weight_decay=1e-4, batch_size=16, steps=60, drops=(40,)
@@ -74,16 +77,50 @@ def test_a_run_cut_off_goes_on_from_its_kept_state_to_the_same_bits(name, shape,
         assert_same(again.snapshots[150], whole.snapshots[150])
 
 
+IMAGES = MOMENTUM.model_copy(update={"steps": 3, "drops": (), "augmentation": "flip_crop"})
+BY_TORCH = [
+    ("lenet-300-100", (1, 8, 8), ADAM.model_copy(update={"steps": 20})),
+    ("resnet20-1d", (1, 40), MOMENTUM.model_copy(update={"steps": 10, "drops": ()})),
+    ("resnet20", (3, 16, 16), IMAGES),
+    ("vgg19", (3, 32, 32), IMAGES.model_copy(update={"batch_size": 8})),
+    ("squeezenet", (3, 32, 32), IMAGES.model_copy(update={"batch_size": 5, "precision": "bfloat16"})),
+]
+
+
+@pytest.mark.parametrize(("name", "shape", "recipe"), BY_TORCH)
+def test_a_replicate_of_a_stack_has_the_bits_that_it_has_alone(name, shape, recipe):
+    """By torch too: in training, evaluation, SNIP and BatchNorm's statistics."""
+    with kernels.without():
+        network, batches, state = start(name, shape, recipe, replicates=4)
+        scores = sensitivity(network, [batches.batch(0)], prunable_names(network))
+        together, score = train(network, recipe, batches, state).final, evaluate(network, batches.x, batches.y)
+        reestimate_batch_norm(network, batches.x, 50)
+        for place in (0, 2):
+            alone, own = build(name, 1, shape, 10), state.select([place])
+            write_network(alone, own)
+            batches = Batches(
+                batches.x,
+                batches.y,
+                recipe.batch_size,
+                start(name, shape, recipe, 4)[1].orders[place : place + 1],
+                recipe.augmentation,
+            )
+            for weight, value in sensitivity(alone, [batches.batch(0)], prunable_names(alone)).items():
+                assert torch.equal(value[0], scores[weight][place]), weight
+            assert_same(train(alone, recipe, batches, own).final, together.select([place]))
+            assert [part[0] for part in evaluate(alone, batches.x, batches.y)] == [part[place] for part in score]
+            reestimate_batch_norm(alone, batches.x, 50)
+            for one, many in zip(alone.buffers(), network.buffers(), strict=True):
+                assert torch.equal(one[0], many[place])
+
+
 @pytest.mark.parametrize(("name", "shape", "recipe"), SETTINGS)
-def test_a_replicate_of_a_stack_is_what_it_would_be_alone(name, shape, recipe):
+def test_kernels_compute_a_replicate_as_it_would_be_alone(name, shape, recipe):
     network, batches, state = start(name, shape, recipe, replicates=3)
     together = train(network, recipe, batches, state).final
-    network, batches, _ = start(name, shape, recipe, replicates=3)
-    alone_network = build(name, 1, shape, 10)
+    alone, batches = build(name, 1, shape, 10), start(name, shape, recipe, replicates=3)[1]
     batches.orders = batches.orders[1:2]
-    alone = train(alone_network, recipe, batches, state.select([1])).final
-    for weight, value in alone.weights.items():
-        torch.testing.assert_close(value[0], together.weights[weight][1], rtol=1e-3, atol=1e-4)
+    assert_same(train(alone, recipe, batches, state.select([1])).final, together.select([1]))
 
 
 def test_the_order_of_replicates_in_a_stack_does_not_matter():

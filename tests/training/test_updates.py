@@ -42,7 +42,8 @@ def moved(recipe, tensors=None, steps=0, start=None, rates=RATES, stream=None):
     parameter = nn.Parameter(torch.ones(2, 3, 4) if start is None else start.clone())
     updater = Updater(recipe, {"w": parameter}, {}, tensors, steps)
     for rate, gradient in zip(rates, stream or gradients(), strict=True):
-        parameter.grad = gradient.clone()
+        for replicate, own in zip(updater.replicates, gradient, strict=True):
+            replicate["w"].grad = own.clone()
         updater.begin(rate)
         updater.step_by_torch()
     return parameter.detach(), updater

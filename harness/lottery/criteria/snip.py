@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.lottery.branch import Criterion, Subject
+from harness.networks.layers import Stack
 from harness.training.loop import cross_entropy
 
 
 def sensitivity(
-    network: nn.Module, minibatches: Sequence[tuple[Tensor, Tensor]], prunable: Sequence[str]
+    network: Stack, minibatches: Sequence[tuple[Tensor, Tensor]], prunable: Sequence[str]
 ) -> dict[str, Tensor]:
     """Connection sensitivity |g w| of each prunable weight, [R, ...] by name.
 
@@ -19,21 +20,18 @@ def sensitivity(
     normalises with each minibatch's statistics, as in training; its running statistics are restored afterwards.
     """
     named = dict(network.named_parameters())
-    weights = [named[name] for name in prunable]
     stored = [buffer.clone() for buffer in network.buffers()]
     network.train()
-    total = [torch.zeros_like(weight) for weight in weights]
+    total = {name: torch.zeros_like(named[name]) for name in prunable}
     for x, y in minibatches:
-        losses = cross_entropy(network(x), y).mean(1)
-        # no operation mixes replicates, so the sum's gradient is each replicate's gradient
-        for sum_, gradient in zip(total, torch.autograd.grad(losses.sum(), weights), strict=True):
-            sum_ += gradient
+        for place, own in enumerate(network.replicates()):
+            loss = cross_entropy(network.heads(own, x[place])[0], y[place]).mean()
+            gradients = torch.autograd.grad(loss, [own[name] for name in prunable])
+            for name, gradient in zip(prunable, gradients, strict=True):
+                total[name][place] += gradient
     for buffer, value in zip(network.buffers(), stored, strict=True):
         buffer.copy_(value)
-    return {
-        name: (gradient * weight.detach()).abs()
-        for name, gradient, weight in zip(prunable, total, weights, strict=True)
-    }
+    return {name: (gradient * named[name].detach()).abs() for name, gradient in total.items()}
 
 
 def score(subject: Subject) -> dict[str, Tensor]:

@@ -3,15 +3,15 @@
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.kernels.dense import Memory, Rows
 from harness.kernels.program import Program
 from harness.networks import fused
-from harness.networks.layers import Linear
+from harness.networks.layers import Linear, Stack
 
 
-class LeNet(nn.Module):
+class LeNet(Stack):
     """R copies of inputs-300-100-classes with ReLU; [R, N, *S] -> [R, N, classes]."""
 
     def __init__(self, replicates: int, input_shape: tuple[int, ...], classes: int):
@@ -20,10 +20,8 @@ class LeNet(nn.Module):
         self.hidden2 = Linear(replicates, 300, 100)
         self.output = Linear(replicates, 100, classes)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if not torch.is_grad_enabled() and fused.usable(self, x):
-            return fused.logits(self, x)
-        hidden = torch.relu(self.hidden1(x.flatten(2)))
+    def alone(self, x: Tensor) -> Tensor:
+        hidden = torch.relu(self.hidden1(x.flatten(1)))
         return self.output(torch.relu(self.hidden2(hidden)))
 
     def packed(self, shape: torch.Size) -> fused.Packed:
@@ -39,4 +37,4 @@ class LeNet(nn.Module):
         return ["hidden1.weight", "hidden2.weight", "output.weight"]
 
 
-NETWORKS: dict[str, tuple[type[nn.Module], dict[str, object]]] = {"lenet-300-100": (LeNet, {})}
+NETWORKS: dict[str, tuple[type[Stack], dict[str, object]]] = {"lenet-300-100": (LeNet, {})}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from harness.kernels.dense import Memory, Rows
 from harness.kernels.program import Program
 from harness.networks import fused
-from harness.networks.layers import BatchNorm, Conv, Linear, fold, pool_all
+from harness.networks.layers import BatchNorm, Conv, Linear, Stack, fold, pool_all
 
 
 class Block(nn.Module):
@@ -34,7 +34,7 @@ class Block(nn.Module):
         return torch.relu_(y)
 
 
-class ResNet(nn.Module):
+class ResNet(Stack):
     """R copies of a residual network with 6n + 2 layers; [R, N, C, *S] -> [R, N, classes], S one or two long."""
 
     def __init__(
@@ -50,7 +50,7 @@ class ResNet(nn.Module):
         super().__init__()
         if len(input_shape) != dims + 1:
             raise ValueError(f"a {dims}-dimensional residual network can't take inputs of shape {input_shape}")
-        self.dims, self.replicates = dims, replicates
+        self.dims = dims
         self.conv = Conv(replicates, input_shape[0], widths[0], 3, dims=dims)
         self.norm = BatchNorm(replicates, widths[0], dims=dims)
         stages: list[nn.Module] = []
@@ -62,11 +62,9 @@ class ResNet(nn.Module):
         self.blocks = nn.Sequential(*stages)
         self.output = Linear(replicates, inputs, classes)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if not torch.is_grad_enabled() and fused.usable(self, x):
-            return fused.logits(self, x)
+    def alone(self, x: Tensor) -> Tensor:
         y = torch.relu_(self.norm(self.conv(fold(x, self.dims))))
-        return self.output(pool_all(self.blocks(y), self.dims, self.replicates))
+        return self.output(pool_all(self.blocks(y), self.dims))
 
     def packed(self, shape: torch.Size) -> fused.Packed:
         """The inputs of the programs on the CPU kernels."""

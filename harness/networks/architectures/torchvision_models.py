@@ -5,19 +5,14 @@ Differences from torchvision:
 
 * no dropout, in Inception-v3 and Squeezenet: the papers name the data order as a training's only noise;
 * initialised like the other networks, see `harness.networks.initialise`: the papers do not say how.
-
-Replicates run in sequence: one batch of such images fills a device, so a wider operation would save no time. Each
-replicate computes bit for bit what it would alone.
 """
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn import functional as F
 
-from harness.networks.layers import BatchNorm
+from harness.networks.layers import BatchNorm, Stack
 
 # weights of the heads' cross-entropies in the loss. The papers give none for the auxiliary head. 0.4 is the
 # value of the TPU reference code, which STAB says it ran, and of torchvision's training script
@@ -25,24 +20,21 @@ HEADS = (1.0, 0.4)
 
 
 class Norm(BatchNorm):
-    """A torchvision network's batch normalisation. It takes one replicate at a time and keeps its epsilon."""
+    """A torchvision network's batch normalisation, with its epsilon."""
 
     def __init__(self, replicates: int, norm: nn.BatchNorm2d):
         super().__init__(replicates, norm.num_features, dims=2)
-        self.epsilon = norm.eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.batch_norm(
-            x, self.mean, self.variance, self.weight, self.bias, self.training, self.momentum, self.epsilon
-        )
+        self.EPSILON = norm.eps
 
 
-class ImageNetwork(nn.Module):
+class ImageNetwork(Stack):
     """R copies of a torchvision network; [R, N, 3, H, W] -> [R, N, classes].
 
     `definition` is its name in torchvision, `options` go to it, and `smallest` is the fewest pixels of H and W that it
-    can take. Raises ValueError for other inputs.
+    can take. Raises ValueError for other inputs. Inception-v3 has a second head while it trains.
     """
+
+    HEADS = HEADS
 
     def __init__(
         self,
@@ -69,24 +61,8 @@ class ImageNetwork(nn.Module):
             accepted = f"(3, {smallest}, {smallest}) and larger"
             raise ValueError(f"{definition} can't take inputs of shape {shape}, but {accepted}")
 
-    def heads(self, x: Tensor) -> list[tuple[float, Tensor]]:
-        """Weight in the loss, and logits [R, N, classes], of each head; the first is the network's output.
-
-        Inception-v3 has a second head while it trains.
-        """
-        tensors = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
-        parts = {name: value.unbind() for name, value in tensors.items()}
-        outputs = []
-        for replicate, own_x in enumerate(x):
-            own = {name: part[replicate] for name, part in parts.items()}
-            output = functional_call(self.network, own, (own_x,))
-            outputs.append(output if isinstance(output, tuple) else (output,))
-        return [
-            (weight, torch.stack(logits)) for weight, logits in zip(HEADS, zip(*outputs, strict=True), strict=False)
-        ]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.heads(x)[0][1]
+    def alone(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        return self.network(x)
 
     def prunable(self) -> list[str]:
         """All convolutions and fully connected layers, 1x1 and output layers too.

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.networks.layers import BatchNorm, Conv, Linear, fold, pool_all
+from harness.networks.layers import BatchNorm, Conv, Linear, Stack, pool_all
 
 # widths of the convolutions of each stage; a 2x2 max pooling stands between stages
 STAGES: dict[int, tuple[tuple[int, ...], ...]] = {
@@ -12,29 +12,32 @@ STAGES: dict[int, tuple[tuple[int, ...], ...]] = {
 }
 
 
-class VGG(nn.Module):
+class VGG(Stack):
     """R copies of VGG-16 (14.7M parameters) or VGG-19 (20.0M); [R, N, 3, 32, 32] -> [R, N, classes]."""
 
     def __init__(self, replicates: int, input_shape: tuple[int, ...], classes: int, *, layers: int):
         super().__init__()
         if len(input_shape) != 3:
             raise ValueError(f"VGG-{layers} can't take inputs of shape {input_shape}")
-        self.replicates = replicates
         self.stages = nn.ModuleList()
         inputs = input_shape[0]
         for widths in STAGES[layers]:
             stage: list[nn.Module] = []
             for width in widths:
-                stage += [Conv(replicates, inputs, width, 3, dims=2), BatchNorm(replicates, width, dims=2), nn.ReLU()]
+                stage += [
+                    Conv(replicates, inputs, width, 3, dims=2),
+                    BatchNorm(replicates, width, dims=2),
+                    nn.ReLU(inplace=True),
+                ]
                 inputs = width
             self.stages.append(nn.Sequential(*stage))
         self.output = Linear(replicates, inputs, classes)
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = fold(x, 2)
+    def alone(self, x: Tensor) -> Tensor:
+        y = x
         for index, stage in enumerate(self.stages):
             y = stage(F.max_pool2d(y, 2) if index else y)
-        return self.output(pool_all(y, 2, self.replicates))
+        return self.output(pool_all(y, 2))
 
     def prunable(self) -> list[str]:
         """The convolutions: the output layer stays dense (LTH prunes 0% of it)."""
