@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -68,7 +69,7 @@ def one_loss(network: Stack, replicate: dict[str, Tensor], x: Tensor, y: Tensor,
     """
     for value in replicate.values():
         value.grad = None
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+    with torch.autocast(x.device.type, torch.bfloat16) if recipe.precision == "bfloat16" else nullcontext():
         heads = network.heads(replicate, x)
     # Inception-v3 has two heads only while it trains
     losses = [
