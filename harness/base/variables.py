@@ -22,6 +22,7 @@ class Variables(BaseModel):
     keep_state_seconds: float = Field(
         120.0, ge=0, allow_inf_nan=False, description="seconds between checkpoints of a training, 0 or more"
     )
+    graph: bool = Field(False, description="1 to train on a GPU by recorded graphs, 0 not to")
     profile: str = Field("", description="a profile in envs/profiles/, or a folder with a config.yaml")
     gpus: str = Field("", description="different ids of GPUs, such as 0,1,2,3")
     gpu_locks: str = Field("", description="a folder that all jobs of a machine see")

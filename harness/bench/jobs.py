@@ -29,8 +29,9 @@ from harness.networks import build, initialise, prunable_names
 from harness.paper.models import Recipe
 from harness.results.store import SNAPSHOTS, Store, final_tensors, snapshot_tensors, state_of
 from harness.training.batches import Batches
-from harness.training.loop import cross_entropy, evaluate, train, use_threads
+from harness.training.loop import evaluate, train, use_threads
 from harness.training.state import read_network, stacked
+from harness.training.step import cross_entropy
 
 RECIPE = {"optimizer", "learning_rate", "momentum", "weight_decay", "batch_size", "augmentation"}
 STRAIGHTFORWARD = Path("benchmarks") / "straightforward.py"

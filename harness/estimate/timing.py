@@ -25,8 +25,9 @@ from harness.plan.runs import Pair, Run, all_runs, dense_run, pairs, stages, ste
 from harness.plan.twins import snapshots
 from harness.training.batches import Batches
 from harness.training.device import pick
-from harness.training.loop import Stopped, by_kernels, evaluate, train, use_threads
+from harness.training.loop import Stopped, evaluate, train, use_threads
 from harness.training.state import State, read_network
+from harness.training.step import by_kernels
 from harness.training.updates import SLOTS
 
 LONGEST_SECONDS = 2.0  # limit of one network's timing; a few steps on a few samples are always timed

@@ -27,8 +27,8 @@ class Batches:
         self.x, self.y, self.batch_size, self.orders, self.augmentation = x, y, batch_size, orders, augmentation
         self.steps_per_epoch = len(y) // batch_size
         self._epoch = -1
-        self._index = torch.empty(0)
-        self._flip = self._shift = torch.empty(0)
+        self.order = torch.empty(0)
+        self.flip = self.shift = torch.empty(0)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """x [R, batch, C, *S] and y [R, batch] of a training step."""
@@ -39,18 +39,18 @@ class Batches:
         """The same, with samples that need no augmentation left where they lie."""
         epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
-            self._plan(epoch)
+            self.plan(epoch)
         samples = slice(position * self.batch_size, (position + 1) * self.batch_size)
-        index = self._index[:, samples]
+        index = self.order[:, samples]
         chosen, y = Selected(self.x, index), self.y[index]
         if self.augmentation != "flip_crop":
             return chosen, y
         x = chosen.tensor().flatten(0, 1)
-        x = flip_and_crop(x, self._flip[:, samples].flatten(), self._shift[:, samples].flatten(0, 1))
+        x = flip_and_crop(x, self.flip[:, samples].flatten(), self.shift[:, samples].flatten(0, 1))
         return x.unflatten(0, tuple(index.shape)), y
 
-    def _plan(self, epoch: int) -> None:
-        """Draw an epoch's order, flips and shifts for every replicate."""
+    def plan(self, epoch: int) -> None:
+        """Draw an epoch's order [R, N], flips [R, N] and shifts [R, N, 2] for every replicate."""
         count = len(self.y)
         orders, flips, shifts = [], [], []
         for name in self.orders:
@@ -60,10 +60,10 @@ class Batches:
                 flips.append(generator.random(count) < 0.5)
                 shifts.append(generator.integers(0, 2 * PAD + 1, (count, 2)))
         device = self.x.device
-        self._index = torch.from_numpy(np.stack(orders)).to(device)
+        self.order = torch.from_numpy(np.stack(orders)).to(device)
         if flips:
-            self._flip = torch.from_numpy(np.stack(flips)).to(device)
-            self._shift = torch.from_numpy(np.stack(shifts)).to(device)
+            self.flip = torch.from_numpy(np.stack(flips)).to(device)
+            self.shift = torch.from_numpy(np.stack(shifts)).to(device)
         self._epoch = epoch
 
 

@@ -2,22 +2,21 @@
 
 import time
 from collections.abc import Callable, Collection
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from harness import kernels
 from harness.data.feed import Feed
-from harness.networks import fused
 from harness.networks.layers import Conv, Stack
 from harness.paper.models import Recipe
+from harness.training import graphed
 from harness.training.batches import Batches
 from harness.training.recipe import learning_rate
 from harness.training.state import State, read_network, write_network
-from harness.training.updates import KINDS, Updater
+from harness.training.step import cross_entropy, take_step
+from harness.training.updates import Updater
 
 CHECK_EVERY = 100  # steps between checks of the loss; a check waits for the device
 
@@ -52,47 +51,6 @@ def use_threads(threads: int, precision: str = "float32") -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    """[N, classes], [N] -> [N]."""
-    return F.cross_entropy(logits, y, reduction="none")
-
-
-def by_kernels(network: Stack, x: fused.Samples, recipe: Recipe) -> bool:
-    """Whether the kernels compute a step of a recipe on a batch x [R, N, *sample]; if not, torch does."""
-    return recipe.optimizer in KINDS and recipe.precision != "bfloat16" and fused.usable(network, x)
-
-
-def one_loss(network: Stack, replicate: dict[str, Tensor], x: Tensor, y: Tensor, recipe: Recipe) -> Tensor:
-    """Mean cross-entropy of one replicate's batch x [N, *sample], y [N]; leaves gradients in `.grad` of its tensors.
-
-    The loss of a network with several heads is the weighted sum of their cross-entropies.
-    """
-    for value in replicate.values():
-        value.grad = None
-    with torch.autocast(x.device.type, torch.bfloat16) if recipe.precision == "bfloat16" else nullcontext():
-        heads = network.heads(replicate, x)
-    # Inception-v3 has two heads only while it trains
-    losses = [
-        weight * cross_entropy(logits.float(), y).mean() for weight, logits in zip(network.HEADS, heads, strict=False)
-    ]
-    loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
-    loss.backward()
-    return loss.detach()
-
-
-def take_step(network: Stack, x: fused.Samples, y: Tensor, updater: Updater, rate: float) -> Tensor:
-    """One step on a batch x [R, N, *sample], y [R, N] at a learning rate; mean cross-entropy [R] before it."""
-    updater.begin(rate)
-    if by_kernels(network, x, updater.recipe):
-        return fused.step(network, x, y, updater)
-    if isinstance(x, fused.Selected):
-        x = x.tensor()
-    replicates = [whole | own for whole, own in zip(network.replicates(), updater.replicates, strict=True)]
-    losses = [one_loss(network, *own, updater.recipe) for own in zip(replicates, x, y, strict=True)]
-    updater.step_by_torch()
-    return torch.stack(losses)
-
-
 def train(
     network: Stack,
     recipe: Recipe,
@@ -118,11 +76,17 @@ def train(
     """
     progress = _Progress(network, recipe, start, masks or {}, earlier)
     trained = progress.trained
+    recorded = None
+    if graphed.usable(batches, recipe):
+        recorded = graphed.Steps(network, progress.updater, batches, start.step)
     for step in range(start.step, recipe.steps):
         if step in snapshot_steps:
             trained.snapshots[step] = progress.state(step)
-        x, y = batches.selected(step) if isinstance(batches, Batches) else batches.batch(step)
-        losses = take_step(network, x, y, progress.updater, learning_rate(recipe, step))
+        if recorded:
+            losses = recorded.take(step)
+        else:
+            x, y = batches.selected(step) if isinstance(batches, Batches) else batches.batch(step)
+            losses = take_step(network, x, y, progress.updater, learning_rate(recipe, step))
         stop = stopping()  # at every step: a hundred steps of a large network take longer than a cluster waits
         if stop or (step + 1) % CHECK_EVERY == 0 or step + 1 == recipe.steps:
             progress.note_diverged(losses, step)

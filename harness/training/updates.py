@@ -94,7 +94,8 @@ class Updater:
     def begin(self, rate: float) -> None:
         """Set the constants of the next step, whose learning rate is `rate`."""
         self.steps += 1
-        self.rate = self.constants.rate = rate
+        self.constants.rate = rate
+        self.rate = float(np.float32(rate))  # as a learning rate on the device is stored
         if self.recipe.optimizer == "adam":
             self.constants.rate = rate / (1 - _BETAS[0] ** self.steps)
             self.constants.root = (1 - _BETAS[1] ** self.steps) ** -0.5
@@ -106,12 +107,16 @@ class Updater:
         count = len(next(iter(parts.values())))
         return [{name: part[place].requires_grad_() for name, part in parts.items()} for place in range(count)]
 
-    def step_by_torch(self) -> None:
-        """Move the parameters of `replicates` by their `.grad` with torch's own optimizers, on any device."""
+    def step_by_torch(self, rate: Tensor | None = None) -> None:
+        """Move the parameters of `replicates` by their `.grad` with torch's own optimizers, on any device.
+
+        `rate` [], a learning rate on the device, replaces that of `begin`, and the step can be recorded.
+        """
         if self._torch is None:
             self._torch = self._make()
         for group in self._torch.param_groups:
-            group["lr"] = self.rate
+            group["lr"] = self.rate if rate is None else rate
+            group["capturable"] = rate is not None and rate.is_cuda
         self._torch.step()
         self.prune()
 

@@ -20,7 +20,7 @@ from harness.kernels.program import Program, Runner
 from harness.networks import build, fused, initialise, prunable_names
 from harness.networks.layers import BatchNorm, Linear
 from harness.paper.models import Recipe
-from harness.training.loop import take_step
+from harness.training.step import take_step
 from harness.training.updates import Updater
 
 pytestmark = pytest.mark.skipif(not kernels.available(), reason="no build of the kernels for this machine")

@@ -14,8 +14,9 @@ from harness.networks import build, fused, initialise, prunable_names
 from harness.networks.layers import Linear
 from harness.paper.models import Recipe
 from harness.training.batches import Batches
-from harness.training.loop import evaluate, take_step, train
+from harness.training.loop import evaluate, train
 from harness.training.state import read_network
+from harness.training.step import take_step
 from harness.training.updates import Updater
 
 pytestmark = pytest.mark.skipif(not kernels.available(), reason="no build of the kernels for this machine")

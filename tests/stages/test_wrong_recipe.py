@@ -9,7 +9,7 @@ from harness.paper import Spec, load_spec
 from harness.paper.models import Scale
 from harness.plan.runs import stages
 from harness.results.folders import Folders
-from harness.training import loop
+from harness.training import step
 from harness.workflow.run_stage import run_stage
 
 # the mini scale's claims on accuracy (C6) and stability (C7) at k = 0, with a ResNet of eight layers
@@ -45,8 +45,8 @@ def test_softmax_fed_into_the_cross_entropy_leaves_the_claims_untested(tmp_path,
     right = verdicts(Folders(tmp_path / "right"))
     assert "not tested" not in {verdict for verdict, _ in right.values()}
 
-    loss = loop.cross_entropy
-    monkeypatch.setattr(loop, "cross_entropy", lambda logits, y: loss(logits.softmax(-1), y))
+    loss = step.cross_entropy
+    monkeypatch.setattr(step, "cross_entropy", lambda logits, y: loss(logits.softmax(-1), y))
     for claim, (verdict, reason) in verdicts(Folders(tmp_path / "wrong")).items():
         assert verdict == "not tested", claim
         assert "resnet20-standard's dense networks reach" in reason

@@ -20,8 +20,10 @@ from harness import kernels
 from harness.networks import build, initialise, prunable_names
 from harness.paper.models import Recipe
 from harness.training.batches import Batches
-from harness.training.loop import cross_entropy, take_step, use_threads
-from harness.training.updates import Updater
+from harness.training.graphed import Steps
+from harness.training.loop import use_threads
+from harness.training.step import cross_entropy, take_step
+from harness.training.updates import KINDS, Updater
 
 NETWORKS = {
     "lenet-300-100": (1, 28, 28),
@@ -92,7 +94,7 @@ def optimizers_on_meta(monkeypatch):
     for module in map(import_module, ("torch.optim.optimizer", "torch.optim.sgd", "torch.optim.adam")):
         monkeypatch.setattr(module, "_get_fused_kernels_supported_devices", lambda: ["meta"], raising=False)
     library = torch.library.Library("aten", "IMPL", "Meta")
-    for name in ("_fused_sgd_", "_fused_adam_", "_fused_adam_.tensor_lr"):
+    for name in ("_fused_sgd_", "_fused_sgd_.tensor_lr", "_fused_adam_", "_fused_adam_.tensor_lr"):
         if not torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{name}", "Meta"):
             library.impl(name, lambda *_, **__: None)
     yield
@@ -122,6 +124,8 @@ def test_a_step_reads_nothing_from_the_device_and_makes_nothing_beside_it(name, 
     for step in range(2):
         losses = take_step(network, *batches.batch(step), updater, 0.1)
     assert (losses.shape, losses.device.type) == ((2,), "meta")
+    if recipe.optimizer in KINDS:
+        assert Steps(network, updater, batches, 2).take(2).device.type == "meta"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from harness.lottery.branch import Criterion, Subject
 from harness.networks.layers import Stack
-from harness.training.loop import cross_entropy
+from harness.training.step import cross_entropy
 
 
 def sensitivity(
