@@ -116,8 +116,30 @@ class ResNet(nn.Module):
         return self.output(y.flatten(2).mean(-1))
 
 
+class VGG(nn.Module):
+    """VGG-19 with BatchNorm and one output layer."""
+
+    def __init__(self, channels: int, classes: int):
+        super().__init__()
+        self.stages = nn.ModuleList()
+        for width, convolutions in ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4)):
+            stage: list[nn.Module] = []
+            for _ in range(convolutions):
+                stage += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+                channels = width
+            self.stages.append(nn.Sequential(*stage))
+        self.output = nn.Linear(channels, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for index, stage in enumerate(self.stages):
+            x = stage(F.max_pool2d(x, 2) if index else x)
+        return self.output(x.flatten(2).mean(-1))
+
+
 def build(name: str, shape: tuple[int, ...], classes: int) -> nn.Module:
     """A network by the name that it has in the harness. Raises KeyError for one that is not defined here."""
+    if name == "vgg19":
+        return VGG(shape[0], classes)
     if name == "lenet-300-100":
         return LeNet(int(np.prod(shape)), classes)
     dims, widths, blocks = {

@@ -123,6 +123,8 @@ GROUPS: tuple[Group, ...] = (
         ),
         device="cuda",
     ),
+    # most of the paper's steps on CIFAR-10: 453 of 535 million
+    Group("gpu-vgg19", "VGG-19", "paper", "vgg19-standard", (Row(1), Row(4)), device="cuda"),
 )
 BETWEEN_LEVELS = Goal("share_of_level", most=0.02)
 FIXED_COSTS = Goal("share_of_run", most=0.1)

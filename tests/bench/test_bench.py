@@ -28,7 +28,10 @@ from harness.paper.models import Recipe
 
 ADAM = Recipe(optimizer="adam", learning_rate=1.2e-3, batch_size=60, steps=100)
 MOMENTUM = Recipe(optimizer="momentum", learning_rate=0.1, momentum=0.9, batch_size=128, steps=100)
-SHAPES = {"lenet-300-100": (1, 28, 28), "resnet20": (3, 32, 32), "resnet20-1d": (1, 40), "resnet8-1d": (1, 40)}
+SHAPES = {
+    **{"lenet-300-100": (1, 28, 28), "resnet20": (3, 32, 32), "vgg19": (3, 32, 32)},
+    **{"resnet20-1d": (1, 40), "resnet8-1d": (1, 40)},
+}
 DEVICES = ("cpu", "cuda")
 SMALL = Group(
     "small",
