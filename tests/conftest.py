@@ -1,5 +1,6 @@
 """What all tests share: the folder they start in, and two finished tiny runs."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,9 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(autouse=True)
 def in_the_checkout(monkeypatch):
-    """Each test starts in the checkout, since a command that runs in this process goes to its run's."""
+    """Each test starts in the checkout and with the device as it was: a command in this process goes to its run's."""
     monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("HARNESS_DEVICE", os.environ.get("HARNESS_DEVICE", "auto"))
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from torch import Tensor
 from harness import kernels
 from harness.base.seeds import DATA_ORDER, numpy_generator
 from harness.bench import settings
-from harness.bench.arithmetic import MOMENTS
+from harness.estimate.arithmetic import MOMENTS
 from harness.kernels import sparse
 from harness.lottery.masks import dense_masks, prune_by_magnitude
 from harness.networks import build, initialise, prunable_names

@@ -8,11 +8,11 @@ from statistics import median
 from typing import Any
 
 from harness.bench import settings
-from harness.bench.arithmetic import Work, step_work
 from harness.bench.jobs import STRAIGHTFORWARD, Between, Matrix, Move, SparseProp, Stack, Straightforward, Task
 from harness.bench.settings import Goal, Group
 from harness.bench.workers import Inline, Workers
 from harness.data import source_of
+from harness.estimate.arithmetic import Work, step_work
 from harness.paper import Spec
 
 Record = dict[str, Any]

@@ -50,12 +50,18 @@ def plan(
     results: Results = RESULTS,
     claims: Claims = "",
     budget: Budget = "",
+    card: Annotated[
+        str, typer.Option(help="The GPU whose published rates give the time: h100, a100 or 4090.", show_default="none")
+    ] = "",
 ) -> None:
-    """Show what a scale would run and what each claim needs: trainings, time and disk space. Runs nothing."""
+    """Show what a scale would run and what each claim needs: trainings, time and disk space. Runs nothing.
+
+    Where the scale needs GPUs and there is none, the time is that of an H100.
+    """
     spec, folders = options.scale_of(paper, scale), options.folders_of(paper, scale, results)
     from harness.estimate.show import plan_scale
 
-    plan_scale(spec, folders, cores, options.console(), claims, budget, stages)
+    plan_scale(spec, folders, cores, options.console(), claims, budget, stages, card)
 
 
 def claims(paper: Paper = "", scale: Scale = "", results: Results = RESULTS) -> None:

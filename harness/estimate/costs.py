@@ -1,9 +1,10 @@
 """The plan of a scale, or of some of its claims: counts, measured times, and what is stored already."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from harness.estimate.budget import Choice, Prices, choose, together
+from harness.estimate.cards import Card
 from harness.estimate.schedule import Jobs, jobs_of
 from harness.estimate.timing import LONGEST_SECONDS, Cost, costs, line_seconds, run_seconds
 from harness.paper import Spec
@@ -15,11 +16,15 @@ from harness.results.stored import remaining, stored, trained_as
 
 @dataclass(frozen=True)
 class Plan:
-    """A scale with its measured costs, its shared trainings, and the runs that are stored already."""
+    """A scale with its costs, its shared trainings, and the runs that are stored already.
+
+    Costs are measured here, or with a `card` are those of a GPU by its published rates.
+    """
 
     spec: Spec
     folders: Folders
     at_most: float = LONGEST_SECONDS
+    card: Card | None = None
 
     @cached_property
     def owners(self) -> dict[Run, Run]:
@@ -35,7 +40,8 @@ class Plan:
         return self._costs()
 
     def _costs(self, measured: dict[str, Cost] | None = None) -> list[Cost]:
-        return costs(self.spec, self.at_most, [run for run, owner in self.owners.items() if run == owner], measured)
+        runs = [run for run, owner in self.owners.items() if run == owner]
+        return costs(self.spec, self.at_most, runs, measured, self.card)
 
     @cached_property
     def prices(self) -> Prices:
@@ -92,7 +98,7 @@ class Plan:
 
     def part(self, claims: list[str]) -> "Plan":
         """The plan of these claims only; it reuses the times measured so far."""
-        plan = Plan(selected(self.spec, claims), self.folders, self.at_most)
+        plan = replace(self, spec=selected(self.spec, claims))
         if "costs" in self.__dict__:
             plan.__dict__["costs"] = plan._costs({cost.experiment: cost for cost in self.costs})
         return plan

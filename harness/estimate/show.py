@@ -1,6 +1,7 @@
 """`harness plan`: prints what a scale, or some of its claims, would run and cost."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from rich.console import Console
@@ -8,17 +9,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.base.errors import HarnessError
+from harness.base.variables import variables
 from harness.base.words import disk, duration
 from harness.claims.power import Power, power
 from harness.data import source_of
 from harness.estimate.budget import Choice
+from harness.estimate.cards import CARDS, DEFAULT
 from harness.estimate.costs import Plan
 from harness.paper import Spec
 from harness.plan.needs import parse_budget, parse_claims
 from harness.plan.runs import Run, stages
 from harness.results.folders import Folders
 from harness.results.selection import as_selected, read_selection
-from harness.training.device import choose, pick
+from harness.training.device import asks_for_gpu, choose, pick
 
 __all__ = ["Plan", "chosen", "plan_scale", "show"]
 
@@ -41,7 +44,7 @@ def chosen(plan: Plan, claims: str, budget: str, console: Console) -> list[str] 
         console.print(f"--budget {budget}: resuming the claims chosen before: {', '.join(recorded)}", soft_wrap=True)
         return recorded
     choice = plan.choice(seconds)
-    _show_choice(choice, budget, len(plan.needs), console)
+    _show_choice(choice, budget, plan, console)
     if not choice.claims:
         cheapest = min(choice.left_out.values(), default=0.0)
         raise HarnessError(
@@ -52,15 +55,16 @@ def chosen(plan: Plan, claims: str, budget: str, console: Console) -> list[str] 
     return choice.claims
 
 
-def _show_choice(choice: Choice, budget: str, among: int, console: Console) -> None:
-    text = f"--budget {budget}: {len(choice.claims)} of {among} claims, {_time(choice.seconds)} to go"
+def _show_choice(choice: Choice, budget: str, plan: Plan, console: Console) -> None:
+    text = f"--budget {budget}: {len(choice.claims)} of {len(plan.needs)} claims, {_time(choice.seconds, plan)} to go"
     if choice.claims:
         text += f": {', '.join(choice.claims)}"
     if choice.left_out:
         others = sorted(choice.left_out.items(), key=lambda item: item[1])
         text += f". Left out: {', '.join(f'{name} (+{duration(more)})' for name, more in others)}"
     console.print(text, soft_wrap=True)
-    unit = "GPU time: hours of one such GPU" if _on_gpu() else "core time: hours of one core, so more cores end sooner"
+    cores = "core time: hours of one core, so more cores end sooner"
+    unit = "GPU time: hours of one such GPU" if _unit(plan) == "GPU" else cores
     console.print(
         "The budget is for training and comparing the networks of these claims, in the fewest replicates that they "
         f"ask for; not for getting data sets ready. It counts {unit}.",
@@ -88,11 +92,25 @@ def show(plan: Plan, cores: int, console: Console, claims: list[str] | None = No
 
 
 def plan_scale(
-    spec: Spec, folders: Folders, cores: int, console: Console, claims: str, budget: str, list_stages: bool
+    spec: Spec,
+    folders: Folders,
+    cores: int,
+    console: Console,
+    claims: str,
+    budget: str,
+    list_stages: bool,
+    card: str = "",
 ) -> None:
-    """Print what a scale would run, or what the claims that the options choose need of it. Raises HarnessError."""
+    """Print what a scale would run, or what the claims that the options choose need of it. Raises HarnessError.
+
+    `card` is a name of CARDS. Where a scale's rules ask for GPUs and there is none, it is DEFAULT.
+    """
     choose(spec)
-    plan = Plan(spec, folders)
+    if card and card not in CARDS:
+        raise HarnessError(f"--card {card!r}: choose one of {', '.join(CARDS)}")
+    if not card and variables().device == "auto" and pick().type == "cpu" and asks_for_gpu(spec):
+        card = DEFAULT
+    plan = Plan(spec, folders, card=CARDS.get(card))
     selection = chosen(plan, claims, budget, console)
     show(plan, cores, console, selection)
     if list_stages:
@@ -100,19 +118,19 @@ def plan_scale(
             console.print(stage.name)
 
 
-def _on_gpu() -> bool:
-    return pick().type == "cuda"
+def _unit(plan: Plan) -> str:
+    return "GPU" if plan.card or pick().type == "cuda" else "core"
 
 
-def _time(seconds: float) -> str:
-    return f"{duration(seconds)} of {'GPU' if _on_gpu() else 'core'} time"
+def _time(seconds: float, plan: Plan) -> str:
+    return f"{duration(seconds)} of {_unit(plan)} time"
 
 
 def _experiments(plan: Plan) -> Table:
     table = Table(title=f"{escape(plan.spec.paper.title)}, scale {plan.spec.scale_name}", title_justify="left")
     for column in ("experiment", "network", "data set"):
         table.add_column(column)
-    unit = "GPU" if _on_gpu() else "core"
+    unit = _unit(plan)
     for column in ("replicates", "trainings", "steps", f"training ({unit} time)", "comparing", "disk"):
         table.add_column(column, justify="right")
     for cost in plan.costs:
@@ -132,13 +150,25 @@ def _total(plan: Plan, cores: int) -> str:
     counts = f"{of('networks'):,} trainings, {of('steps'):,} steps, {disk(of('bytes'))}"
     training, comparing = of("seconds"), of("comparing")
     total, device = training + comparing, pick()
-    where = (
-        f"about {duration(total)} on one {torch.cuda.get_device_name(device)}"
-        if device.type == "cuda"
-        else _on_cores(plan, cores)
-    )
-    parts = f"{_time(training)} training, {duration(comparing)} comparing"
-    return f"{counts}; {where}: {parts} (measured on a few steps of each network)"
+    how = "measured on a few steps of each network"
+    if plan.card:
+        where = f"at least {duration(total)} on one {plan.card.title}"
+        how = f"by its published rates, which no step reaches; {_on_others(plan)}"
+    elif device.type == "cuda":
+        where = f"about {duration(total)} on one {torch.cuda.get_device_name(device)}"
+    else:
+        where = _on_cores(plan, cores)
+    parts = f"{_time(training, plan)} training, {duration(comparing)} comparing"
+    return f"{counts}; {where}: {parts} ({how})"
+
+
+def _on_others(plan: Plan) -> str:
+    """The total on the other cards."""
+    others = [replace(plan, card=card) for card in CARDS.values() if card != plan.card]
+    totals = {
+        other.card.title: sum(cost.seconds + cost.comparing for cost in other.costs) for other in others if other.card
+    }
+    return "; ".join(f"{title} {duration(seconds)}" for title, seconds in totals.items())
 
 
 def _on_cores(plan: Plan, cores: int) -> str:
@@ -162,13 +192,15 @@ def _sharing(plan: Plan) -> str:
         more = trainings - trained
         if more:
             seconds = sum(prices.training[run] for run in more)
-            parts.append(f"{len(more):,} more for figures and for replicates that no claim asks for, {_time(seconds)}")
+            parts.append(
+                f"{len(more):,} more for figures and for replicates that no claim asks for, {_time(seconds, plan)}"
+            )
     shared = len(plan.owners) - len(trainings)
     if shared:
         parts.append(f"{shared:,} are shared by two experiments")
     elsewhere, todo = sum(plan.in_store.values()), plan.todo()
     parts.append(f"{len(plan.in_store):,} are stored already ({elsewhere:,} from another scale, paper or experiment)")
-    parts.append(f"{len(todo):,} to train, {_time(sum(prices.training[run] for run in todo))}")
+    parts.append(f"{len(todo):,} to train, {_time(sum(prices.training[run] for run in todo), plan)}")
     return f"Reuse: {'; '.join(parts)}"
 
 

@@ -15,6 +15,7 @@ import torch
 from harness.base.devices import take_device
 from harness.base.processes import crew
 from harness.data import source_of
+from harness.estimate.cards import Card, step_on
 from harness.kernels.sparse import BREAK_EVEN
 from harness.lottery.masks import dense_masks, keep_count, prune_by_magnitude
 from harness.networks import build, initialise, parameter_count, prunable_names
@@ -329,16 +330,23 @@ def _timed_alike(spec: Spec, name: str) -> Alike:
     return (subject_of(spec, name), bool(setting.line.points), *step, stack)
 
 
-def _timings(spec: Spec, experiments: Mapping[Alike, str], at_most: float) -> dict[Alike, Timing]:
+def _timings(spec: Spec, experiments: Mapping[Alike, str], at_most: float, card: Card | None) -> dict[Alike, Timing]:
     """The timing of each of the experiments.
 
     A GPU is timed in a process of its own, which locks it until the end: this one, which then waits for a workflow's
     jobs, keeps none of its memory.
     """
+    if card:
+        return {same: _by_rates(card, spec, name) for same, name in experiments.items()}
     if not experiments or pick().type == "cpu":
         return {same: step_seconds(spec, name, at_most) for same, name in experiments.items()}
     with crew(1, take_device) as timers:
         return {same: timers.start(_in_crew, spec, name, at_most).result() for same, name in experiments.items()}
+
+
+def _by_rates(card: Card, spec: Spec, experiment: str) -> Timing:
+    seconds, forward = step_on(card, spec, experiment)
+    return Timing(seconds, spec.recipe(experiment).batch_size, forward)
 
 
 def _in_crew(_: str, spec: Spec, experiment: str, at_most: float) -> Timing:
@@ -350,10 +358,12 @@ def costs(
     at_most: float = LONGEST_SECONDS,
     runs: Collection[Run] | None = None,
     measured: Mapping[str, Cost] | None = None,
+    card: Card | None = None,
 ) -> list[Cost]:
     """The estimated cost of every experiment of the scale, or of these `runs`; comparing always covers the whole scale.
 
-    Networks are timed for `at_most` seconds each, except for experiments with an earlier cost in `measured`.
+    Networks are timed for `at_most` seconds each, except for experiments with an earlier cost in `measured`. With a
+    `card` nothing is timed: its rates are used.
     """
     estimates = []
     own: dict[str, list[Run]] = {name: [] for name in spec.scale.experiments}
@@ -362,7 +372,7 @@ def costs(
     lines = Counter(pair.run_b.experiment for pair in _lines(spec))
     alike = {name: _timed_alike(spec, name) for name in own}
     timed = {alike[name]: cost.timing for name, cost in (measured or {}).items() if name in own}
-    timed |= _timings(spec, {alike[name]: name for name in reversed(own) if alike[name] not in timed}, at_most)
+    timed |= _timings(spec, {alike[name]: name for name in reversed(own) if alike[name] not in timed}, at_most, card)
     for name, setting in spec.scale.experiments.items():
         recipe, subject, timing = spec.recipe(name), subject_of(spec, name), timed[alike[name]]
         steps = sum(steps_of(run, recipe.steps, setting.restart) for run in own[name])

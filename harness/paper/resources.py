@@ -42,10 +42,10 @@ class Resources(Model):
     experiments: dict[str, dict[str, Ask]] = Field(default={})
 
     @property
-    def without_gpu(self) -> bool:
-        """Whether there are rules, and none asks for a GPU."""
-        tables = [table for table in (self.rules, *self.experiments.values()) if table]
-        return bool(tables) and not any(entry.gpu for table in tables for entry in table.values())
+    def gpus(self) -> bool | None:
+        """Whether any rule asks for a GPU; None without rules."""
+        entries = [entry for table in (self.rules, *self.experiments.values()) for entry in table.values()]
+        return any(entry.gpu for entry in entries) if entries else None
 
     def need(self, rule: str, experiment: str = "") -> Need:
         """What a job of a rule asks for: the most particular entry of each field."""

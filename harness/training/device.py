@@ -17,8 +17,13 @@ def choose(spec: Spec) -> None:
 
     A device that HARNESS_DEVICE names, and a scale without rules, are left as they are.
     """
-    if variables().device == "auto" and load_resources(spec.folder, spec.scale_name).without_gpu:
+    if variables().device == "auto" and asks_for_gpu(spec) is False:
         os.environ[CHOICE] = "cpu"
+
+
+def asks_for_gpu(spec: Spec) -> bool | None:
+    """Whether the scale's rules ask for a GPU; None if it has none."""
+    return load_resources(spec.folder, spec.scale_name).gpus
 
 
 def pick() -> torch.device:

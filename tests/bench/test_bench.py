@@ -19,10 +19,10 @@ from typer.testing import CliRunner
 from harness.base.files import read_json
 from harness.base.paths import checkout
 from harness.bench import fixed, jobs, run, settings, show, workers
-from harness.bench.arithmetic import step_work
 from harness.bench.measure import spreads, with_goals
 from harness.bench.settings import Goal, Group, Row
 from harness.cli import app as cli
+from harness.estimate.arithmetic import step_work
 from harness.networks import build, initialise, parameter_count, prunable_names
 from harness.paper.models import Recipe
 

@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from harness.base.paths import checkout
 from harness.base.words import duration
 from harness.claims.power import power
 from harness.cli import app as cli
+from harness.estimate import cards
 from harness.estimate import timing as calibrate
 from harness.estimate.budget import together
 from harness.estimate.schedule import START_SECONDS
@@ -177,7 +179,8 @@ def test_the_plan_says_what_claims_and_what_figures_need():
 
 
 @pytest.mark.usefixtures("quick")
-def test_the_plan_says_what_data_sets_take_of_the_disk():
+def test_the_plan_says_what_data_sets_take_of_the_disk(monkeypatch):
+    monkeypatch.setenv("HARNESS_DEVICE", "cpu")
     lines = plan(scale="paper")
     assert [line for line in lines if line.startswith("Data set")] == [
         "Data set mnist: 12 MB of archives and 56 MB once converted",
@@ -189,6 +192,37 @@ def test_the_plan_says_what_data_sets_take_of_the_disk():
     assert len(rough) == 1  # 60 samples were timed, of batches of 128 and more
     assert "resnet20-standard, resnet20-low" in rough[0]
     assert "--budget that includes these can be far off" in rough[0]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_scale_that_needs_gpus_is_told_in_gpu_time_where_there_is_none(monkeypatch):
+    monkeypatch.setenv("HARNESS_DEVICE", "auto")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    work = SimpleNamespace(flops=int(67e9), update_bytes=0, all_bytes=1)  # a millisecond of an H100 in float32
+    monkeypatch.setattr(cards, "step_work", lambda *_: work)
+    for options, card, factor in (([], "H100 SXM", 1), (["--card", "a100"], "A100 SXM", 67 / 19.5)):
+        lines = plan("--claims", "C2", *options, scale="paper")
+        (total,) = [line for line in lines if " trainings, " in line and "on one" in line]
+        steps = number(re.search(r"([\d,]+) steps", total)[1])
+        training = duration(0.001 * factor * steps)
+        assert f" on one {card}: {training} of GPU time training" in total, total
+        assert "by its published rates, which no step reaches; " in total
+        assert "core" not in total
+    result = CliRunner().invoke(cli.app, ["plan", "--scale", "paper", "--card", "tpu"])
+    assert "--card 'tpu': choose one of h100, a100, 4090" in str(result.exception)
+    (total,) = [line for line in plan(scale="mini") if " trainings, " in line and " core" in line]
+    assert "H100" not in total
+
+
+def test_a_step_takes_what_its_products_or_its_memory_take(monkeypatch):
+    spec = load_spec(checkout(), "stabilizing-lth", "paper")
+    forward, first = 784 * 300 + 300 * 100 + 100 * 10, 784 * 300
+    seconds, each = cards.step_on(cards.Card("", {"float32": 1e9}, 1e30), spec, "lenet")
+    assert seconds == 2 * 60 * (3 * forward - first) / 1e9
+    assert each == seconds / 180
+    seconds, _ = cards.step_on(cards.Card("", {"float32": 1e30}, 1e9), spec, "lenet")
+    least = 4 * (7 * 266_610 + 3 * 266_200 + 3 * 60 * (784 + 300 + 100))  # update, products' weights, their inputs
+    assert least < seconds * 1e9 < 3 * least
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def test_a_scale_whose_rules_ask_for_no_gpu_computes_on_the_cpu(monkeypatch):
 
     assert [chosen(scale) for scale in ("smoke", "mini", "paper")] == ["cpu", "cpu", "auto"]
     assert chosen("mini", "cuda:1") == "cuda:1"
-    assert not Resources().without_gpu  # a scale without rules
+    assert Resources().gpus is None  # a scale without rules
 
 
 @pytest.mark.parametrize(("device", "gpu"), [("cpu", ""), ("cuda", "Card"), ("auto", "Card"), ("cuda:7", "")])

@@ -24,11 +24,13 @@ class Work:
     `flops` counts a multiply-add as two: every convolution and linear layer forward, its weights' gradient and its
     inputs' gradient (not needed in the first layer). `update_bytes`: the optimizer reads weights, gradients and moments
     and writes weights and moments. `layer_bytes`: what those layers read and write, if all between them were free.
+    `all_bytes`: what all operations of both passes read and write.
     """
 
     flops: int
     update_bytes: int
     layer_bytes: int
+    all_bytes: int
 
     def seconds(self, flop_rate: float, byte_rate: float) -> float:
         """The time of a step at the machine's limit: products at the matrix rate, the update at the copy rate."""
@@ -36,19 +38,22 @@ class Work:
 
 
 class _Counter(TorchDispatchMode):
-    """Counts the operations of matrix products, and the bytes that they read and write."""
+    """Counts the operations of matrix products, and the bytes that they and all operations read and write."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.flops, self.bytes = 0, 0
+        self.flops, self.bytes, self.all_bytes = 0, 0, 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         count = flop_registry.get(func._overloadpacket)
+        tensors = [leaf for leaf in tree_leaves((args, out)) if isinstance(leaf, Tensor)]
+        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         if count:
             self.flops += count(*args, **(kwargs or {}), out_val=out)
-            tensors = [leaf for leaf in tree_leaves((args, out)) if isinstance(leaf, Tensor)]
-            self.bytes += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+            self.bytes += size
+        if not func.is_view and "empty" not in func._schema.name:
+            self.all_bytes += size
         return out
 
 
@@ -60,4 +65,4 @@ def step_work(network: str, shape: tuple[int, ...], classes: int, recipe: Recipe
         with _Counter() as counter:
             F.cross_entropy(stack(x).transpose(1, 2), y).backward()
     passes = 3 + 2 * MOMENTS[recipe.optimizer]
-    return Work(counter.flops, 4 * passes * parameter_count(stack), counter.bytes)
+    return Work(counter.flops, 4 * passes * parameter_count(stack), counter.bytes, counter.all_bytes)
