@@ -335,9 +335,13 @@ class Setting(Model):
 
 
 class Scale(Model):
-    """scales/<scale>.yaml. `papers_own`: the paper's networks, data sets and steps, so that sizes can be compared."""
+    """scales/<scale>.yaml. `papers_own`: the paper's networks, data sets and steps, so that sizes can be compared.
+
+    `chosen`: how the settings were chosen, and what was known by then; the page shows it.
+    """
 
     description: str
+    chosen: str = ""
     judges_claims: bool
     papers_own: bool = False
     hardware: str
