@@ -21,7 +21,7 @@ from tests.paper.test_load import recipe_rows
 
 PAPER = "linear-mode-connectivity"
 FIRST = "stabilizing-lth"
-SCALES = ("smoke", "mini", "paper")
+SCALES = ("smoke", "mini", "wide", "paper")
 
 
 def load(scale: str, paper: str = PAPER) -> Spec:
@@ -124,7 +124,7 @@ def test_imagenets_trainings_are_the_first_papers_where_both_ask_for_them(tmp_pa
             assert len(here) >= 1 + 4 * len(common)
 
 
-@pytest.mark.parametrize("scale", ["mini", "paper"])
+@pytest.mark.parametrize("scale", ["mini", "wide", "paper"])
 def test_every_cell_of_a_claim_has_rows_at_its_scale(scale):
     spec = load(scale)
     networks = {
