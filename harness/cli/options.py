@@ -42,7 +42,7 @@ Paper = Annotated[
 Scale = Annotated[
     str,
     typer.Option(
-        help="A scale of the paper: smoke, mini or paper.", show_default="the one in params.yaml", callback=_name
+        help="A scale of the paper: smoke, mini, wide or paper.", show_default="the one in params.yaml", callback=_name
     ),
 ]
 Results = Annotated[

@@ -232,19 +232,20 @@ def _as_rows(program: Program, y: rows.Rows | Tensor, samples: int) -> Tensor:
     return y if y.dim() == 2 else sparse.to_rows(program, y, samples)
 
 
-def write_residual(
+def write_blocks(
     program: Program, network: Any, x: rows.Rows | Tensor, size: tuple[int, ...], learn: bool, memory: Memory | None
 ) -> Written:
-    """A `ResNet` of `harness.networks.architectures.resnet` on feature maps x [B, C, P', N'] of `size`."""
+    """A `ResNet` or `Plain` of `harness.networks.architectures` on feature maps x [B, C, P', N'] of `size`."""
     maps = x if isinstance(x, Tensor) else sparse.to_blocks(program, x).unflatten(1, (-1, math.prod(size)))
     stem = _Layer(program, maps, network.conv, network.norm, size, memory=memory, learn=learn)
-    norms, last, blocks = [stem.normed], stem.out, []
+    norms, last, blocks = [stem.normed], stem.out, list[_Single | _Residual]()
     for block in network.blocks:
-        blocks.append(_Block(program, last, block, size, memory, learn=learn))
+        kind = _Residual if hasattr(block, "shortcut") else _Single
+        blocks.append(kind(program, last, block, size, memory, learn=learn))
         norms += blocks[-1].norms
         if not learn:
             program.give_back(last)
-        last, size = blocks[-1].second.out, blocks[-1].first.shape.out_size
+        last, size = blocks[-1].last.out, blocks[-1].first.shape.out_size
     positions = math.prod(size)
     output = rows.Layer(program, pool(program, last, positions), network.output, relu=False)
 
@@ -304,7 +305,21 @@ class _Layer:
         return dx
 
 
-class _Block:
+class _Single:
+    """A layer as a block in a program: see `harness.networks.architectures.plain.Layer`."""
+
+    def __init__(
+        self, program: Program, x: Tensor, block: Any, size: tuple[int, ...], memory: Memory | None, *, learn: bool
+    ):
+        self.first = self.last = _Layer(program, x, block.conv, block.norm, size, memory=memory, learn=learn)
+        self.norms = [self.first.normed]
+
+    def backward(self, program: Program, gradient: Tensor) -> Tensor:
+        """Gradient to the block's input from the gradient to its output, whose buffer is given back."""
+        return self.first.below(program, self.first.backward(program, gradient))
+
+
+class _Residual:
     """A residual block in a program: see `harness.networks.architectures.resnet.Block`."""
 
     def __init__(
@@ -318,10 +333,10 @@ class _Block:
             self.short = _Layer(program, x, conv, norm, size, relu=False, memory=memory, learn=learn)
             residual = self.short.out
         inside = self.first.shape.out_size
-        self.second = _Layer(
+        self.last = _Layer(
             program, self.first.out, block.conv2, block.norm2, inside, residual=residual, memory=memory, learn=learn
         )
-        layers = [self.first, self.second, *([self.short] if self.short else [])]
+        layers = [self.first, self.last, *([self.short] if self.short else [])]
         self.norms = [layer.normed for layer in layers]
         if not learn:
             program.give_back(self.first.out)
@@ -331,7 +346,7 @@ class _Block:
     def backward(self, program: Program, gradient: Tensor) -> Tensor:
         """Gradient to the block's input from the gradient to its output, whose buffer is given back."""
         through = program.buffer(*gradient.shape)
-        inner = self.second.below(program, self.second.backward(program, gradient, through))
+        inner = self.last.below(program, self.last.backward(program, gradient, through))
         dy1 = self.first.backward(program, inner)
         if not self.short:
             return self.first.below(program, dy1, into=through)

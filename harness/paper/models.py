@@ -379,9 +379,11 @@ class Scale(Model):
     """scales/<scale>.yaml. `papers_own`: the paper's networks, data sets and steps, so that sizes can be compared.
 
     `data` has the data sets of one's own, by the names under which experiments use them.
+    `chosen`: how the settings were chosen, and what was known by then; the page shows it.
     """
 
     description: str
+    chosen: str = ""
     judges_claims: bool
     papers_own: bool = False
     hardware: str

@@ -119,6 +119,7 @@ def _scale(scale: Mapping[str, Any]) -> Content:
     return {
         "name": words.clean(scale.get("name")),
         "description": words.clean(scale.get("description")),
+        "chosen": words.clean(scale.get("chosen")),
         "judges": bool(scale.get("judges_claims", True)),
     }
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from harness.networks import NETWORKS, build
 from harness.networks.architectures.lenet import LeNet
+from harness.networks.architectures.plain import Plain
 from harness.networks.architectures.resnet import ResNet
 from harness.networks.architectures.torchvision_models import HEADS, ImageNetwork
 from harness.networks.architectures.vgg import STAGES, VGG
@@ -62,6 +63,31 @@ class ResNet(nn.Module):
         return self.output(y.flatten(2).mean(2))
 """
 
+PLAIN = """\
+class Layer(nn.Module):
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.conv = nn.Conv{dims}d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.norm = nn.BatchNorm{dims}d(outputs)
+
+    def forward(self, x):
+        return torch.relu(self.norm(self.conv(x)))
+
+
+class Plain(nn.Module):
+    def __init__(self, channels, classes, widths):
+        super().__init__()
+        self.conv = nn.Conv{dims}d(channels, widths[0], 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm{dims}d(widths[0])
+        pairs = zip(widths, widths[1:])
+        self.blocks = nn.Sequential(*(Layer(n, width, 2 if width > n else 1) for n, width in pairs))
+        self.output = nn.Linear(widths[-1], classes)
+
+    def forward(self, x):
+        y = self.blocks(torch.relu(self.norm(self.conv(x))))
+        return self.output(y.flatten(2).mean(2))
+"""
+
 VGG_TEXT = """\
 class VGG(nn.Module):
     def __init__(self, channels, classes, stages):
@@ -85,7 +111,7 @@ class VGG(nn.Module):
 
 def defined(network: str) -> bool:
     """Whether `definition` can write the network."""
-    return network in NETWORKS and NETWORKS[network][0] in (LeNet, ResNet, VGG, ImageNetwork)
+    return network in NETWORKS and NETWORKS[network][0] in (LeNet, ResNet, Plain, VGG, ImageNetwork)
 
 
 def definition(network: str, input_shape: tuple[int, ...], classes: int) -> str:
@@ -96,6 +122,9 @@ def definition(network: str, input_shape: tuple[int, ...], classes: int) -> str:
     if make is ResNet:
         arguments = f"{input_shape[0]}, {classes}, {options['widths']}, blocks={options.get('blocks', 3)}"
         return f"{RESNET.format(dims=options['dims'])}\n\nnetwork = ResNet({arguments})"
+    if make is Plain:
+        arguments = f"{input_shape[0]}, {classes}, {options['widths']}"
+        return f"{PLAIN.format(dims=options['dims'])}\n\nnetwork = Plain({arguments})"
     if make is VGG:
         return f"{VGG_TEXT}\n\nnetwork = VGG({input_shape[0]}, {classes}, {STAGES[options['layers']]})"
     if make is ImageNetwork:

@@ -86,6 +86,7 @@ def scale_content(spec: Spec) -> dict[str, Any]:
     return {
         "name": spec.scale_name,
         "description": spec.scale.description,
+        "chosen": spec.scale.chosen,
         "judges_claims": spec.scale.judges_claims,
         "experiments": experiments,
     }

@@ -133,7 +133,7 @@ def test_published_numbers_are_found_by_their_place() -> None:
     assert Published().part(part) is None
 
 
-@pytest.mark.parametrize("scale", ["mini", "paper"])
+@pytest.mark.parametrize("scale", ["mini", "wide", "paper"])
 @pytest.mark.parametrize("paper", ["stabilizing-lth", "linear-mode-connectivity"])
 def test_epochs_are_steps_and_errors_have_a_meaning(paper: str, scale: str) -> None:
     spec = load_spec(checkout(), paper, scale)

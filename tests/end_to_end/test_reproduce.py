@@ -160,7 +160,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path):
 def test_bad_input_is_one_line(tmp_path):
     made = make_checkout(tmp_path / "checkout")
     for arguments, message in (
-        (("reproduce", "--scale", "minni"), "no such scale; choose one of cifar-short, mini, paper, smoke, tiny"),
+        (("reproduce", "--scale", "minni"), "no such scale; choose one of cifar-short, mini, paper, smoke, tiny, wide"),
         (("claims", "--scale", "tiny"), "missing. Run `harness reproduce --scale tiny` first."),
         (("report", "--scale", "tiny"), "missing. Run `harness reproduce --scale tiny` first."),
         (("stage", "nope", "--scale", "tiny"), "stage 'nope': no stage has such a name"),

@@ -354,7 +354,7 @@ def test_bytes_are_those_of_weights_masks_and_snapshots():
 def test_every_shipped_scale_can_be_counted(monkeypatch):
     monkeypatch.setattr(calibrate, "step_seconds", lambda *_: Timing(1.0, 60))
     for paper in ("stabilizing-lth", "linear-mode-connectivity"):
-        for scale in ("smoke", "mini", "paper"):
+        for scale in ("smoke", "mini", "wide", "paper"):
             spec = load_spec(checkout(), paper, scale)
             found = costs(spec)
             assert [cost.experiment for cost in found] == list(spec.scale.experiments)

@@ -15,13 +15,14 @@ from harness.paper.columns import DENSITY_TOLERANCE
 from harness.paper.load import dump
 from harness.plan.runs import all_runs, pairs, stacks, stages
 from harness.plan.settings import check_settings
+from harness.plan.twins import snapshots
 from harness.results.context import Context
 from harness.results.folders import Folders
 from tests.paper.test_load import recipe_rows
 
 PAPER = "linear-mode-connectivity"
 FIRST = "stabilizing-lth"
-SCALES = ("smoke", "mini", "paper")
+SCALES = ("smoke", "mini", "wide", "paper")
 
 
 def load(scale: str, paper: str = PAPER) -> Spec:
@@ -124,7 +125,7 @@ def test_imagenets_trainings_are_the_first_papers_where_both_ask_for_them(tmp_pa
             assert len(here) >= 1 + 4 * len(common)
 
 
-@pytest.mark.parametrize("scale", ["mini", "paper"])
+@pytest.mark.parametrize("scale", ["mini", "wide", "paper"])
 def test_every_cell_of_a_claim_has_rows_at_its_scale(scale):
     spec = load(scale)
     networks = {
@@ -163,15 +164,27 @@ def test_claims_have_the_replicates_that_they_ask_for(scale):
     assert onsets == ["C38", "C45"]
 
 
-def test_the_mini_scale_asks_for_the_first_papers_trainings_where_they_overlap():
+@pytest.mark.parametrize(
+    ("scale", "paper", "others", "fewest"),
+    [
+        ("mini", PAPER, "mini", 200),
+        ("wide", PAPER, "mini", 100),
+        ("wide", PAPER, "wide", 60),
+        ("wide", FIRST, "mini", 50),
+    ],
+)
+def test_small_scales_ask_for_the_same_trainings_where_they_overlap(scale, paper, others, fewest):
     """Same name, data, network, recipe and pruning: a run of either is a run of both."""
-    ours, theirs = load("mini"), load("mini", FIRST)
-    for name, setting in ours.scale.experiments.items():
-        other = theirs.scale.experiments[name]
+    ours, theirs = load(scale, paper), load(others, FIRST)
+    names = set(ours.scale.experiments) & set(theirs.scale.experiments)
+    for name in names:
+        setting, other = ours.scale.experiments[name], theirs.scale.experiments[name]
         assert (setting.network, setting.data, setting.pruning) == (other.network, other.data, other.pruning)
         assert ours.recipe(name) == theirs.recipe(name)
+        if scale == others:  # so that the second paper's run has the snapshots that it starts from
+            assert set(snapshots(ours, name)) <= set(snapshots(theirs, name))
     shared = {run.id for run in all_runs(ours)} & {run.id for run in all_runs(theirs)}
-    assert len(shared) > 200
+    assert len(shared) > fewest
 
 
 def test_a_claim_that_no_scale_judges_says_why():

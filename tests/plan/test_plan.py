@@ -13,7 +13,7 @@ from tests.tiny import tiny_spec
 
 
 def test_nothing_is_trained_twice():
-    for scale in ("smoke", "mini", "paper"):
+    for scale in ("smoke", "mini", "wide", "paper"):
         runs = all_runs(load_spec(checkout(), "stabilizing-lth", scale))
         assert len(runs) == len(set(runs))
         assert len({run.id for run in runs}) == len(runs)
@@ -59,7 +59,7 @@ def test_every_branch_with_two_data_orders_is_compared():
 
 
 def test_parents_come_first_and_exist():
-    for scale in ("smoke", "mini", "paper"):
+    for scale in ("smoke", "mini", "wide", "paper"):
         spec = load_spec(checkout(), "stabilizing-lth", scale)
         seen = set()
         for stage in stages(spec):
@@ -78,7 +78,7 @@ def test_chunks_cover_every_replicate_once():
 
 def test_every_cell_of_a_claim_has_rows_at_its_scale():
     """A claim about rows that no stage makes would be `not tested` for ever."""
-    for scale in ("mini", "paper"):
+    for scale in ("mini", "wide", "paper"):
         spec = load_spec(checkout(), "stabilizing-lth", scale)
         networks = set()
         compared = set()

@@ -72,6 +72,8 @@ def test_every_claim_stands_with_its_verdict(built: tuple[str, str, Path]) -> No
         assert f"{formats.SYMBOLS[claim.verdict]} {claim.verdict} |" in row
     assert "5 supported, 1 contradicted, 3 inconclusive, 24 not tested" in markdown
     assert "Of 33 claims, 9 could be judged at the mini scale" in page
+    assert "Chosen in pilot runs of one replicate." in page
+    assert "Chosen in pilot runs of one replicate." in markdown
 
 
 def test_nothing_is_fetched_and_nothing_runs(built: tuple[str, str, Path]) -> None:

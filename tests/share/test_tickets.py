@@ -134,7 +134,7 @@ def test_tickets_are_packed_again_when_what_is_packed_changes(tiny_run):
     assert digest(sweeps=[{"k": [0], "levels": 2, "at": {2: {"imp": 2, "random_prune": 1}}}]) == digest(**sweeps)
 
 
-PLAIN = [("lenet-300-100", "digits"), ("resnet8-1d", "mnist1d"), ("resnet20", "cifar10")]
+PLAIN = [("lenet-300-100", "digits"), ("resnet8-1d", "mnist1d"), ("resnet20", "cifar10"), ("plain9-1d", "mnist1d")]
 LARGE = [("vgg16", "cifar10"), ("squeezenet", "cifar10"), ("resnet50", "cifar10")]
 
 

@@ -213,7 +213,7 @@ def test_the_most_particular_entry_counts():
 
 
 @pytest.mark.parametrize("paper", ["stabilizing-lth", "linear-mode-connectivity"])
-@pytest.mark.parametrize("scale", ["smoke", "mini", "paper"])
+@pytest.mark.parametrize("scale", ["smoke", "mini", "wide", "paper"])
 def test_the_papers_resources_name_what_there_is(paper, scale):
     spec = load_spec(checkout(), paper, scale)
     found = load_resources(spec.folder, scale)

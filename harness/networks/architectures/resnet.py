@@ -74,7 +74,7 @@ class ResNet(Stack):
         self, program: Program, x: Rows | Tensor, shape: torch.Size, learn: bool, memory: Memory | None
     ) -> fused.Written:
         """Add a replicate's passes on the CPU kernels to a program."""
-        return fused.write_residual(program, self, x, tuple(shape[3:]), learn, memory)
+        return fused.write_blocks(program, self, x, tuple(shape[3:]), learn, memory)
 
     def prunable(self) -> list[str]:
         """The width-3 convolutions: shortcuts and the output layer stay dense (reference section 1.2)."""

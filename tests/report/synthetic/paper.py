@@ -33,6 +33,7 @@ def scale(judges: bool = True) -> dict[str, Any]:
         "judges_claims": judges,
         "experiments": found,
         "description": "Directions of the claims on two CPU cores, offline.",
+        "chosen": "Chosen in pilot runs of one replicate.",
     }
 
 
