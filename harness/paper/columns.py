@@ -20,6 +20,8 @@ PAIR_MEASURES = (
     "instability_test_reestimated",
     "instability_train_reestimated",
 )
+#: of an instability's name: with BatchNorm's statistics re-estimated at each point of the line
+REESTIMATED = "_reestimated"
 REAL = (
     "density",
     "train_accuracy",

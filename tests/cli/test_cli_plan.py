@@ -105,7 +105,7 @@ def test_each_claim_has_its_trainings_time_and_share():
     replicates = {name: setting.replicates for name, setting in spec.scale.experiments.items()}
     found = {c.id: power(c.scales["mini"], replicates, spec.published) for c in spec.claims if "mini" in c.scales}
     assert rows["C2"][7] == f"{found['C2'].share:.0%}" == "100%"
-    assert rows["C22"][7] == "-"  # signs alone: the paper gives no numbers
+    assert rows["C22"][7] == "not known"  # signs alone: the paper gives no numbers
     for claim in spec.claims:
         assert (rows[claim.id][4] == "not judged here") == ("mini" not in claim.scales)
 
