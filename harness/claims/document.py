@@ -80,7 +80,7 @@ class SizeVerdict(Strict):
 class Power(Strict):
     """The share of simulated runs of the world as published that support a claim's parts with published numbers.
 
-    They are ``known`` of ``parts``; without any the share is None.
+    They are ``known`` of ``parts``, of which counts are none; without any the share is None.
     """
 
     share: Number | None

@@ -183,7 +183,9 @@ def _judge_case(part: Part, data: PartData, reader: Table, combine: str, tests: 
     if data.median:
         levels = (sign_level(data.replicates, levels[0]), sign_level(data.replicates, levels[1]))
     reason = rules.part_reason(verdict, shown, other, part.bounds, levels, tests)
-    if part.statistic == "median":
+    if data.exact:
+        reason = f"{float(support.estimate):.7g} is counted, and the region is {region[0]:.7g} to {region[1]:.7g}"
+    if part.statistic in ("median", "exact"):
         within = sum(part.bounds[0] <= value <= part.bounds[1] for value in data.values)
         reason += f"; {within} of {data.replicates} replicates are in it"
     estimate = float(support.estimate)
@@ -193,7 +195,8 @@ def _judge_case(part: Part, data: PartData, reader: Table, combine: str, tests: 
     for more in (*onsets(part, reader), *data.dropped):
         reason += f"; {more}"
     deciding, span, level = (refute, other, levels[1]) if verdict == "contradicted" else (support, shown, levels[0])
-    found = _part_verdict(part, data, verdict, reason, data.shown((estimate, 0.0))[0], span, level)
+    shown_level = None if data.exact else level
+    found = _part_verdict(part, data, verdict, reason, data.shown((estimate, 0.0))[0], span, shown_level)
     return found.model_copy(update=_beside(part, data, deciding, level)), rules.margin(estimate, bounds, region)
 
 
@@ -348,6 +351,8 @@ def chance_flips(claims: Iterable[ClaimVerdict]) -> float:
 
 
 def _edge_rate(statistic: str, replicates: int) -> float:
+    if statistic == "exact":
+        return 0.0
     if statistic not in ("median", "onset", "onset_difference", "auc"):
         return rules.ONE_SIDED
     return (1 - level) / 2 if (level := sign_level(replicates)) else 0.0

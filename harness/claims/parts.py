@@ -53,6 +53,7 @@ class PartData:
     dropped: list[str] = field(default_factory=list)
     problem: str = ""
     diverged: int = 0
+    exact: bool = False
     image: float = 0.0
     image_variance: float = 0.0
 
@@ -66,7 +67,10 @@ class PartData:
 
 
 def interval_of(data: PartData, level: float) -> Interval:
-    """The part's interval on the analysed scale."""
+    """The part's interval on the analysed scale; of counts the value that is farthest from the region's middle."""
+    if data.exact:
+        worst = max(data.groups[0], key=lambda value: abs(value - sum(data.region) / 2))
+        return Interval(worst, worst, worst)
     if not data.median:
         return t_interval(data.groups, level, data.steps, data.spare)
     interval = sign_interval(data.groups[0], data.groups[1], level)
@@ -81,7 +85,25 @@ def read_part(part: Part, table: Table, claim: Sequence[Part] = (), at_chance: b
     `claim`: all parts of the claim at the scale, whose cells tell more of the spread over replicates. Those of other
     claims tell nothing, so that a claim's verdict is the same whichever others are run.
     """
+    if part.statistic == "exact":
+        return _read_exact(part, table)
     return _read_median(part, table, at_chance) if part.of_median else _read_contrast(part, table, claim, at_chance)
+
+
+def _read_exact(part: Part, table: Table) -> PartData:
+    group = gather(table, part.cells[0].experiment, part.cells, part.measure)
+    shares = 100 * group.cells[0]
+    return PartData(
+        median=False,
+        log=False,
+        region=part.bounds,
+        groups=[shares],
+        exact=True,
+        replicates=len(group.replicates),
+        values=shares.tolist(),
+        runs=group.runs,
+        dropped=group.dropped,
+    )
 
 
 def _read_contrast(part: Part, table: Table, claim: Sequence[Part], at_chance: bool) -> PartData:

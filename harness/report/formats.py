@@ -35,6 +35,8 @@ def unit(statistic: str, measure: str, log: bool = False) -> str:
         return "grid positions"
     if statistic == "auc":
         return ""
+    if statistic == "exact":
+        return "%"
     if measure.endswith("accuracy"):
         return "%" if statistic in ("mean", "median") else "points"
     if measure.startswith("instability"):
@@ -107,7 +109,7 @@ def robustness(claim: ClaimVerdict) -> str:
         texts.append("The same verdict without any one replicate.")
     elif claim.judged:
         texts.append("At its fewest replicates, so that none can be left out.")
-    if claim.power is not None:
+    if claim.power is not None and claim.power.parts:
         texts.append(f"Power in the world as published: {claim.power}.")
     return " ".join(texts)
 

@@ -43,7 +43,7 @@ def one_line(claims: Sequence[ClaimVerdict]) -> str:
 
 def power(claims: Sequence[ClaimVerdict]) -> str:
     """How many of the judged claims this run's replicates decide in the world as published; empty without any."""
-    shares = [claim.power.share for claim in claims if claim.judged and claim.power is not None]
+    shares = [claim.power.share for claim in claims if claim.judged and claim.power is not None and claim.power.parts]
     known = [share for share in shares if share is not None]
     if not shares:
         return ""

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from harness.base.paths import checkout
+from harness.data import source_of
+from harness.networks import build, prunable_names
 from harness.paper import Spec, load_spec
 from harness.paper.claims import Part, expand_parts
 
@@ -112,3 +114,22 @@ def test_onset_differences_are_an_order_or_one_step_and_an_auc_is_half_way(paper
     orders = [(-1.0, 1.0), (None, 0.0), (0.0, None), (None, -1.0), (1.0, None)]
     assert all(part.region in orders for _, part in parts(spec, "onset_difference"))
     assert all(part.region in [(None, 0.75), (0.75, None)] for _, part in parts(spec, "auc"))
+
+
+@pytest.mark.parametrize("scale", ["mini", "paper"])
+def test_a_count_is_known_to_half_a_weight(scale):
+    """The power of 0.8 nearest to the printed share, of the network's own prunable weights."""
+    spec = load_spec(checkout(), "stabilizing-lth", scale)
+    found = [part for name, part in parts(spec, "exact") if name == "S1"]
+    assert len(found) >= 4
+    printed = {"lenet": 0.107, "resnet20": 0.167, "vgg19": 0.022}
+    for part in found:
+        setting = spec.scale.experiments[part.a.experiment]
+        network = build(setting.network, 1, source_of(setting.data).shape, source_of(setting.data).classes)
+        weights = dict(network.named_parameters())
+        total = sum(weights[name].numel() for name in prunable_names(network))
+        share = min((0.8**n for n in range(20)), key=lambda s: abs(s - printed[part.a.experiment.partition("-")[0]]))
+        kept = round(total * share)
+        counts = range(kept - 3, kept + 4)
+        assert [n for n in counts if part.region[0] <= 100 * n / total <= part.region[1]] == [kept]
+        assert part.region[1] - part.region[0] <= 100 / total + 3e-6  # no wider than one weight, but for rounding
