@@ -31,7 +31,7 @@ def rows(paper: str) -> Iterator[str]:
             entry = claim.scales.get(spec.scale_name)
             replicates = {name: setting.replicates for name, setting in spec.scale.experiments.items()}
             found = power(entry, replicates, spec.published) if entry else None
-            share = f"{found.share:.0%}" if found and found.known else "-"
+            share = "-" if found is None or found.share is None else f"{found.share:.0%}"
             cells.append("" if found is None else f"{share} ({found.known} of {found.parts})")
         yield f"| {claim.id} | {claim.title} | {' | '.join(cells)} |"
 

@@ -34,7 +34,10 @@ class PartVerdict(Strict):
 
     ``estimate``, ``interval``, ``region`` and ``values`` (one per replicate) are on the reported scale: the measure's
     unit, or factors if the logarithm was analysed (``log``). None in ``values`` means that the onset was never reached.
-    ``interval`` is the one that decides, and holds at ``level``.
+    ``interval`` is the one that decides, and holds at ``level``; ``with_images`` bounds what it would be if the test
+    images had been drawn too. ``standardised``: the estimate's distance from no effect over the standard deviation
+    between replicates, on the analysed scale; ``above``: the share of replicates above no effect, where a tie counts
+    half (the probability of improvement). Both are None for a level, and for a median.
     """
 
     name: Text
@@ -46,6 +49,9 @@ class PartVerdict(Strict):
     estimate: Number | None
     interval: Bounds | None
     level: Number | None
+    with_images: Bounds | None
+    standardised: Number | None
+    above: Number | None
     region: Bounds
     replicates: Count
     values: Annotated[list[Number | None], FailFast()]
@@ -71,6 +77,23 @@ class SizeVerdict(Strict):
     replicates: Count
 
 
+class Power(Strict):
+    """The share of simulated runs of the world as published that support a claim's parts with published numbers.
+
+    They are ``known`` of ``parts``, of which counts are none; without any the share is None.
+    """
+
+    share: Number | None
+    known: Count
+    parts: Count
+
+    def __str__(self) -> str:
+        """`94%`, or `94% (2 of 3 parts)` if only so many parts have published numbers."""
+        if self.share is None:
+            return "not known"
+        return f"{self.share:.0%}" + (f" ({self.known} of {self.parts} parts)" if self.known < self.parts else "")
+
+
 #: how the reason of a verdict ends that rests on fewer replicates than the whole scale has
 FEWER_REPLICATES = "--every-replicate runs all"
 
@@ -78,7 +101,9 @@ FEWER_REPLICATES = "--every-replicate runs all"
 class ClaimVerdict(Strict):
     """One claim with its verdicts at a scale: of its direction, with the deciding part's numbers, and of its size.
 
-    ``papers_own``: whether the scale is the paper's own, the only one at which a size is judged.
+    ``papers_own``: whether the scale is the paper's own, the only one at which a size is judged. ``left_out``: how
+    many replicates were left out in turn, 0 where the claim has its fewest; ``fragile``: those without each of which
+    the direction has another verdict. ``power``: with this run's replicates; None if the scale states nothing.
     """
 
     id: ClaimId
@@ -94,6 +119,9 @@ class ClaimVerdict(Strict):
     level: Number | None
     region: Bounds
     replicates: Count
+    left_out: Count
+    fragile: Annotated[list[Count], FailFast()]
+    power: Power | None
     published: Annotated[list[PublishedValue], FailFast()]
     runs: Texts
     parts: Annotated[list[PartVerdict], FailFast()]

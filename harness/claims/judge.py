@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,22 @@ import pandas as pd
 from harness.base.words import finite
 from harness.claims import verdicts as rules
 from harness.claims.document import FEWER_REPLICATES, ClaimVerdict, PartVerdict, Size, SizeVerdict, Verdict
-from harness.claims.parts import PartData, interval_of, read_part
-from harness.claims.statistics import LEVEL, bonferroni, disjoint, inside, prediction, sign_level
+from harness.claims.parts import PartData, interval_of, onsets, read_part
+from harness.claims.statistics import (
+    LEVEL,
+    Interval,
+    bonferroni,
+    disjoint,
+    inside,
+    prediction,
+    share_above,
+    sign_level,
+    standardised,
+    with_images,
+)
 from harness.claims.table import Table, TestSet
 from harness.paper.claims import Cell, Claim, Part, ScaleClaim, expand_parts
+from harness.paper.columns import REESTIMATED
 from harness.paper.published import Published
 
 Calibration = Mapping[str, tuple[float, float]]
@@ -52,9 +65,14 @@ def judge(
     """
     entries = [(claim, claim.scales.get(scale)) for claim in claims]
     measures = {measure for _, entry in entries if entry for part in entry.parts for measure in part.measures}
+    measures |= {twin for measure in measures if (twin := measure + REESTIMATED) in table.columns}
     reader = Table(table, measures | ({"test_accuracy"} if calibration else set()), test_sets)
     misfits = calibration_misfits(reader, calibration)
     verdicts = [_judge_claim(claim, entry, scale, reader, misfits, papers) for claim, entry in entries]
+    verdicts = [
+        verdict.model_copy(update=_left_out(claim, entry, verdict, scale, reader, misfits))
+        for verdict, (claim, entry) in zip(verdicts, entries, strict=True)
+    ]
     return [_of_fewer(verdict, entry, whole_replicates) for verdict, (_, entry) in zip(verdicts, entries, strict=True)]
 
 
@@ -66,6 +84,18 @@ def _of_fewer(verdict: ClaimVerdict, entry: ScaleClaim | None, whole_replicates:
         return verdict
     fewer = f"at {verdict.replicates} of {whole} replicates; {FEWER_REPLICATES}"
     return verdict.model_copy(update={"reason": f"{verdict.reason}; {fewer}"})
+
+
+def _left_out(
+    claim: Claim, entry: ScaleClaim | None, whole: ClaimVerdict, scale: str, reader: Table, misfits: dict[str, str]
+) -> dict[str, Any]:
+    """The claim's `left_out` and `fragile`: it is judged without each replicate if it has more than its fewest."""
+    judged = [part.replicates for part in whole.parts if part.verdict != "not tested"]
+    if entry is None or not whole.judged or min(judged) <= entry.replicates:
+        return {}
+    replicates = reader.replicates(_experiments(expand_parts(entry)))
+    others = {r: _judge_claim(claim, entry, scale, reader.without(r), misfits, None).verdict for r in replicates}
+    return {"left_out": len(others), "fragile": [r for r, other in others.items() if other != whole.verdict]}
 
 
 def calibration_misfits(reader: Table, calibration: Calibration) -> dict[str, str]:
@@ -134,15 +164,15 @@ def _judge_part(
         lacking = "; ".join(data.dropped) or "the table holds no more"
         reason = f"needs {entry.replicates} replicates, has {data.replicates}: {lacking}"
         return _part_verdict(part, data, "not tested", reason), math.inf
-    found, margin = _judge_case(part, cases[0], entry.combine, len(claim))
-    other = found if worst.problem else _judge_case(part, cases[-1], entry.combine, len(claim))[0]
+    found, margin = _judge_case(part, cases[0], reader, entry.combine, len(claim))
+    other = found if worst.problem else _judge_case(part, cases[-1], reader, entry.combine, len(claim))[0]
     if worst.problem or found.verdict != other.verdict:
         at_chance = worst.problem or f"with what diverged at chance it is {other.verdict}: {other.reason}"
         found = found.model_copy(update={"verdict": "inconclusive", "reason": f"{found.reason}; {at_chance}"})
     return found, margin
 
 
-def _judge_case(part: Part, data: PartData, combine: str, tests: int) -> tuple[PartVerdict, float]:
+def _judge_case(part: Part, data: PartData, reader: Table, combine: str, tests: int) -> tuple[PartVerdict, float]:
     strict = bonferroni(LEVEL, tests)
     levels = (LEVEL, strict) if combine == "all" else (strict, LEVEL)
     support, refute = (interval_of(data, level) for level in levels)
@@ -153,20 +183,32 @@ def _judge_case(part: Part, data: PartData, combine: str, tests: int) -> tuple[P
     if data.median:
         levels = (sign_level(data.replicates, levels[0]), sign_level(data.replicates, levels[1]))
     reason = rules.part_reason(verdict, shown, other, part.bounds, levels, tests)
-    if part.statistic == "median":
+    if data.exact:
+        reason = f"{float(support.estimate):.7g} is counted, and the region is {region[0]:.7g} to {region[1]:.7g}"
+    if part.statistic in ("median", "exact"):
         within = sum(part.bounds[0] <= value <= part.bounds[1] for value in data.values)
         reason += f"; {within} of {data.replicates} replicates are in it"
     estimate = float(support.estimate)
     if data.image:
         images = f"{abs(estimate) / data.image:.1f} of {100 / data.image:.0f} test images"
         reason += f"; the estimate is {images}, which are the same for all replicates"
-    if data.dropped:
-        reason += f"; {'; '.join(data.dropped)}"
-    decides = (other, levels[1]) if verdict == "contradicted" else (shown, levels[0])
-    return (
-        _part_verdict(part, data, verdict, reason, data.shown((estimate, 0.0))[0], *decides),
-        rules.margin(estimate, bounds, region),
-    )
+    for more in (*onsets(part, reader), *data.dropped):
+        reason += f"; {more}"
+    deciding, span, level = (refute, other, levels[1]) if verdict == "contradicted" else (support, shown, levels[0])
+    shown_level = None if data.exact else level
+    found = _part_verdict(part, data, verdict, reason, data.shown((estimate, 0.0))[0], span, shown_level)
+    return found.model_copy(update=_beside(part, data, deciding, level)), rules.margin(estimate, bounds, region)
+
+
+def _beside(part: Part, data: PartData, interval: Interval, level: float) -> dict[str, Any]:
+    """What a reader wants beside a part's verdict, and no verdict depends on."""
+    beside: dict[str, Any] = {}
+    if data.image_variance:
+        low, high = with_images(interval, data.image_variance, level)[1:]
+        beside["with_images"] = (finite(float(low)), finite(float(high)))
+    if part.no_effect is not None:
+        beside |= {"standardised": finite(standardised(data.groups)), "above": share_above(data.groups)}
+    return beside
 
 
 def _sizes(parts: Sequence[Part], entry: ScaleClaim, reader: Table, papers: Published) -> list[SizeVerdict]:
@@ -224,6 +266,9 @@ def _part_verdict(
         estimate=finite(estimate),
         interval=None if interval is None else (finite(interval[0]), finite(interval[1])),
         level=level,
+        with_images=None,
+        standardised=None,
+        above=None,
         region=part.region or (None, None),
         replicates=data.replicates,
         values=[finite(value) for value in data.values],
@@ -257,6 +302,9 @@ def _claim_verdict(
         level=measured.level if measured else None,
         region=shown.region if shown else (None, None),
         replicates=shown.replicates if shown else 0,
+        left_out=0,
+        fragile=[],
+        power=None,
         published=claim.published,
         runs=sorted({run for part in parts for run in part.runs}),
         parts=parts,
@@ -303,6 +351,8 @@ def chance_flips(claims: Iterable[ClaimVerdict]) -> float:
 
 
 def _edge_rate(statistic: str, replicates: int) -> float:
+    if statistic == "exact":
+        return 0.0
     if statistic not in ("median", "onset", "onset_difference", "auc"):
         return rules.ONE_SIDED
     return (1 - level) / 2 if (level := sign_level(replicates)) else 0.0

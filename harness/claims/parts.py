@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +14,7 @@ from harness.claims.statistics import (
     Interval,
     auc,
     contrast,
+    image_variance,
     onset_difference_bounds,
     onset_positions,
     sign_interval,
@@ -22,6 +23,7 @@ from harness.claims.statistics import (
 )
 from harness.claims.table import Group, Table, gather
 from harness.paper.claims import Cell, Part
+from harness.paper.columns import REESTIMATED
 
 #: significant digits of a contrast relative to its terms, so that equal replicates are bit-identical
 _DIGITS = 12
@@ -34,7 +36,8 @@ class PartData:
     ``groups``: per experiment the replicates' contrasts (n_e,) on the analysed scale (logarithms if ``log``); where the
     median is judged, each value's lowest and highest possible number. ``values``: for the page's figure, one number per
     replicate on the reported scale. ``problem``: why no interval can be computed, else empty.
-    ``image``: points that one test image makes of an accuracy, 0.0 for other measures and where it is not known.
+    ``image``: points that one test image makes of an accuracy, 0.0 for other measures and where it is not known;
+    ``image_variance``: the most, in points squared, that drawing other images can add to the contrast's variance.
     """
 
     median: bool
@@ -50,7 +53,9 @@ class PartData:
     dropped: list[str] = field(default_factory=list)
     problem: str = ""
     diverged: int = 0
+    exact: bool = False
     image: float = 0.0
+    image_variance: float = 0.0
 
     def shown(self, bounds: tuple[float, float]) -> tuple[float, float]:
         """Convert bounds from the analysed to the reported scale."""
@@ -62,7 +67,10 @@ class PartData:
 
 
 def interval_of(data: PartData, level: float) -> Interval:
-    """The part's interval on the analysed scale."""
+    """The part's interval on the analysed scale; of counts the value that is farthest from the region's middle."""
+    if data.exact:
+        worst = max(data.groups[0], key=lambda value: abs(value - sum(data.region) / 2))
+        return Interval(worst, worst, worst)
     if not data.median:
         return t_interval(data.groups, level, data.steps, data.spare)
     interval = sign_interval(data.groups[0], data.groups[1], level)
@@ -77,7 +85,25 @@ def read_part(part: Part, table: Table, claim: Sequence[Part] = (), at_chance: b
     `claim`: all parts of the claim at the scale, whose cells tell more of the spread over replicates. Those of other
     claims tell nothing, so that a claim's verdict is the same whichever others are run.
     """
+    if part.statistic == "exact":
+        return _read_exact(part, table)
     return _read_median(part, table, at_chance) if part.of_median else _read_contrast(part, table, claim, at_chance)
+
+
+def _read_exact(part: Part, table: Table) -> PartData:
+    group = gather(table, part.cells[0].experiment, part.cells, part.measure)
+    shares = 100 * group.cells[0]
+    return PartData(
+        median=False,
+        log=False,
+        region=part.bounds,
+        groups=[shares],
+        exact=True,
+        replicates=len(group.replicates),
+        values=shares.tolist(),
+        runs=group.runs,
+        dropped=group.dropped,
+    )
 
 
 def _read_contrast(part: Part, table: Table, claim: Sequence[Part], at_chance: bool) -> PartData:
@@ -119,7 +145,18 @@ def _read_contrast(part: Part, table: Table, claim: Sequence[Part], at_chance: b
         dropped=dropped,
         diverged=sum(group.diverged for _, group in gathered),
         image=max(table.step(group.experiment, part.measure) for _, group in gathered),
+        image_variance=_image_variance(part, gathered, table) if replicates else 0.0,
     )
+
+
+def _image_variance(part: Part, gathered: Sequence[tuple[list[float], Group]], table: Table) -> float:
+    """Of a contrast of test accuracies. Experiments may share their images, so standard deviations add up."""
+    deviations = 0.0
+    for weights, group in gathered:
+        if step := table.step(group.experiment, part.measure):
+            wrong = 1 - group.cells.mean(-1) / 100
+            deviations += 100 * image_variance(weights, wrong.tolist(), round(100 / step)) ** 0.5
+    return deviations**2
 
 
 def _spare(part: Part, weights: list[float], group: Group, table: Table, claim: Sequence[Part]) -> tuple[float, int]:
@@ -220,6 +257,40 @@ def _read_median(part: Part, table: Table, at_chance: bool) -> PartData:
         values = (positions[0] - positions[1]).astype(np.float64)
         estimate = float(np.median(values)) if values.size else None
     return _median_data(part, group, low, high, values, estimate)
+
+
+def onsets(part: Part, table: Table) -> Iterator[str]:
+    """An onset's numbers in words: the two k of a difference, and the k for BatchNorm's re-estimated statistics."""
+    if not part.statistic.startswith("onset"):
+        return
+    averaged, reestimated = (_median_onsets(part, table, suffix) for suffix in ("", REESTIMATED))
+    if part.statistic == "onset_difference" and averaged:
+        yield f"median onsets {_told(averaged)}"
+    if reestimated:
+        yield f"with re-estimated BatchNorm statistics {_told(reestimated)}"
+
+
+def _median_onsets(part: Part, table: Table, suffix: str) -> list[float]:
+    """Each cell's median k over the replicates that have the whole grid, as the lower of two; none without one."""
+    grid, medians = part.over or [], []
+    for cell in part.cells:
+        measure = (cell.measure or part.measure) + suffix
+        points = [point.model_copy(update={"measure": measure}) for point in part.grid_cells(cell)]
+        group = gather(table, cell.experiment, points, measure)
+        if not group.replicates:
+            return []
+        positions = np.sort(onset_positions(group.cells.T, part.threshold or 0.0))
+        medians.append([*map(float, grid), math.inf][positions[(len(positions) - 1) // 2]])
+    return medians
+
+
+def _told(medians: list[float]) -> str:
+    """``k = 2000``, or ``k = 5000 and k = 2000 (2.5 times, 0.92 in ln k)``."""
+    text = " and ".join("never" if math.isinf(k) else f"k = {k:.0f}" for k in medians)
+    first, last = medians[0], medians[-1]
+    if len(medians) == 1 or not (0 < first < math.inf and 0 < last < math.inf):
+        return text
+    return f"{text} ({first / last:.3g} times, {math.log(first / last):.2g} in ln k)"
 
 
 def _median_data(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 
+from harness.claims.document import Power
 from harness.claims.parts import spare_cells
 from harness.claims.statistics import (
     LEVEL,
@@ -32,22 +32,14 @@ TABLES = 400
 Drawn = dict[tuple[Cell, str], Floats]
 
 
-class Power(NamedTuple):
-    """The share of simulated runs that support a claim's parts with published numbers: ``known`` of ``parts``."""
-
-    share: float
-    known: int
-    parts: int
-
-
 def power(entry: ScaleClaim, replicates: Mapping[str, int], published: Published, tables: int = TABLES) -> Power:
-    """The power of a claim with an experiment's number of replicates; the share is NaN if nothing is known.
+    """The power of a claim with an experiment's number of replicates.
 
     Every cell is drawn around its published value, once for all parts of the claim: accuracies from a normal
     distribution, distances and angles from a lognormal, instabilities from a gamma distribution. Replicates have
     nothing in common, which a real run's have, so a paired comparison is at least as powerful there.
     """
-    parts = [part for part in expand_parts(entry) if part.region is not None]
+    parts = [part for part in expand_parts(entry) if part.region is not None and part.statistic != "exact"]
     rng, drawn = np.random.default_rng(0), Drawn()
     known = []
     for part in parts:
@@ -59,11 +51,11 @@ def power(entry: ScaleClaim, replicates: Mapping[str, int], published: Published
         if all(key in drawn for key in cells):
             known.append(part)
     if not known:
-        return Power(float("nan"), 0, len(parts))
+        return Power(share=None, known=0, parts=len(parts))
     level = LEVEL if entry.combine == "all" else bonferroni(LEVEL, len(parts))
     support = [inside(_interval(part, drawn, parts, level), _region(part)) for part in known]
     together = np.all(support, axis=0) if entry.combine == "all" else np.any(support, axis=0)
-    return Power(float(np.mean(together)), len(known), len(parts))
+    return Power(share=float(np.mean(together)), known=len(known), parts=len(parts))
 
 
 def _cells(part: Part) -> list[Cell]:

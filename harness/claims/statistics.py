@@ -10,6 +10,7 @@ share of replicates below it lies above a half.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -119,6 +120,47 @@ def t_interval(
     floor = np.sqrt(sum(b**2 for b in bounds))
     half = np.where(flat & (floor <= 0), np.inf, np.maximum(half, floor))
     return Interval(estimate, np.asarray(estimate - half), np.asarray(estimate + half))
+
+
+def image_variance(weights: Sequence[float], wrong: Sequence[float], images: int) -> float:
+    """The most that drawing other test images can add to a contrast's variance, as shares squared.
+
+    Args:
+        weights: of the contrast's cells (m,).
+        wrong: the mean share of images (m,) that each cell's networks get wrong.
+        images: size of the test set.
+
+    Which images a network gets wrong is not stored, so this takes the worst case: cells of one sign are wrong on the
+    same images, cells of opposite signs on others. With d(i) the contrast on image i, averaged over networks, then
+    E[d²] <= sum of w w' min(q, q') over all pairs of cells of one sign, and the variance over images is E[d²] - E[d]².
+    """
+    w, q = np.asarray(weights, dtype=np.float64), np.asarray(wrong, dtype=np.float64)
+    products = np.outer(w, w) * np.minimum.outer(q, q)
+    return max(0.0, float(products[products > 0].sum() - (w @ q) ** 2)) / images
+
+
+def with_images(interval: Interval, variance: float, level: float = LEVEL) -> Interval:
+    """A t interval over replicates widened by what test images add to its variance, each at its own quantile."""
+    more = stats.norm.isf((1 - level) / 2) ** 2 * variance
+    half = np.sqrt((interval.high - interval.estimate) ** 2 + more)
+    return Interval(interval.estimate, interval.estimate - half, interval.estimate + half)
+
+
+def standardised(groups: Sequence[Floats]) -> float | None:
+    """The sum of the groups' means (n_e,) over the standard deviation of one replicate of each; None without spread."""
+    estimate = sum(float(g.mean()) for g in groups)
+    spread = sum(float(g.var(ddof=1)) for g in groups) ** 0.5
+    size = max(float(np.abs(g).max()) for g in groups)
+    return estimate / spread if spread > _NOISE * size else None
+
+
+def share_above(groups: Sequence[Floats]) -> float:
+    """The share of replicates, or of choices of one from each independent group, with a sum above 0; a tie is a half.
+
+    The probability of improvement of Agarwal et al. 2021, over paired replicates where there is one group.
+    """
+    sums = reduce(np.add.outer, groups)
+    return float(((sums > 0) + 0.5 * (sums == 0)).mean())
 
 
 class Prediction(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -80,6 +81,7 @@ class Table:
         }
         self._empty: Columns = {c: v[:0] for c, v in columns.items()}
         self._cells: dict[tuple[Cell, str], CellValues] = {}
+        self._thinned: dict[int, Table] = {}
         self._test_sets = test_sets
 
     def cell(self, cell: Cell, measure: str) -> CellValues:
@@ -99,6 +101,21 @@ class Table:
         """The accuracy of a network that guesses, for one that diverged; NaN for other measures, and if unknown."""
         known = self._test_sets.get(experiment)
         return 100 / known.classes if known and measure.endswith("accuracy") else math.nan
+
+    def replicates(self, experiments: Iterable[str]) -> list[int]:
+        """The numbers of the experiments' replicates."""
+        return sorted({int(r) for name in experiments for r in self._columns(name)["replicate"]})
+
+    def without(self, replicate: int) -> Table:
+        """The table as if no experiment had this replicate."""
+        if replicate not in self._thinned:
+            other = self._thinned[replicate] = copy.copy(self)
+            other._cells, other._thinned = {}, {}
+            other._parts = {
+                name: {c: values[columns["replicate"] != replicate] for c, values in columns.items()}
+                for name, columns in self._parts.items()
+            }
+        return self._thinned[replicate]
 
     def _columns(self, experiment: str) -> Columns:
         return self._parts.get(experiment, self._empty)

@@ -11,7 +11,7 @@ from rich.table import Table
 from harness.base.errors import HarnessError
 from harness.base.variables import variables
 from harness.base.words import disk, duration
-from harness.claims.power import Power, power
+from harness.claims.power import power
 from harness.data import source_of
 from harness.estimate.budget import Choice
 from harness.estimate.cards import CARDS, DEFAULT
@@ -236,22 +236,16 @@ def _claims(plan: Plan, every: bool) -> Table:
             others: set[Run] = set().union(*(runs for name, runs in plan.needs.items() if name != claim.id))
             time, trainings = plan.prices.total(needed), len(plan.prices.trained(needed))
             shares = (_share(time / total), _share(plan.prices.alone(needed, others) / total))
-            decides = _power(power(claim.scales[plan.spec.scale_name], replicates, plan.spec.published))
+            decides = str(power(claim.scales[plan.spec.scale_name], replicates, plan.spec.published))
             table.add_row(claim.id, escape(claim.title), f"{trainings:,}", duration(time), *shares, decides)
         elif every:
             table.add_row(claim.id, escape(claim.title), "", "not judged here", "", "", "")
     table.caption = (
         "Power: how often the claim's direction would be supported if every value and spread were as published, with "
-        "this scale's replicates; '2 of 3' if only so many parts have published numbers."
+        "this scale's replicates; '2 of 3 parts' if only so many parts have published numbers."
     )
     table.caption_justify = "left"
     return table
-
-
-def _power(found: Power) -> str:
-    if not found.known:
-        return "-"
-    return f"{found.share:.0%}" + (f" ({found.known} of {found.parts})" if found.known < found.parts else "")
 
 
 def _share(part: float) -> str:

@@ -7,7 +7,7 @@ import itertools
 import math
 from typing import TYPE_CHECKING
 
-from harness.paper.columns import NETWORK_MEASURES, PAIR_MEASURES, PERCENT_MEASURES
+from harness.paper.columns import NETWORK_MEASURES, PAIR_MEASURES, PERCENT_MEASURES, STRUCTURE
 
 if TYPE_CHECKING:
     from harness.paper.claims import Cell, Part
@@ -22,6 +22,7 @@ _NEEDS: dict[str, tuple[set[str], set[str]]] = {
     "trend": ({"a"}, {"over", "over_density", "log"}),
     "contrast": ({"terms"}, {"log"}),
     "auc": ({"terms"}, set()),
+    "exact": ({"a"}, set()),
     "onset": ({"a", "over", "threshold"}, set()),
     "onset_difference": ({"a", "b", "over", "threshold"}, set()),
 }
@@ -66,7 +67,9 @@ def check_measure(part: Part) -> None:
             f"mean of {part.measure}: it has two values, near 0 and near chance, of which a mean with an interval says "
             "little; use median"
         )
-    for measure in (part.measure, *part.measures):
+    if (part.statistic == "exact") != (part.measure in STRUCTURE):
+        raise ValueError(f"{part.statistic} of {part.measure}: exact is the statistic of {', '.join(STRUCTURE)}, alone")
+    for measure in () if part.statistic == "exact" else (part.measure, *part.measures):
         _check_known(measure)
     for cell in part.cells:
         if cell.measure and part.statistic != "onset_difference":
@@ -104,10 +107,12 @@ def _check_comparison(cell: Cell, measure: str) -> None:
 def check_region(part: Part) -> None:
     """The region is bounded, not empty, can be missed, and states a direction."""
     if part.region is None:
-        if part.of_median:
+        if part.of_median or part.statistic == "exact":
             raise ValueError(f"{part.statistic} without region: add the values that support the claim")
         return
     low, high = part.region
+    if part.statistic == "exact" and None in (low, high):
+        raise ValueError(f"exact with region [{low}, {high}]: bound a count at both sides")
     if low is None and high is None:
         raise ValueError("region [null, null] is met by anything: bound at least one side")
     if low is not None and high is not None and low > high:

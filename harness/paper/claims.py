@@ -21,7 +21,17 @@ from harness.paper.models import Branch
 Comparison = Literal["data_order", "pruning"]
 Obtained = Literal["printed", "digitised", "derived", "text", "remembered"]
 Statistic = Literal[
-    "mean", "median", "difference", "midpoint", "ratio", "trend", "contrast", "onset", "onset_difference", "auc"
+    "mean",
+    "median",
+    "difference",
+    "midpoint",
+    "ratio",
+    "trend",
+    "contrast",
+    "onset",
+    "onset_difference",
+    "auc",
+    "exact",
 ]
 Figure = Literal["accuracy", "accuracy_density", "accuracy_k", "instability_k", "distance", "angle", "none"]
 
@@ -173,7 +183,8 @@ class Part(Strict):
     The region is the direction that the paper states. Of a difference, ratio, trend or contrast it is a sign (bounded
     by no effect, 0 or 1), or a margin around no effect where the paper states equality. Of a ``midpoint`` (``a`` minus
     the middle between ``b`` and ``c``) it is a sign: which of the two ``a`` is nearer to. A median's is the paper's own
-    threshold. An ``auc``, of the terms of positive weight above those of negative, is 0.5 without any order. A part
+    threshold. An ``exact`` is counted and not estimated, a share in percent: each replicate's value lies in the region.
+    An ``auc``, of the terms of positive weight above those of negative, is 0.5 without any order. A part
     without a region, as every mean, is a size alone. The published value of all is that of the same statistic over
     published/*.csv; it lies in the region.
 

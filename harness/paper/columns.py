@@ -20,6 +20,10 @@ PAIR_MEASURES = (
     "instability_test_reestimated",
     "instability_train_reestimated",
 )
+#: what a network is, before it is trained: counted, not estimated
+STRUCTURE = ("density",)
+#: of an instability's name: with BatchNorm's statistics re-estimated at each point of the line
+REESTIMATED = "_reestimated"
 REAL = (
     "density",
     "train_accuracy",

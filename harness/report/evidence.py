@@ -85,9 +85,7 @@ def _draw_group(ax: Axes, parts: Sequence[PartVerdict], papers_own: bool) -> Non
         style.plain_ticks(ax.xaxis)
     unit = formats.unit_of(parts[0])
     ax.set_xlabel(
-        {"×": "ratio (log scale)", "L2": "distance (L2)", "°": "degrees", "%": "accuracy (%)"}.get(
-            unit, unit or "value"
-        ),
+        {"×": "ratio (log scale)", "L2": "distance (L2)", "°": "degrees", "%": "percent"}.get(unit, unit or "value"),
         labelpad=1,
     )
     ax.xaxis.label.set_color(style.MUTED)

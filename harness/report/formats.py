@@ -35,6 +35,8 @@ def unit(statistic: str, measure: str, log: bool = False) -> str:
         return "grid positions"
     if statistic == "auc":
         return ""
+    if statistic == "exact":
+        return "%"
     if measure.endswith("accuracy"):
         return "%" if statistic in ("mean", "median") else "points"
     if measure.startswith("instability"):
@@ -84,6 +86,32 @@ def estimate(value: float | None, span: Bounds | None, unit_text: str, level: fl
     shown = "never" if value is None else with_unit(number(value, False), unit_text)
     at = "" if level is None or math.isclose(level, LEVEL) else f" at {100 * level:.4g}%"
     return f"{shown} {interval(span)}{at}".strip()
+
+
+def beside(part: PartVerdict) -> list[str]:
+    """What a reader wants beside a part's estimate: its standard deviations, its share, other test images."""
+    texts = []
+    if part.standardised is not None:
+        texts.append(f"{number(part.standardised, False)} SD from no effect")
+    if part.above is not None:
+        texts.append(f"above {1 if unit_of(part) == '×' else 0} in {part.above:.0%}")
+    if part.with_images is not None:
+        texts.append(f"other images {interval(part.with_images)}")
+    return texts
+
+
+def robustness(claim: ClaimVerdict) -> str:
+    """Whether a judged claim's verdict hangs on one replicate, and the claim's power."""
+    texts = []
+    if claim.fragile:
+        texts.append(f"Fragile: another verdict without replicate {' or '.join(map(str, claim.fragile))}.")
+    elif claim.left_out:
+        texts.append("The same verdict without any one replicate.")
+    elif claim.judged:
+        texts.append("At its fewest replicates, so that none can be left out.")
+    if claim.power is not None and claim.power.parts:
+        texts.append(f"Power in the world as published: {claim.power}.")
+    return " ".join(texts)
 
 
 def deciding_part(claim: ClaimVerdict) -> PartVerdict | None:

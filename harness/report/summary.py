@@ -14,6 +14,8 @@ from harness.claims.document import FEWER_REPLICATES, SIZES, VERDICTS, ClaimVerd
 from harness.report import formats
 from harness.results.folders import Folders
 
+#: the power of a direction that can be decided
+DECIDABLE = 0.8
 COLOURS: dict[Verdict, str] = {
     "supported": "green",
     "contradicted": "red",
@@ -39,6 +41,21 @@ def one_line(claims: Sequence[ClaimVerdict]) -> str:
     )
 
 
+def power(claims: Sequence[ClaimVerdict]) -> str:
+    """How many of the judged claims this run's replicates decide in the world as published; empty without any."""
+    shares = [claim.power.share for claim in claims if claim.judged and claim.power is not None and claim.power.parts]
+    known = [share for share in shares if share is not None]
+    if not shares:
+        return ""
+    enough = sum(share >= DECIDABLE for share in known)
+    rest = len(shares) - len(known)
+    return (
+        f"If every value and spread were as published, this run's replicates would support {enough} of {len(known)} "
+        f"claims in {DECIDABLE:.0%} of runs or more"
+        + (f"; of {rest} {'other' if rest == 1 else 'others'} no number is published." if rest else ".")
+    )
+
+
 def verdict_table(claims: Sequence[ClaimVerdict]) -> Table:
     """Every claim with its verdict (symbol, word and colour), estimate and interval, region, replicates.
 
@@ -47,6 +64,8 @@ def verdict_table(claims: Sequence[ClaimVerdict]) -> Table:
     claims = formats.by_id(claims)
     fewer = any(claim.reason.endswith(FEWER_REPLICATES) for claim in claims)
     caption = one_line(claims) + (f"\nWith fewer replicates than the scale has; {FEWER_REPLICATES}." if fewer else "")
+    if any(claim.fragile for claim in claims):
+        caption += "\nFragile: another verdict without one of its replicates."
     table = Table(box=box.SIMPLE_HEAD, caption=caption, caption_justify="left", pad_edge=False)
     columns: tuple[tuple[str, dict[str, Any]], ...] = (
         ("claim", {"no_wrap": True}),
@@ -67,7 +86,10 @@ def verdict_table(claims: Sequence[ClaimVerdict]) -> Table:
         table.add_row(
             Text(claim.id, style="bold"),
             Text(words.clean(claim.title), style=dim),
-            Text(f"{formats.SYMBOLS[claim.verdict]} {claim.word}", style=COLOURS[claim.verdict]),
+            Text(
+                f"{formats.SYMBOLS[claim.verdict]} {claim.word}{', fragile' if claim.fragile else ''}",
+                style=COLOURS[claim.verdict],
+            ),
             *(Text(cell, style=dim) for cell in cells),
         )
     return table

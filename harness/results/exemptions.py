@@ -59,7 +59,6 @@ UNREACHED: dict[str, str] = {
     "harness.base.cores": "how many cores a command takes; results do not depend on it",
     "harness": "the version, and `load_ticket` for use outside this project",
     "harness.bench": "measures speed; no stage runs it",
-    "harness.claims.power": "power in the world as published, before a run",
     "harness.check": "compares finished results with a baseline",
     "harness.cli": "commands: options and calls",
     "harness.compare": "compares two finished runs on a page of its own",

@@ -8,6 +8,7 @@ from harness.base.files import read_json, write_json
 from harness.claims.document import ClaimVerdict, read_claims, write_claims
 from harness.claims.judge import judge
 from harness.claims.metrics import metrics
+from harness.claims.power import power
 from harness.claims.table import TestSet
 from harness.data import source_of
 from harness.paper import Spec
@@ -34,7 +35,13 @@ def judged(spec: Spec, table: pd.DataFrame) -> list[ClaimVerdict]:
     sources = {name: source_of(setting.data, spec.scale.data) for name, setting in settings.items()}
     test_sets = {name: TestSet(source.test_samples, source.classes) for name, source in sources.items()}
     papers = spec.published if spec.scale.papers_own else None
-    return judge(spec.claims, spec.scale_name, table, bands, spec.whole_replicates, test_sets, papers)
+    verdicts = judge(spec.claims, spec.scale_name, table, bands, spec.whole_replicates, test_sets, papers)
+    replicates = {name: setting.replicates for name, setting in settings.items()}
+    entries = [claim.scales.get(spec.scale_name) for claim in spec.claims]
+    return [
+        verdict.model_copy(update={"power": power(entry, replicates, spec.published)}) if entry else verdict
+        for verdict, entry in zip(verdicts, entries, strict=True)
+    ]
 
 
 def report_stage(work: Work) -> None:

@@ -25,6 +25,7 @@ AUC = {
     "region": [None, 0.75],
 }
 AUC["terms"].append({"weight": -1, "comparison": "data_order"} | IMP)
+SHARE = {"statistic": "exact", "measure": "density", "a": IMP, "region": [10.7, 10.8]}
 ORDER = ONSET | {
     "statistic": "onset_difference",
     "b": ONSET["a"] | {"measure": "instability_train"},
@@ -37,7 +38,7 @@ def part(base: dict[str, Any], **changes: Any) -> Part:
     return Part.model_validate({"name": "a part"} | kept)
 
 
-@pytest.mark.parametrize("base", [DIFFERENCE, RATIO, TREND, ONSET, ORDER, ACROSS, MEDIAN, MIDPOINT, AUC])
+@pytest.mark.parametrize("base", [DIFFERENCE, RATIO, TREND, ONSET, ORDER, ACROSS, MEDIAN, MIDPOINT, AUC, SHARE])
 def test_every_statistic_has_a_valid_form(base: dict[str, Any]) -> None:
     assert part(base).region == tuple(base["region"])
 
@@ -103,6 +104,10 @@ def test_every_statistic_has_a_valid_form(base: dict[str, Any]) -> None:
         (DIFFERENCE, {"a": IMP | {"densty": 0.1}}, r"(?s)a\.densty.*Extra inputs"),
         (DIFFERENCE, {"regon": [0, 1]}, "(?s)regon.*Extra inputs"),
         (DIFFERENCE, {"region": [float("nan"), None]}, "finite number"),
+        (SHARE, {"region": "remove"}, "exact without region"),
+        (SHARE, {"region": [10.7, None]}, r"exact with region \[10.7, None\]: bound a count at both sides"),
+        (SHARE, {"measure": "test_accuracy"}, "exact of test_accuracy: exact is the statistic of density, alone"),
+        (MEDIAN, {"measure": "density"}, "median of density: exact is the statistic of density, alone"),
         (DIFFERENCE, {"for_each": {}}, "exactly one of density and k"),
         (DIFFERENCE, {"for_each": {"density": [0.4, 0.4]}}, "repeats a value"),
         (DIFFERENCE, {"for_each": {"density": [0.4]}}, "changes no cell"),

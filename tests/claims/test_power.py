@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -12,7 +10,8 @@ from harness.base.paths import checkout
 from harness.claims.power import power
 from harness.paper import load_spec
 from harness.paper.published import Published
-from tests.claims.tables import DENSE, DIFFERENCE, IMP, MEDIAN, ONSET, claim
+from harness.stages.judging import judged
+from tests.claims.tables import DENSE, DIFFERENCE, IMP, MEDIAN, ONSET, claim, table
 from tests.claims.test_sizes import SPREAD, row
 
 PAPERS = ("stabilizing-lth", "linear-mode-connectivity")
@@ -55,8 +54,7 @@ def test_what_is_not_published_is_not_known() -> None:
     some = power(entry(DIFFERENCE, other), {"lenet": 5}, papers)
     assert (some.share, some.known, some.parts) == (1.0, 1, 2)
     none = power(entry(other), {"lenet": 5}, papers)
-    assert math.isnan(none.share)
-    assert (none.known, none.parts) == (0, 1)
+    assert (none.share, none.known, none.parts) == (None, 0, 1)
 
 
 @pytest.mark.parametrize("paper", PAPERS)
@@ -70,3 +68,10 @@ def test_a_correct_paper_can_be_supported(paper: str) -> None:
     }
     assert {name: share for name, share in shares.items() if share.known and share.share < DECIDABLE} == {}
     assert sum(share.known > 0 for share in shares.values()) >= 15
+
+
+def test_every_claim_of_a_scale_is_written_with_its_power() -> None:
+    spec = load_spec(checkout(), PAPERS[0], "mini")
+    replicates = {name: setting.replicates for name, setting in spec.scale.experiments.items()}
+    for one, entry in zip(judged(spec, table()), (c.scales.get("mini") for c in spec.claims), strict=True):
+        assert one.power == (power(entry, replicates, spec.published) if entry else None)

@@ -107,7 +107,7 @@ def test_each_claim_has_its_trainings_time_and_share():
     replicates = {name: setting.replicates for name, setting in spec.scale.experiments.items()}
     found = {c.id: power(c.scales["mini"], replicates, spec.published) for c in spec.claims if "mini" in c.scales}
     assert rows["C2"][7] == f"{found['C2'].share:.0%}" == "100%"
-    assert rows["C22"][7] == "-"  # signs alone: the paper gives no numbers
+    assert rows["C22"][7] == "not known"  # signs alone: the paper gives no numbers
     for claim in spec.claims:
         assert (rows[claim.id][4] == "not judged here") == ("mini" not in claim.scales)
 
@@ -135,12 +135,12 @@ def test_a_budget_says_what_it_judges_and_what_it_leaves_out_and_what_it_counts(
     lines = plan("--budget", "1h", scale="mini")
     (line,) = [line for line in lines if line.startswith("--budget")]
     chosen, rest = line.split(". Left out: ")
-    names = re.findall(r"C\d+", chosen)
+    names = re.findall(r"[CS]\d+", chosen)
     needed = together({name: needs(spec, name) for name in names}, names)
     cost = sum(0.01 * steps_of(run, spec.recipe(run.experiment).steps) for run in needed)
     assert 0 < cost <= 3600
-    assert chosen.startswith(f"--budget 1h: {len(names)} of 20 claims, ")
-    assert sorted(names + re.findall(r"C\d+", rest)) == sorted(judged(spec))
+    assert chosen.startswith(f"--budget 1h: {len(names)} of 21 claims, ")
+    assert sorted(names + re.findall(r"[CS]\d+", rest)) == sorted(judged(spec))
     assert set(claim_rows(lines)) >= set(names)
     (covers,) = [line for line in lines if line.startswith("The budget is for training and comparing")]
     assert "not for getting data sets ready. It counts core time" in covers
@@ -228,7 +228,7 @@ def test_a_step_takes_what_its_products_or_its_memory_take(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--claims", "C99"], r"--claims 'C99': C99: not in .*claims\.yaml; there are C1, C2, .*C33"),
+        (["--claims", "C99"], r"--claims 'C99': C99: not in .*claims\.yaml; there are C1, C2, .*C33, S1"),
         (["--claims", "C10"], r"--claims 'C10': C10: scale mini does not judge it; it judges C1, .*"),
         (["--budget", "20"], r"--budget '20': give a time above 0 with its unit, such as 20h, 90min or 2d"),
         (["--budget", "1h", "--claims", "C6"], r"--claims and --budget: give only one of them"),

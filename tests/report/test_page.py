@@ -1,6 +1,7 @@
 """The page: every claim with its verdict, nothing fetched, nothing injected, the same bytes twice."""
 
 import errno
+import io
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -9,12 +10,13 @@ from typing import Any, get_args
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from harness.base import words
 from harness.base.errors import HarnessError
 from harness.claims import ClaimVerdict, repeated
 from harness.paper.models import PageFigure
-from harness.report import build_report, formats, run_details
+from harness.report import build_report, formats, run_details, summary
 from harness.report.page import FIGURES
 from tests.report import synthetic
 
@@ -69,11 +71,38 @@ def test_every_claim_stands_with_its_verdict(built: tuple[str, str, Path]) -> No
         assert claim.verdict in article[0].split("</header>")[0]
         assert claim.title.replace("'", "&#39;") in article[0]
         row = next(line for line in markdown.splitlines() if line.startswith(f"| [{claim.id}](#{claim.id}) |"))
-        assert f"{formats.SYMBOLS[claim.verdict]} {claim.verdict} |" in row
+        assert f"{formats.SYMBOLS[claim.verdict]} {claim.verdict}{', fragile' if claim.fragile else ''} |" in row
     assert "5 supported, 1 contradicted, 3 inconclusive, 24 not tested" in markdown
     assert "Of 33 claims, 9 could be judged at the mini scale" in page
     assert "Chosen in pilot runs of one replicate." in page
     assert "Chosen in pilot runs of one replicate." in markdown
+
+
+def test_fragility_power_and_effects_stand_beside_the_verdicts(built: tuple[str, str, Path]) -> None:
+    page, markdown, _ = built
+    claims = {claim.id: claim for claim in synthetic.claims(synthetic.make()[0])}
+    articles = dict(re.findall(r'<article class="claim" id="(C\d+)">(.*?)</article>', page, re.S))
+    assert "Fragile: another verdict without replicate 1 or 4. Power in the world as published: 94%." in articles["C7"]
+    assert "The same verdict without any one replicate." in articles["C1"]
+    assert "94% (1 of 2 parts)" in articles["C1"]
+    assert "Power in the world as published: not known." in articles["C10"]
+    [first, *_] = claims["C1"].parts
+    for text in formats.beside(first):
+        assert text in articles["C1"]
+        assert words.escape_markdown(text) in markdown
+    assert formats.beside(first)[0] == f"{words.number(first.standardised, False)} SD from no effect"
+    assert "would support 9 of 9 claims in 80% of runs or more." in page
+    assert page.count(">fragile</span>") == 1
+
+
+def test_the_terminal_names_fragile_verdicts() -> None:
+    console = Console(width=200, file=io.StringIO())
+    console.print(summary.verdict_table(synthetic.claims(synthetic.make()[0])))
+    text = console.file.getvalue()
+    [line] = [line for line in text.splitlines() if line.split()[:1] == ["C7"]]
+    assert ", fragile" in line
+    assert text.count(", fragile") == 1
+    assert "Fragile: another verdict without one of its replicates." in text
 
 
 def test_nothing_is_fetched_and_nothing_runs(built: tuple[str, str, Path]) -> None:

@@ -126,7 +126,7 @@ DAMAGE: list[tuple[Callable[[TinyRun], object], str]] = [
     (lambda run: write_json(run.folders.networks, {}), "networks.json: lenet/r0/k0/L0-dense-o0: is missing"),
     (lambda run: write_json(run.folders.networks, []), "networks.json: the whole file: "),
     (lambda run: write_json(run.folders.crate, []), "ro-crate-metadata.json: holds no object"),
-    (lambda run: write_json(run.folders.claims, []), "claims.json: 0 entries, judged again 33 entries"),
+    (lambda run: write_json(run.folders.claims, []), "claims.json: 0 entries, judged again 34 entries"),
 ]
 
 

