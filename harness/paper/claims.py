@@ -35,6 +35,7 @@ Text = Annotated[str, Field(min_length=1)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Step = Annotated[int, Field(ge=0)]
 Density = Annotated[float, Field(gt=0, le=1)]
+Date = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
 
 
 def _as_pair(value: Any) -> Any:
@@ -291,6 +292,15 @@ class ScaleClaim(Strict):
         return self
 
 
+class Erratum(Strict):
+    """Why a claim's entry at a scale moved after results existed. `sha256`: first digits of its digest as it stands."""
+
+    date: Date
+    scale: Text
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{12,64}$")]
+    reason: Text
+
+
 class Claim(Strict):
     """One checkable statement of the paper."""
 
@@ -304,6 +314,7 @@ class Claim(Strict):
     figure_experiments: list[Text] = []
     scales: dict[str, ScaleClaim] = {}
     not_tested: Text | None = None
+    errata: list[Erratum] = []
     calibrates: bool = False  # the claim is the calibration itself, so its networks' calibration bands do not gate it
 
 

@@ -45,6 +45,8 @@ def page_content(
     return {
         "paper": _paper(paper),
         "scale": _scale(scale),
+        "frozen": _frozen(scale, provenance),
+        "moves": [words.clean(text) for text in scale.get("moves") or []],
         "date": words.clean(provenance.get("finished") or provenance.get("started"))[:10],
         "outcome": outcome(claims, scale),
         "one_line": summary.one_line(claims),
@@ -121,6 +123,16 @@ def _scale(scale: Mapping[str, Any]) -> Content:
         "description": words.clean(scale.get("description")),
         "judges": bool(scale.get("judges_claims", True)),
     }
+
+
+def _frozen(scale: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
+    """When the regions were frozen: "on 2026-11-30, after this run began"."""
+    dates = [words.clean(date) for date in scale.get("frozen") or []]
+    if not dates:
+        return ""
+    began = words.clean(provenance.get("started"))[:10]
+    after = ", after this run began" if began and dates[-1] > began else ""
+    return f"{'on' if len(dates) == 1 else 'from'} {' to '.join(dict.fromkeys((dates[0], dates[-1])))}{after}"
 
 
 def outcome(claims: Sequence[ClaimVerdict], scale: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from harness.base.paths import checkout
 from harness.data import checksum, source_of
 from harness.data.sets import HOMES
 from harness.paper import Spec
+from harness.paper.frozen import FILE
 from harness.paper.load import dump
 from harness.plan.kinds import KINDS, data_set_of, kind_of
 from harness.plan.runs import Stage, data_sets, dense_run, find_stage, pairs, stacks, stages, tickets
@@ -60,7 +61,7 @@ def identity(spec: Spec) -> dict[str, dict[str, str]]:
 def spec_files(spec: Spec) -> list[str]:
     """The files below papers/<paper>/ that a run at this scale depends on."""
     published = sorted(path.name for path in (spec.folder / "published").glob("*.csv"))
-    names = ["paper.yaml", "experiments.yaml", "claims.yaml", f"scales/{spec.scale_name}.yaml"]
+    names = ["paper.yaml", "experiments.yaml", "claims.yaml", FILE, f"scales/{spec.scale_name}.yaml"]
     return [name for name in (*names, *(f"published/{name}" for name in published)) if (spec.folder / name).is_file()]
 
 

@@ -10,7 +10,7 @@ from harness.claims.judge import judge
 from harness.claims.metrics import metrics
 from harness.claims.table import TestSet
 from harness.data import source_of
-from harness.paper import Spec
+from harness.paper import Spec, frozen
 from harness.paper.load import dump
 from harness.report.card import read_card, write_card
 from harness.report.crate import copy_workflow, write_crate
@@ -87,5 +87,7 @@ def scale_content(spec: Spec) -> dict[str, Any]:
         "name": spec.scale_name,
         "description": spec.scale.description,
         "judges_claims": spec.scale.judges_claims,
+        "frozen": frozen.dates(spec.scale_name, spec.frozen),
+        "moves": frozen.moves(spec.claims, spec.scale_name, spec.frozen),
         "experiments": experiments,
     }
