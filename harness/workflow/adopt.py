@@ -90,7 +90,7 @@ def forget_altered(spec: Spec, folders: Folders) -> list[str]:
         faults = ["card.json", "report/index.html", *(name for name in whole if _is_broken(folders, name))]
     if any(name.startswith("report/") for name in faults):
         faults.append("report/index.html")
-    if folders.looks.name in faults:
+    if folders.looks.name in faults or not folders.looks.is_file():
         faults.append(folders.claims.name)  # judged again, it takes the looks from the card
     if folders.networks.name in faults:
         with contextlib.suppress(HarnessError):

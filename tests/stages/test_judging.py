@@ -65,6 +65,11 @@ def test_looks_that_are_not_the_cards_are_made_again_from_it(looked):
     assert read_looks(looked.folders.looks) == LOOKS
 
 
+def test_deleted_looks_are_made_again(looked):
+    looked.folders.looks.unlink()
+    assert forget_altered(looked.context.spec, looked.folders) == ["claims.json"]
+
+
 def test_a_look_of_a_run_that_was_stopped_before_its_card_stays(looked):
     later = [*LOOKS, LOOKS[1].model_copy(update={"replicates": {"lenet": 9}})]
     write_looks(looked.folders.looks, later)
