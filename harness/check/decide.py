@@ -1,35 +1,37 @@
 """The comparison of a run's results with a baseline: data in, findings out.
 
-Three things are a regression, and fail a check: a claim that the baseline supports and this run does not, a calibration
-value that leaves its band or the one in the baseline, and, at a scale that judges no claims, a table with other rows.
+Four things are a regression, and fail a check: a claim that the baseline supports and this run does not, a calibration
+value that leaves its band or the one in the baseline, a claim's region that is not the frozen one without an erratum
+that says why, and, at a scale that judges no claims, a table with other rows.
 Every other difference is listed and fails nothing. No number fails: the last bits depend on the kind of machine, and
-intervals say how far a number may move. Nor does a changed prediction: the baseline only has its digest, and whether
-the new one is weaker is for a reader to judge. It is therefore listed whatever the verdict.
+intervals say how far a number may move.
 
 At a scale that judges no claims (smoke) a check shows little: the run finishes, and the table has the rows of the
 baseline, with as many weights left in each network. It can't tell whether the numbers are right. It reports changed
 numbers only on the kind of machine that made the baseline.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from harness.base.words import natural_key, number
 from harness.check.baseline import Baseline, Calibration, ClaimResult, Rows
 from harness.claims.document import shown
+from harness.paper.claims import Claim
+from harness.paper.frozen import Frozen, excused, frozen_now, moved
 from harness.report.formats import interval
 
 Outcome = Literal["failed", "changed", "same", "not compared"]
-Kind = Literal["claim", "calibration", "table"]
+Kind = Literal["claim", "calibration", "table", "region"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The comparison of one thing: a claim, an experiment's calibration value, or its part of the table.
+    """The comparison of one thing: a claim, its regions, an experiment's calibration value, or its part of the table.
 
-    `before` and `now` are verdicts, values or counts of rows; `estimates` are those of a claim. `exact` says that the
-    numbers are bit-identical to the baseline's.
+    `before` and `now` are verdicts, regions, values or counts of rows; `estimates` are those of a claim. `exact` says
+    that the numbers are bit-identical to the baseline's.
     """
 
     kind: Kind
@@ -66,14 +68,30 @@ class Report:
         return bool(self.of("failed"))
 
 
-def compare(before: Baseline, now: Baseline, whole: Whole, partial: bool) -> Report:
-    """Compare a run with a baseline of the same paper and scale.
+def regions(claims: Sequence[Claim], scale: str, frozen: Frozen) -> list[Finding]:
+    """The claims whose regions at a scale, which has results, are not the frozen ones."""
+    findings = []
+    for claim, was, now in moved(claims, scale, frozen):
+        digits = frozen_now(claim.scales[scale]).sha256[:12] if scale in claim.scales else ""
+        if excused(claim, scale):
+            findings.append(Finding("region", claim.id, "changed", "moved, and an erratum says why", was, now))
+        else:
+            fix = f"add {{date, scale: {scale}, sha256: '{digits}', reason}} to its errata" if digits else "restore it"
+            findings.append(Finding("region", claim.id, "failed", f"moved after results existed; {fix}", was, now))
+    new = [claim.id for claim in claims if scale in claim.scales and scale not in frozen.get(claim.id, {})]
+    text = "not frozen; `harness check --freeze` freezes it"
+    return findings + [Finding("region", name, "changed", text) for name in new]
+
+
+def compare(before: Baseline, now: Baseline, whole: Whole, partial: bool, moves: Sequence[Finding] = ()) -> Report:
+    """Compare a run with a baseline of the same paper and scale. `moves`: of `regions`.
 
     `now` has the claims and experiments that were run. Those of `whole` that it lacks were not selected.
     """
     alike = before.machines == now.machines
     names = sorted({*before.claims, *now.claims}, key=natural_key)
-    findings = [_claim(name, before.claims.get(name), now.claims.get(name), whole, alike) for name in names]
+    findings = list(moves)
+    findings += [_claim(name, before.claims.get(name), now.claims.get(name), whole, alike) for name in names]
     for name in dict.fromkeys((*before.calibration, *now.calibration)):
         findings += _calibration(name, before.calibration.get(name), now.calibration.get(name), whole, alike)
     for name in dict.fromkeys((*before.tables, *now.tables)):
@@ -188,7 +206,7 @@ def unchanged(report: Report) -> bool:
 def conclusion(report: Report, papers_own: bool = True) -> str:
     """The result of the check, in one sentence; the verdicts in the words of the paper's own scale or of another."""
     if report.failed:
-        kinds = {"claim": "claim", "calibration": "calibration value", "table": "table"}
+        kinds = {"claim": "claim", "region": "region", "calibration": "calibration value", "table": "table"}
         counts = [(sum(finding.kind == kind for finding in report.of("failed")), word) for kind, word in kinds.items()]
         failures = ", ".join(f"{n} {word}{'s' if n > 1 else ''}" for n, word in counts if n)
         return f"Regression: {failures}."

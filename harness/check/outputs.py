@@ -48,7 +48,11 @@ class Check:
 
     def titled(self, finding: Finding) -> str:
         """A claim's id and title, such as `C6 At k = 0, ...`; the experiment's name for any other finding."""
-        return clean(f"{finding.name} {self.titles.get(finding.name, '')}" if finding.kind == "claim" else finding.name)
+        return clean(
+            f"{finding.name} {self.titles.get(finding.name, '')}"
+            if finding.kind in ("claim", "region")
+            else finding.name
+        )
 
     def notes(self) -> list[str]:
         """What a reader must know to interpret the findings."""

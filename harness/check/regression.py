@@ -7,11 +7,12 @@ from rich.console import Console
 
 from harness.check.affected import selection
 from harness.check.baseline import baseline_path, read_baseline, write_baseline
-from harness.check.decide import Whole, compare
+from harness.check.decide import Whole, compare, regions
 from harness.check.observed import measure
 from harness.check.outputs import Check
 from harness.check.workspace import check_results, lay_out
 from harness.paper import Spec
+from harness.paper.frozen import FILE, freeze, write_frozen
 from harness.plan.needs import judged
 from harness.results.folders import Folders
 from harness.results.open import folders_of, load_scale
@@ -58,7 +59,8 @@ def check(subject: Subject, reference: str, claims: str, console: Console) -> Ch
     _run(subject, selected, console)
     now = measure(as_selected(spec, selected, every_replicate=True), workspace)
     whole = Whole(judged(spec), list(spec.scale.experiments))
-    report = compare(before, now, whole, partial=selected is not None)
+    moves = regions(spec.claims, subject.scale, spec.frozen)
+    report = compare(before, now, whole, partial=selected is not None, moves=moves)
     titles = {claim.id: claim.title for claim in spec.claims}
     return Check(subject.paper, subject.scale, titles, where, before, now, report, papers_own=spec.scale.papers_own)
 
@@ -78,6 +80,19 @@ def make_baseline(subject: Subject, console: Console) -> None:
             console.print(
                 f"{experiment}: its calibration value is outside its band, so no check guards it", soft_wrap=True
             )
+
+
+def freeze_regions(subject: Subject, console: Console) -> None:
+    """Freeze the regions of the paper's claims at all scales. Those of a scale that has a baseline stay frozen as they
+    were."""
+    spec = subject.spec
+    fixed = [path.stem for path in baseline_path(spec.folder, "").parent.glob("*.json")]
+    frozen, path = freeze(spec.claims, spec.frozen, fixed), spec.folder / FILE
+    write_frozen(path, frozen)
+    count = sum(
+        entry != spec.frozen.get(claim, {}).get(scale) for claim in frozen for scale, entry in frozen[claim].items()
+    )
+    console.print(f"{path.relative_to(spec.folder.parent.parent)}: {count} entries frozen; commit it", soft_wrap=True)
 
 
 def _laid_out(subject: Subject, spec: Spec) -> Folders:

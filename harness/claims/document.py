@@ -37,7 +37,8 @@ class PartVerdict(Strict):
     ``interval`` is the one that decides, and holds at ``level``; ``with_images`` bounds what it would be if the test
     images had been drawn too. ``standardised``: the estimate's distance from no effect over the standard deviation
     between replicates, on the analysed scale; ``above``: the share of replicates above no effect, where a tie counts
-    half (the probability of improvement). Both are None for a level, and for a median.
+    half (the probability of improvement). Both are None for a level, and for a median. ``needed``: of
+    an inconclusive part, about how many replicates would support it at this estimate and spread; None for never.
     """
 
     name: Text
@@ -52,6 +53,7 @@ class PartVerdict(Strict):
     with_images: Bounds | None
     standardised: Number | None
     above: Number | None
+    needed: Count | None
     region: Bounds
     replicates: Count
     values: Annotated[list[Number | None], FailFast()]
@@ -101,9 +103,11 @@ FEWER_REPLICATES = "--every-replicate runs all"
 class ClaimVerdict(Strict):
     """One claim with its verdicts at a scale: of its direction, with the deciding part's numbers, and of its size.
 
-    ``papers_own``: whether the scale is the paper's own, the only one at which a size is judged. ``left_out``: how
-    many replicates were left out in turn, 0 where the claim has its fewest; ``fragile``: those without each of which
-    the direction has another verdict. ``power``: with this run's replicates; None if the scale states nothing.
+    ``needed``: of an inconclusive claim, as of its parts together. ``chance``: how often a planned design's last look
+    would decide it, either way, at the measured estimates and spreads. ``papers_own``: whether the scale is the paper's
+    own, the only one at which a size is judged. ``left_out``: how many replicates were left out in turn, 0 where the
+    claim has its fewest; ``fragile``: those without each of which the direction has another verdict. ``power``: with
+    this run's replicates; None if the scale states nothing.
     """
 
     id: ClaimId
@@ -117,6 +121,8 @@ class ClaimVerdict(Strict):
     estimate: Number | None
     interval: Bounds | None
     level: Number | None
+    needed: Count | None
+    chance: Number | None
     region: Bounds
     replicates: Count
     left_out: Count

@@ -27,6 +27,9 @@ def check(
     write_baseline: Annotated[
         bool, typer.Option("--write-baseline", help="Run the whole scale and write the committed baseline from it.")
     ] = False,
+    freeze: Annotated[
+        bool, typer.Option("--freeze", help="Only freeze the claims' regions of all scales that have no baseline yet.")
+    ] = False,
     cores: Cores = CORES,
     results: Results = RESULTS,
 ) -> None:
@@ -36,14 +39,15 @@ def check(
     or NumPy, could affect, and takes everything else from the run.
 
     Exit status 0: no regression. 1: a claim that the baseline supports is no longer supported, a calibration value
-    has left its band, or, at a scale that judges no claims, the table has other rows. 2: an error, such as a failed
+    has left its band, a claim's region is not the frozen one and no erratum says why, or, at a scale that judges no
+    claims, the table has other rows. 2: an error, such as a failed
     run. Other differences are only listed.
     """
     files = {name: path.absolute() for name, path in (("junit", junit), ("summary", summary), ("badge", badge)) if path}
     paper_name, scale_name = paper, scale
     try:
         paper_name, scale_name = options.paper_and_scale(paper, scale)
-        status = _check(baseline, paper_name, scale_name, claims, write_baseline, cores, results, files)
+        status = _check(baseline, paper_name, scale_name, claims, write_baseline, freeze, cores, results, files)
     except (HarnessError, OSError, MemoryError) as error:
         print(f"error: {printable(options.with_run(reason(error)))}", file=sys.stderr)
         status = _failed(reason(error), paper_name, scale_name, files)
@@ -62,19 +66,22 @@ def _check(
     scale: str,
     claims: str,
     write_baseline: bool,
+    freeze: bool,
     cores: int,
     results: Path | None,
     files: dict[str, Path],
 ) -> int:
-    if write_baseline and (claims or reference != "committed" or files):
-        raise HarnessError(
-            "--write-baseline: compares nothing; omit --baseline, --claims, --junit, --summary and --badge"
-        )
+    if (write_baseline or freeze) and (claims or reference != "committed" or files or (write_baseline and freeze)):
+        option = "--write-baseline" if write_baseline else "--freeze"
+        raise HarnessError(f"{option}: compares nothing; omit the other options")
     from harness.check import regression
     from harness.check.outputs import show, write
 
     subject = regression.Subject(checkout().resolve(), paper, scale, options.results_of(results), cores)
     console = options.console()
+    if freeze:
+        regression.freeze_regions(subject, console)
+        return 0
     if write_baseline:
         regression.make_baseline(subject, console)
         return 0

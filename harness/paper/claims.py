@@ -38,6 +38,8 @@ Figure = Literal["accuracy", "accuracy_density", "accuracy_k", "instability_k", 
 #: the fewest replicates for a t interval, and for the sign test behind medians (four cannot reach even 90%)
 FEWEST_REPLICATES = 3
 FEWEST_REPLICATES_MEDIAN = 5
+#: a planned design judges with these numbers of replicates, and stops once a claim is decided
+LOOKS = (5, 10, 20)
 
 #: a claim's name, and its anchor on the page: no other id there begins with a capital letter
 ClaimId = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9-]*$", max_length=40)]
@@ -45,6 +47,7 @@ Text = Annotated[str, Field(min_length=1)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Step = Annotated[int, Field(ge=0)]
 Density = Annotated[float, Field(gt=0, le=1)]
+Date = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
 
 
 def _as_pair(value: Any) -> Any:
@@ -302,6 +305,15 @@ class ScaleClaim(Strict):
         return self
 
 
+class Erratum(Strict):
+    """Why a claim's entry at a scale moved after results existed. `sha256`: first digits of its digest as it stands."""
+
+    date: Date
+    scale: Text
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{12,64}$")]
+    reason: Text
+
+
 class Claim(Strict):
     """One checkable statement of the paper."""
 
@@ -315,6 +327,7 @@ class Claim(Strict):
     figure_experiments: list[Text] = []
     scales: dict[str, ScaleClaim] = {}
     not_tested: Text | None = None
+    errata: list[Erratum] = []
     calibrates: bool = False  # the claim is the calibration itself, so its networks' calibration bands do not gate it
 
 

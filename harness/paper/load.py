@@ -17,6 +17,7 @@ from harness.base.errors import HarnessError
 from harness.base.yaml_text import read_yaml
 from harness.paper.claims import Cell, Claim, Part, expand_parts
 from harness.paper.columns import same_density
+from harness.paper.frozen import FILE, Frozen
 from harness.paper.models import Experiment, Orders, Paper, Recipe, Scale, Setting, Sweep, too_large
 from harness.paper.published import Published
 from harness.paper.published_tables import read_published
@@ -38,8 +39,11 @@ class Spec:
     scale_name: str
     scale: Scale
     published: Published = field(default_factory=Published)
+    frozen: Frozen = field(default_factory=dict)
     #: experiment -> replicates of the whole scale, where a selection of claims has fewer
     whole_replicates: dict[str, int] = field(default_factory=dict)
+    #: the numbers of replicates of a planned design's looks, where the run follows one
+    looks: tuple[int, ...] = ()
 
     def recipe(self, experiment: str) -> Recipe:
         """The recipe of an experiment at this scale: the paper's, with the setting's changes."""
@@ -84,6 +88,7 @@ def load_spec(root: Path, paper: str, scale: str, alone: bool = False) -> Spec:
         published=read_published(
             folder / "published", experiments, model.published, _steps_per_epoch(model, experiments)
         ),
+        frozen=read_models(folder / FILE, Frozen, empty={}) if (folder / FILE).is_file() else {},
     )
     refuse(folder / "experiments.yaml", _wrong_experiments(spec))
     refuse(folder / "paper.yaml", _wrong_figures(spec))
@@ -260,6 +265,9 @@ def _wrong_claims(spec: Spec, alone: bool) -> Iterator[str]:
             if name not in scales and not alone:
                 known = ", ".join(sorted(scales))
                 yield f"{claim.id}.scales.{name}: no such scale; choose one of {known}"
+        for erratum in claim.errata:
+            if erratum.scale not in claim.scales:
+                yield f"{claim.id}.errata: it is not judged at scale {erratum.scale}; correct the scale"
         for name in claim.figure_experiments:
             if name not in spec.experiments:
                 yield f"{claim.id}.figure_experiments: {name!r} is not in experiments.yaml"

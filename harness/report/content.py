@@ -45,6 +45,9 @@ def page_content(
     return {
         "paper": _paper(paper),
         "scale": _scale(scale),
+        "frozen": _frozen(scale, provenance),
+        "looks": words.clean(provenance.get("looks")),
+        "moves": [words.clean(text) for text in scale.get("moves") or []],
         "date": words.clean(provenance.get("finished") or provenance.get("started"))[:10],
         "outcome": outcome(claims, scale),
         "one_line": summary.one_line(claims),
@@ -125,6 +128,16 @@ def _scale(scale: Mapping[str, Any]) -> Content:
     }
 
 
+def _frozen(scale: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
+    """When the regions were frozen: "on 2026-11-30, after this run began"."""
+    dates = [words.clean(date) for date in scale.get("frozen") or []]
+    if not dates:
+        return ""
+    began = words.clean(provenance.get("started"))[:10]
+    after = ", after this run began" if began and dates[-1] > began else ""
+    return f"{'on' if len(dates) == 1 else 'from'} {' to '.join(dict.fromkeys((dates[0], dates[-1])))}{after}"
+
+
 def outcome(claims: Sequence[ClaimVerdict], scale: Mapping[str, Any]) -> str:
     """One sentence: how many claims the run could judge, and how they came out."""
     name = words.clean(scale.get("name")) or "this"
@@ -162,6 +175,7 @@ def _claim(claim: ClaimVerdict) -> Content:
         "replicates": words.number(claim.replicates),
         "robustness": formats.robustness(claim),
         "fragile": bool(claim.fragile),
+        "needs": formats.needs(claim),
         "figure": claim.figure,
         "figure_name": SHOWN_IN[claim.figure],
         "runs": [words.clean(run) for run in claim.runs],

@@ -14,6 +14,7 @@ from harness.base.paths import checkout
 from harness.data import checksum, source_of
 from harness.data.sets import HOMES
 from harness.paper import Spec
+from harness.paper.frozen import FILE
 from harness.paper.load import dump
 from harness.plan.kinds import KINDS, data_set_of, kind_of
 from harness.plan.runs import Stage, data_sets, dense_run, find_stage, pairs, stacks, stages, tickets
@@ -60,7 +61,7 @@ def identity(spec: Spec) -> dict[str, dict[str, str]]:
 def spec_files(spec: Spec) -> list[str]:
     """The files below papers/<paper>/ that a run at this scale depends on."""
     published = sorted(path.name for path in (spec.folder / "published").glob("*.csv"))
-    names = ["paper.yaml", "experiments.yaml", "claims.yaml", f"scales/{spec.scale_name}.yaml"]
+    names = ["paper.yaml", "experiments.yaml", "claims.yaml", FILE, f"scales/{spec.scale_name}.yaml"]
     return [name for name in (*names, *(f"published/{name}" for name in published)) if (spec.folder / name).is_file()]
 
 
@@ -111,12 +112,20 @@ def _whole_digest(spec: Spec, kind: str, selection: str | None = None) -> str:
         bands = {name: setting.calibration for name, setting in spec.scale.experiments.items()}
         data = {name: setting.data for name, setting in spec.scale.experiments.items()}
         published = repr(spec.published) if spec.scale.papers_own else None
-        settings = [[dump(claim) for claim in spec.claims], bands, spec.whole_replicates, data, published]
+        settings = [[dump(claim) for claim in spec.claims], bands, spec.whole_replicates, data, published, spec.looks]
     if kind in ("report", "card"):
         # all that was read, with the scale and claims after the selection, and the checksums of the files and the code
         experiments = {name: dump(experiment) for name, experiment in spec.experiments.items()}
         claims = [dump(claim) for claim in spec.claims]
-        settings = [dump(spec.paper), experiments, dump(spec.scale), claims, spec.whole_replicates, identity(spec)]
+        settings = [
+            dump(spec.paper),
+            experiments,
+            dump(spec.scale),
+            claims,
+            spec.whole_replicates,
+            spec.looks,
+            identity(spec),
+        ]
     if kind == "card":
         files = {name: file_sha256(path) for name, path in workflow_files(checkout()).items()}
         settings = [settings, files, selection, *(_whole_digest(spec, name) for name in JUDGED)]

@@ -1,6 +1,8 @@
 """`harness check` as a command: exit status, files, and what is run. The run itself is replaced by its results."""
 
+import html
 import json
+import re
 import shutil
 
 import pytest
@@ -115,6 +117,45 @@ def test_a_baseline_that_was_altered_is_2_before_anything_runs(root, monkeypatch
     assert not run.requests
 
 
+def edit_claims(root, old, new):
+    """Replace text where it first stands in claims.yaml: here in a claim at the mini scale."""
+    path = root / "papers" / PAPER / "claims.yaml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_a_region_that_moves_after_results_exist_is_1_until_an_erratum_says_why(root, monkeypatch):
+    Run(monkeypatch)
+    edit_claims(root, "region: [1.0, null]", "region: [0.9, 9.0]")
+    status, output = check(*FILES)
+    assert status == 1
+    assert "Regression: 1 region." in output
+    text = (root / "out/check.xml").read_text()
+    assert "region [1.0, null]" in text
+    assert "region [0.9, 9.0]" in text
+    digits = re.search(r"sha256: '([0-9a-f]{12})'", html.unescape(text))[1]
+    erratum = f"errata: [{{date: 2026-12-01, scale: mini, sha256: '{digits}', reason: a sign was wrong}}]"
+    edit_claims(root, "- id: C2\n", f"- id: C2\n  {erratum}\n")
+    assert check(*FILES)[0] == 0
+    assert "an erratum says why" in (root / "out/check.xml").read_text()
+    edit_claims(root, "region: [0.9, 9.0]", "region: [0.8, 9.0]")  # another change is another erratum
+    assert check()[0] == 1
+
+
+def test_freezing_again_changes_what_has_no_results_alone(root, monkeypatch):
+    run = Run(monkeypatch)
+    edit_claims(root, "region: [1.0, null]", "region: [0.9, 9.0]")
+    before = load_spec(root, PAPER, "mini").frozen
+    assert check("--freeze") == (0, f"papers/{PAPER}/frozen.yaml: 0 entries frozen; commit it\n")
+    assert load_spec(root, PAPER, "mini").frozen == before  # the mini scale has a baseline
+    baseline_path(root / "papers" / PAPER, "mini").unlink()
+    assert "1 entries frozen" in check("--freeze")[1]
+    assert load_spec(root, PAPER, "mini").frozen["C2"]["mini"].regions != before["C2"]["mini"].regions
+    assert load_spec(root, PAPER, "mini").frozen["C2"]["paper"] == before["C2"]["paper"]
+    assert not run.requests
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -125,7 +166,9 @@ def test_a_baseline_that_was_altered_is_2_before_anything_runs(root, monkeypatch
         (("--paper", "../etc"), "a name is lower-case letters"),
         (("--claims", "C99"), "C99: not in"),
         (("--claims", "C10"), "scale mini does not judge it"),
-        (("--claims", "C1", "--write-baseline"), "omit --baseline, --claims"),
+        (("--claims", "C1", "--write-baseline"), "--write-baseline: compares nothing; omit"),
+        (("--freeze", "--write-baseline"), "compares nothing; omit"),
+        (("--freeze", "--junit", "x.xml"), "--freeze: compares nothing; omit"),
     ],
 )
 def test_bad_input_is_2_and_one_line(root, monkeypatch, arguments, message):
