@@ -165,7 +165,8 @@ def effect(
     momentum * what it remembered + gradient + decay * weights, and the move of the weights as rate * the direction in
     which the optimizer's memory points.
     """
-    rows = [_terms(recipe, name, before, after, gradients, masks, after.optimizer_steps) for name in gradients]
+    due_rate = float(schedule(recipe)[before.step])
+    rows = [_terms(recipe, name, before, after, gradients, masks, due_rate) for name in gradients]
     gram = torch.stack([part for part, _ in rows]).sum(0)  # [R, 4, 4]: memory, gradient, weights; what they make
     moves = torch.stack([part for _, part in rows]).sum(0)  # [R, 2]: move * direction, direction * direction
     fine = torch.isfinite(gram).flatten(1).all(1) & torch.isfinite(moves).all(1)
@@ -179,7 +180,7 @@ def effect(
     remembers = scale[:, 0] > TINY
     adam = recipe.optimizer == "adam"
     due_slope = 1 - BETAS[0] if adam else 1.0
-    rate, due_rate = moves[:, 0] / moves[:, 1].clamp_min(TINY), float(schedule(recipe)[before.step])
+    rate = moves[:, 0] / moves[:, 1].clamp_min(TINY)
     noise_rate = EPSILON32 * scale[:, 2] / (due_rate * moves[:, 1].sqrt()).clamp_min(TINY)  # of the weights' rounding
     due = BETAS[0] if adam else recipe.momentum
     still = ~fine | (scale[:, 1] <= TINY)  # nothing to fit
@@ -202,7 +203,7 @@ def _terms(
     after: State,
     gradients: dict[str, Tensor],
     masks: dict[str, Tensor],
-    steps: int,
+    rate: float,
 ) -> tuple[Tensor, Tensor]:
     """A parameter's share of the sums of products that `effect` needs, over the weights that are kept."""
 
@@ -214,7 +215,9 @@ def _terms(
 
     weights, moved, slope = flat(before.weights[name]), flat(after.weights[name]), flat(gradients[name])
     first = "exp_avg" if recipe.optimizer == "adam" else "momentum_buffer"
-    memory, new = slots(before, first), slots(after, first)
+    memory, new, steps = slots(before, first), slots(after, first), after.optimizer_steps
+    if recipe.optimizer != "adam" and not recipe.momentum:
+        new = (weights - moved) / rate  # PyTorch remembers nothing then
     direction = new
     if recipe.optimizer == "adam":
         root = (slots(after, "exp_avg_sq") / (1 - BETAS[1] ** steps)).sqrt() + EPSILON

@@ -24,6 +24,8 @@ SETTINGS = [
     ("resnet8-1d", (1, 40), MOMENTUM),
     ("resnet8-1d", (1, 40), BFLOAT),
     ("lenet-300-100", (1, 8, 8), SLOW),
+    ("lenet-300-100", (1, 8, 8), SLOW.model_copy(update={"momentum": 0.0})),
+    ("resnet8-1d", (1, 40), MOMENTUM.model_copy(update={"momentum": 0.0})),
 ]
 
 
@@ -69,6 +71,7 @@ WRONG = [
     (MOMENTUM, {"momentum": 0.0}, r"momentum \(0.9, not 0\)"),
     (MOMENTUM, {"momentum": 0.95}, r"momentum \(0.9, not 0.95\)"),
     (MOMENTUM, {"drops": (39,)}, "learning rate of every step"),
+    (MOMENTUM.model_copy(update={"momentum": 0.0}), {"weight_decay": 0.01}, "weight decay"),
     (SLOW, {"momentum": 0.5}, r"momentum \(0.9, not 0.5\)"),
     (SLOW, {"weight_decay": 0.01}, r"weight decay \(0.001, not 0.01\)"),
     (SLOW, {"rms_decay": 0.99}, None),  # the running mean of squares is taken as it is
@@ -77,7 +80,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("recipe", "due", "broken"), WRONG)
 def test_a_training_by_another_recipe_is_broken(recipe, due, broken):
-    name, shape = ("resnet8-1d", (1, 40)) if recipe == MOMENTUM else ("lenet-300-100", (1, 8, 8))
+    name, shape = ("resnet8-1d", (1, 40)) if recipe.optimizer == "momentum" else ("lenet-300-100", (1, 8, 8))
     expects = pytest.raises(Broken, match=broken) if broken else contextlib.nullcontext()
     with expects:
         trained(name, shape, recipe, 1.0, audited=True, due=recipe.model_copy(update=due))
