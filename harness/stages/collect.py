@@ -8,7 +8,7 @@ import pandas as pd
 
 from harness.base.files import read_json, write_atomically, write_json
 from harness.paper import Spec
-from harness.paper.columns import CURVE_KEYS, REAL, ROW_ORDER, TABLE_COLUMNS, TEXT, WHOLE
+from harness.paper.columns import CURVE_COLUMNS, CURVE_KEYS, REAL, ROW_ORDER, TABLE_COLUMNS, TEXT, WHOLE
 from harness.plan.kinds import prepares
 from harness.plan.runs import all_runs, data_sets, stages
 from harness.results.clock import energy_joules, wall_clock_seconds
@@ -35,7 +35,8 @@ def tables(spec: Spec, folders: Folders, records: Iterable[dict[str, Any]]) -> t
     compared = [stage.name for stage in stages(spec) if stage.kind == "stability"]
     parts = [pd.read_parquet(folders.curves(name)) for name in compared]
     table = tidy(records, [pd.read_parquet(folders.pairs(name)) for name in compared])
-    curves = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+    none = [pd.DataFrame(columns=CURVE_COLUMNS)]  # of a scale that compares no networks
+    curves = pd.concat([part for part in parts if len(part)] or parts or none, ignore_index=True)
     return table, curves.sort_values(CURVE_KEYS, ignore_index=True)  # independent of the division into jobs
 
 
@@ -100,7 +101,7 @@ def tidy(records: Iterable[dict[str, Any]], pairs: Iterable[pd.DataFrame]) -> pd
     table = table.reindex(columns=TABLE_COLUMNS)
     densities = dict(zip(networks["run"], networks["density"], strict=True)) if len(networks) else {}
     is_pair = table["row"] == "pair"
-    table.loc[is_pair, "density"] = table.loc[is_pair, "run_b"].map(densities)
+    table.loc[is_pair, "density"] = table.loc[is_pair, "run_b"].map(densities).astype("float64")
     table["steps"] = table["steps"].fillna(0)
     table = table.astype(
         {**dict.fromkeys(TEXT, "object"), **dict.fromkeys(WHOLE, "int64"), **dict.fromkeys(REAL, "float64")}

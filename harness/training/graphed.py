@@ -43,6 +43,7 @@ class Steps:
         self.replicates = in_training(network, updater)
         recipe = updater.recipe
         self.rates = torch.tensor([learning_rate(recipe, step) for step in range(recipe.steps)], device=device)
+        self._rates: list[float] = self.rates.tolist()
         self.step = torch.tensor([first], device=device)
         self.within = torch.arange(recipe.batch_size, device=device)
         self.losses = torch.zeros(len(self.replicates), device=device)
@@ -53,6 +54,10 @@ class Steps:
         all_streams = [torch.cuda.Stream() for _ in range(streams)] if device.type == "cuda" else [None, None]
         self.stream: torch.cuda.Stream | None = all_streams[0]
         self.branches = all_streams[1:]
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, as the device has it."""
+        return self._rates[step]
 
     def take(self, step: int) -> Tensor:
         """Take a step, which must follow the last one. Returns the mean cross-entropy [R] before it."""

@@ -12,6 +12,7 @@ from harness.data.feed import Feed
 from harness.networks.layers import Conv, Stack
 from harness.paper.models import Recipe
 from harness.training import graphed
+from harness.training.audit import Audit
 from harness.training.batches import Batches
 from harness.training.recipe import learning_rate
 from harness.training.state import State, read_network, write_network
@@ -64,6 +65,7 @@ def train(
     keep_every_seconds: float = 120.0,
     stopping: Callable[[], bool] = lambda: False,
     earlier: Trained | None = None,
+    audit: Audit | None = None,
 ) -> Trained:
     """Train `network` from `start` to `recipe.steps` and leave it there.
 
@@ -72,7 +74,7 @@ def train(
     the step and the losses [R] every CHECK_EVERY steps. `keep_state` gets the state and the results so far every
     `keep_every_seconds`; `earlier` are the results of an interrupted run. When `stopping` returns true, the state is
     kept and Stopped raised. A replicate whose loss is not finite is noted in `diverged`; the others continue, because
-    no operation mixes replicates.
+    no operation mixes replicates. An `audit` watches, and raises Broken where a step is not the recipe's.
     """
     progress = _Progress(network, recipe, start, masks or {}, earlier)
     trained = progress.trained
@@ -83,10 +85,17 @@ def train(
         if step in snapshot_steps:
             trained.snapshots[step] = progress.state(step)
         if recorded:
-            losses = recorded.take(step)
+            if audit:
+                audit.before(step, progress.state, lambda: recorded.batches.batch(step))  # noqa: B023
+            losses, rate = recorded.take(step), recorded.rate(step)
         else:
             x, y = batches.selected(step) if isinstance(batches, Batches) else batches.batch(step)
+            if audit:
+                audit.before(step, progress.state, lambda: (x, y))  # noqa: B023
             losses = take_step(network, x, y, progress.updater, learning_rate(recipe, step))
+            rate = progress.updater.rate
+        if audit:
+            audit.after(step, progress.state, losses, rate)
         stop = stopping()  # at every step: a hundred steps of a large network take longer than a cluster waits
         if stop or (step + 1) % CHECK_EVERY == 0 or step + 1 == recipe.steps:
             progress.note_diverged(losses, step)

@@ -6,7 +6,9 @@ import torch
 
 from harness.paper.columns import REAL, TEXT, WHOLE
 from harness.plan.runs import Run, all_runs
+from harness.results.tables import read_curves, read_table
 from harness.stages.collect import _union
+from tests.tiny import TinyRun, tiny_context
 
 
 def test_one_row_per_network_and_per_pair(finished):
@@ -55,3 +57,12 @@ def test_union_of_time_spans():
     assert _union([(0, 2), (1, 3), (5, 6)]) == 4
     assert _union([(0, 10), (1, 2)]) == 10
     assert _union([]) == 0
+
+
+def test_a_scale_that_compares_no_networks_has_a_table(tmp_path):
+    run = TinyRun(tiny_context(tmp_path, sweeps=[], dense_orders=[]))
+    for name in ("lenet/c0/dense", "collect"):
+        run.stage(name)
+    table = read_table(run.folders.table)
+    assert list(table["row"]) == ["network", "network"]
+    assert len(read_curves(run.folders.all_curves)) == 0
