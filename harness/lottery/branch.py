@@ -82,7 +82,9 @@ class Branch:
     """How a subnetwork is made at a level.
 
     `start` gives the state and the masks that training starts from. `source` is the run that must exist first: "dense",
-    the dense run; "mask", the level's IMP run, for its mask; "level", the run of the previous level.
+    the dense run; "mask", the level's IMP run, for its mask; "level", the run of the previous level. `mask` and
+    `weights` say what every training checks of its start: that the mask is the level's IMP mask, or that mask shuffled
+    in each layer; that the weights are the snapshot's, or others. What is a branch's "own" is not checked.
     """
 
     label: str  # its name on pages
@@ -91,3 +93,5 @@ class Branch:
     rewinds: bool = True  # whether it reads the dense run's snapshot; if so, the record has the snapshot's checksum
     packed: bool = False  # whether its masks are shared as tickets
     near_dense: bool = False  # whether its distance from the dense network is measured
+    mask: Literal["same", "shuffled", "own"] = "own"
+    weights: Literal["snapshot", "fresh", "own"] = "own"

@@ -51,6 +51,10 @@ EXEMPT: dict[str, tuple[tuple[str, ...], str]] = {
         ("harness.lottery.masks", "harness.lottery.criteria.snip", "harness.networks", "harness.training.state"),
         (READING, "branches compute with it; these stages use only a branch's label and source"),
     ),
+    **dict.fromkeys(
+        ("harness.lottery.invariants", "harness.stages.invariants"),
+        (("dense",), "compare tensors, and end a stage or change nothing; a network's record names what held"),
+    ),
     **dict.fromkeys(REGISTRIES, (COMPUTING, "a table; a run's or data set's digest covers its own entry")),
 }
 #: package or module -> why no stage reaches it

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.base import processes
+from harness.base.errors import HarnessError
 from harness.base.files import digest
 from harness.base.seeds import DATA_ORDER, INITIALISATION
 from harness.base.variables import variables
@@ -21,6 +22,7 @@ from harness.data.images import Images
 from harness.lottery.branch import Origin
 from harness.lottery.branches import BRANCHES
 from harness.lottery.criteria import CRITERIA
+from harness.lottery.invariants import ended
 from harness.lottery.masks import Masks, dense_masks, remaining
 from harness.networks import build, initialise, prunable_names
 from harness.plan.cut import Cut, cut, is_chain
@@ -29,6 +31,8 @@ from harness.results.context import DATA, Context, Work
 from harness.results.environment import computed_with
 from harness.results.heartbeats import Heartbeat, clear_heartbeats, heartbeat_path
 from harness.results.store import SNAPSHOTS, final_tensors, part_of, snapshot_tensors, state_of
+from harness.stages import invariants
+from harness.training.audit import Audit, Broken, require
 from harness.training.batches import Batches
 from harness.training.loop import Stopped, Trained, evaluate, train, use_threads
 from harness.training.partial import read_partial, write_partial
@@ -59,7 +63,10 @@ def train_stage(work: Work) -> dict[str, Any]:
     names = [run.id for stack in stacks(work.spec, stage) for run in stack]
     if stage.kind == "dense":
         names += [f"{run}{SNAPSHOTS}" for run in names if context.store.read(run)["status"] == "ok"]
-    return {**totals, "outputs": {name: context.store.read(name)["sha256"] for name in names}}
+    records = {name: context.store.read(name) for name in names}
+    held = {name: None for record in records.values() for name in record.get("invariants", ())}
+    outputs = {name: record["sha256"] for name, record in records.items()}
+    return {**totals, "invariants": list(held), "outputs": outputs}
 
 
 def _heed_sigterm() -> None:
@@ -207,8 +214,16 @@ def train_stack(
     start, masks = starting_point(context, healthy, network, stored_masks)
     if setting.restart and not is_dense(first):
         start = State(0, start.weights, start.buffers)
-    trained = _trained(context, healthy, network, start, masks, heartbeat)
-    records += _store(context, healthy, network, masks, trained)
+    try:
+        held = require(invariants.of_start(context, healthy, prunable_names(network), start, masks, stored_masks))
+        trained, watched = _trained(context, healthy, network, start, masks, heartbeat)
+        held += [*watched, *require(ended(trained.final, masks))]
+    except Broken as broken:
+        raise HarnessError(
+            f"{healthy[broken.position].id}: broken invariant: {broken}. The code is wrong, or a file that the network "
+            "starts from: nothing of it was stored. Put the code right, or delete that file, and run again"
+        ) from None
+    records += _store(context, healthy, network, masks, trained, held)
     for run in healthy:
         _checkpoint(context, run).unlink(missing_ok=True)
     return records
@@ -261,8 +276,11 @@ def _trained(
     start: State,
     masks: Masks,
     heartbeat: Heartbeat,
-) -> Trained:
-    """Train a stack from its starting point, or from the checkpoints of an earlier process."""
+) -> tuple[Trained, list[str]]:
+    """Train a stack from its starting point, or from the checkpoints of an earlier process, under an audit.
+
+    Returns the names of the invariants that held too. Raises Broken.
+    """
     orders = [(*name, run.data_order) for name, run in zip(_names(context, stack, DATA_ORDER), stack, strict=True)]
     kept, earlier = _kept(context, stack), None
     if kept:
@@ -275,7 +293,8 @@ def _trained(
         heartbeat.steps = before + (step - begin) * len(stack)
         heartbeat.beat()
 
-    return train(
+    audit = Audit(network, context.recipe, start.step, masks, _snapshot_steps(context, stack[0]))
+    trained = train(
         network,
         context.recipe,
         _batches(context, orders),
@@ -287,7 +306,9 @@ def _trained(
         keep_every_seconds=variables().keep_state_seconds,
         stopping=_terminated.is_set,
         earlier=earlier,
+        audit=audit,
     )
+    return trained, audit.finish(trained.final.step, trained.snapshots)
 
 
 def _batches(context: Context, orders: list[tuple[str | int, ...]]) -> Batches | Feed:
@@ -364,9 +385,9 @@ def _ancestor_diverged(context: Context, run: Run) -> bool:
 
 
 def _store(
-    context: Context, stack: list[Run], network: nn.Module, masks: Masks, trained: Trained
+    context: Context, stack: list[Run], network: nn.Module, masks: Masks, trained: Trained, held: list[str]
 ) -> list[dict[str, Any]]:
-    """Evaluate and store each replicate of a trained stack."""
+    """Evaluate and store each replicate of a trained stack; its record names the invariants that held."""
     data = context.data
     scores = {
         split: evaluate(network, data.x[split][:most], data.y[split][:most])
@@ -378,7 +399,7 @@ def _store(
         if masks:
             kept, total = remaining(masks)[position], sum(mask[position].numel() for mask in masks.values())
             record |= {"remaining": kept, "prunable": total, "density": kept / total}
-        record |= {"seconds": trained.seconds / len(stack), "stack_seconds": trained.seconds}
+        record |= {"seconds": trained.seconds / len(stack), "stack_seconds": trained.seconds, "invariants": held}
         if is_dense(run):
             record["snapshots"] = sorted(trained.snapshots)
             snapshots = f"{run.id}{SNAPSHOTS}"

@@ -13,6 +13,7 @@ from harness.data.feed import Feed
 from harness.networks import fused
 from harness.networks.layers import Conv
 from harness.paper.models import Recipe
+from harness.training.audit import Audit
 from harness.training.batches import Batches
 from harness.training.recipe import learning_rate
 from harness.training.state import State, read_network, write_network
@@ -89,6 +90,7 @@ def train(
     keep_every_seconds: float = 120.0,
     stopping: Callable[[], bool] = lambda: False,
     earlier: Trained | None = None,
+    audit: Audit | None = None,
 ) -> Trained:
     """Train `network` from `start` to `recipe.steps` and leave it there.
 
@@ -97,7 +99,7 @@ def train(
     the step and the losses [R] every CHECK_EVERY steps. `keep_state` gets the state and the results so far every
     `keep_every_seconds`; `earlier` are the results of an interrupted run. When `stopping` returns true, the state is
     kept and Stopped raised. A replicate whose loss is not finite is noted in `diverged`; the others continue, because
-    no operation mixes replicates.
+    no operation mixes replicates. An `audit` watches, and raises Broken where a step is not the recipe's.
     """
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = recipe.precision == "tf32"
     progress = _Progress(network, recipe, start, masks or {}, earlier)
@@ -106,7 +108,11 @@ def train(
         if step in snapshot_steps:
             trained.snapshots[step] = progress.state(step)
         x, y = batches.selected(step) if isinstance(batches, Batches) else batches.batch(step)
+        if audit:
+            audit.before(step, progress.state, x, y)
         losses = take_step(network, x, y, progress.updater, learning_rate(recipe, step))
+        if audit:
+            audit.after(step, progress.state, losses, progress.updater.rate)
         stop = stopping()  # at every step: a hundred steps of a large network take longer than a cluster waits
         if stop or (step + 1) % CHECK_EVERY == 0 or step + 1 == recipe.steps:
             progress.note_diverged(losses, step)

@@ -50,6 +50,7 @@ class Record(MadeWith):
     training_seconds: Amount
     network_seconds: Amount | None = None
     steps: Count
+    invariants: list[str] = Field([])
     threads: Count
     peak_memory_mib: Count
     pairs: Count = 0
@@ -105,6 +106,7 @@ class Network(Model):
     train_loss: float | None = None
     seconds: float = 0.0
     stack_seconds: float = 0.0
+    invariants: list[str] = Field([])
     trained_as: str | None = None
     computed_with: dict[str, str] = Field({})
     checksum: str = ""

@@ -4,12 +4,14 @@ import json
 import os
 import signal
 import threading
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 import torch
 
 from harness.base.errors import HarnessError
+from harness.base.files import read_json
 from harness.networks import build
 from harness.plan.kinds import KINDS
 from harness.plan.runs import Run, dense_run, find_stage, stacks, stages
@@ -275,6 +277,27 @@ def test_altered_tensors_are_named_with_the_fix(tmp_path):
     path.write_bytes(content)
     with pytest.raises(HarnessError, match=r"L0-dense-o0\.safetensors: its checksum is not the one .* Delete .*\.json"):
         run_stage(context.spec, context.folders, "lenet/c0/k0-L1-2", 1)
+
+
+def test_a_broken_invariant_ends_the_stage_and_stores_nothing(tmp_path, monkeypatch):
+    context = tiny_context(tmp_path)
+    run_stage(context.spec, context.folders, "lenet/c0/dense", 1)
+    snapshot = train_module._snapshot
+
+    def other(context, run):  # replicate 1 goes back to step 0
+        return replace(snapshot(context, replace(run, k=0 if run.replicate else run.k)).rewound(), step=run.k)
+
+    monkeypatch.setattr(train_module, "_snapshot", other)
+    told = (
+        r"^lenet/r1/k5/L1-imp-o0: broken invariant: start is snapshot \* mask\. .* nothing of it was stored\. [^\n]*$"
+    )
+    with pytest.raises(HarnessError, match=told):
+        run_stage(context.spec, context.folders, "lenet/c0/k5-L1-2", 1)
+    assert not context.store.record_path("lenet/r0/k5/L1-imp-o0").exists()
+    monkeypatch.undo()
+    run_stage(context.spec, context.folders, "lenet/c0/k5-L1-2", 1)
+    names = read_json(context.folders.stage("lenet/c0/k5-L1-2"))["invariants"]
+    assert {"masks nest", "magnitude threshold", "start is snapshot * mask", "pruned weights stay zero"} <= set(names)
 
 
 def test_no_pickle_is_written(finished):

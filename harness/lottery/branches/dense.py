@@ -10,4 +10,4 @@ def start(origin: Origin) -> tuple[State, Masks]:
     return origin.snapshots(), {}
 
 
-BRANCH = Branch("dense", start, source="dense")
+BRANCH = Branch("dense", start, source="dense", weights="snapshot")

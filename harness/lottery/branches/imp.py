@@ -15,4 +15,4 @@ def start(origin: Origin) -> tuple[State, Masks]:
     return origin.snapshots().rewound(), masks
 
 
-BRANCH = Branch("IMP", start, source="level", packed=True, near_dense=True)
+BRANCH = Branch("IMP", start, source="level", packed=True, near_dense=True, mask="same", weights="snapshot")

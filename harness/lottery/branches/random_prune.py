@@ -11,4 +11,4 @@ def start(origin: Origin) -> tuple[State, Masks]:
     return origin.snapshots().rewound(), shuffled(origin.stored_masks(), origin.seeds(RANDOM_PRUNE))
 
 
-BRANCH = Branch("random prune", start, source="mask", near_dense=True)
+BRANCH = Branch("random prune", start, source="mask", near_dense=True, mask="shuffled", weights="snapshot")

@@ -13,4 +13,4 @@ def start(origin: Origin) -> tuple[State, Masks]:
     return read_network(origin.network, origin.k), origin.stored_masks()
 
 
-BRANCH = Branch("random reinit", start, source="mask", rewinds=False)
+BRANCH = Branch("random reinit", start, source="mask", rewinds=False, mask="same", weights="fresh")

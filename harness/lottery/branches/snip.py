@@ -14,4 +14,4 @@ def start(origin: Origin) -> tuple[State, Masks]:
     return snapshots.rewound(), masks
 
 
-BRANCH = Branch("SNIP", start, source="dense", packed=True)
+BRANCH = Branch("SNIP", start, source="dense", packed=True, weights="snapshot")

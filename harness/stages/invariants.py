@@ -1,0 +1,59 @@
+"""The invariants of a stack's start, from the files that it starts from, which are read here once more."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from harness.lottery import invariants
+from harness.lottery.branches import BRANCHES
+from harness.lottery.masks import Masks
+from harness.paper.models import Pruning
+from harness.plan.runs import Run, dense_run, is_dense, makes_mask
+from harness.results.context import Context
+from harness.results.store import SNAPSHOTS
+from harness.training.audit import Check
+from harness.training.state import State, from_tensors
+
+
+def of_start(
+    context: Context, stack: list[Run], prunable: list[str], start: State, masks: Masks, imp: Masks | None
+) -> Iterator[Check]:
+    """What must hold of the state and masks that a stack starts from; `imp`: IMP's masks, if no file has them."""
+    first, pruning = stack[0], context.setting.pruning
+    branch, restart = BRANCHES[first.branch], context.setting.restart and not is_dense(first)
+    snapshot = None
+    if not is_dense(first) and branch.weights != "own":
+        dense = [dense_run(run.experiment, run.replicate) for run in stack]
+        snapshot = from_tensors(_read(context, [f"{run.id}{SNAPSHOTS}" for run in dense], f"k{first.k}/"), first.k)
+    step, continues = 0 if restart else first.k, not first.level and not restart
+    yield from invariants.started(start, step, masks, snapshot, branch.weights, continues)
+    if not first.level:
+        return
+    yield from invariants.counted(masks, prunable, _density(pruning, first.level))
+    if makes_mask(first) and imp is None:
+        stepwise = pruning.style == "iterative" and first.level > 1
+        parents = [replace(run, level=run.level - 1) if stepwise else dense_run(*_place(run)) for run in stack]
+        names = [run.id for run in parents]
+        finals = _read(context, names, "final/weights/")
+        yield from invariants.pruned(
+            masks, _read(context, names, "mask/") if stepwise else None, finals, pruning.criterion == "magnitude"
+        )
+    elif not makes_mask(first) and branch.mask != "own":
+        imp = imp or _read(context, [replace(run, branch="imp", data_order=0).id for run in stack], "mask/")
+        yield from invariants.related(masks, imp, branch.mask)
+
+
+def _place(run: Run) -> tuple[str, int]:
+    return run.experiment, run.replicate
+
+
+def _density(pruning: Pruning, level: int) -> float:
+    """Share of weights that a level keeps."""
+    return pruning.densities[level - 1] if pruning.fraction is None else float((1 - pruning.fraction) ** level)
+
+
+def _read(context: Context, names: list[str], prefix: str) -> dict[str, torch.Tensor]:
+    """Stored tensors of one run per replicate, stacked, by their names without the prefix."""
+    parts = [context.store.load_part(name, prefix) for name in names]
+    return {name: torch.stack([part[name] for part in parts]) for name in parts[0]}
