@@ -21,10 +21,15 @@ def selection(spec: Spec, folders: Folders, before: Baseline, claims: str) -> li
     if not supported:
         return None
     part = as_selected(spec, supported, every_replicate=True)
-    calibrated = {name for name, value in before.calibration.items() if value.fits and name in spec.scale.experiments}
-    if not calibrated <= set(part.scale.experiments):
+    fit = {name for name, value in before.calibration.items() if value.fits}
+    if not fit & _banded(spec) <= _banded(part):
         return None
     return supported if missing(part, folders) < missing(spec, folders) else None
+
+
+def _banded(spec: Spec) -> set[str]:
+    """The calibration values of a scale."""
+    return {f"{name}.{measure}" for name, setting in spec.scale.experiments.items() for measure in setting.bands}
 
 
 def missing(spec: Spec, folders: Folders) -> int:

@@ -44,7 +44,7 @@ class ClaimResult(Record):
 
 
 class Calibration(Record):
-    """Mean test accuracy in percent of an experiment's dense networks, and the band it should lie in, if any."""
+    """A measure of an experiment's dense networks, and the band it should lie in, if any."""
 
     value: Number | None
     band: tuple[Number, Number] | None
@@ -71,7 +71,7 @@ class Rows(Record):
 
 class Baseline(Record):
     """A run's results. `machines` names the kinds of machine that computed them, `code` has a digest of each part of
-    the code."""
+    the code, `calibration` names its values as "<experiment>.<measure>"."""
 
     baseline: Literal[1] = 1
     paper: str

@@ -107,7 +107,7 @@ def _claim(name: str, before: ClaimResult | None, now: ClaimResult | None, whole
 def _calibration(
     name: str, before: Calibration | None, now: Calibration | None, whole: Whole, alike: bool
 ) -> Iterable[Finding]:
-    """The finding about an experiment's calibration value; none if the experiment never had a band."""
+    """The finding about a calibration value of an experiment; none if it never had a band."""
     if not any(calibration and calibration.band for calibration in (before, now)):
         return
 
@@ -115,7 +115,7 @@ def _calibration(
         return Finding("calibration", name, outcome, text, _value(before), _value(now), exact)
 
     fitted = before is not None and before.fits
-    if now is None and name in whole.experiments:
+    if now is None and name.partition(".")[0] in whole.experiments:
         yield finding("not compared", "not run: no selected claim needs it")
     elif now is None or now.band is None:
         lost = "has this experiment" if now is None else "gives it a band"
@@ -167,12 +167,12 @@ def _estimate(claim: ClaimResult | None) -> str:
 def _value(calibration: Calibration | None) -> str:
     if calibration is None:
         return ""
-    value = "no value" if calibration.value is None else f"{calibration.value:.2f}%"
+    value = "no value" if calibration.value is None else f"{calibration.value:.4g}"
     return value if calibration.band is None else f"{value} of {_band(calibration.band)}"
 
 
 def _band(band: tuple[float, float]) -> str:
-    return f"{band[0]:g} to {band[1]:g}%"
+    return f"{band[0]:g} to {band[1]:g}"
 
 
 def _count(rows: Rows | None) -> str:

@@ -13,9 +13,9 @@ import pandas as pd
 
 from harness.base.files import digest, read_json
 from harness.check.baseline import Baseline, Calibration, ClaimResult, Rows
+from harness.claims.calibration import COLUMNS, MEASURES, calibrated
 from harness.claims.table import Table
 from harness.paper import Spec
-from harness.paper.claims import Cell
 from harness.paper.columns import CURVE_KEYS, ROW_ORDER, TABLE_COLUMNS
 from harness.paper.load import dump
 from harness.plan.runs import all_runs, stages
@@ -89,12 +89,17 @@ def claims(spec: Spec, table: pd.DataFrame) -> dict[str, ClaimResult]:
 
 
 def calibration(spec: Spec, table: pd.DataFrame) -> dict[str, Calibration]:
-    """Each experiment's mean dense accuracy over replicates: the value that the judge compares with the band."""
-    reader = Table(table, {"test_accuracy"})
+    """Each measure of an experiment's dense networks, the value that the judge compares with the band.
+
+    A measure whose networks a selection of claims leaves out is not there.
+    """
+    reader = Table(table, COLUMNS)
     results = {}
     for name, setting in spec.scale.experiments.items():
-        values = list(reader.cell(Cell(experiment=name, branch="dense"), "test_accuracy").values.values())
-        results[name] = Calibration(value=float(np.mean(values)) if values else None, band=setting.calibration)
+        for measure in MEASURES:
+            if (band := setting.bands.get(measure)) == setting.calibration.get(measure):
+                value = calibrated(reader, name, measure, band).value
+                results[f"{name}.{measure}"] = Calibration(value=value, band=band)
     return results
 
 

@@ -6,26 +6,24 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-import numpy as np
 import pandas as pd
 
 from harness.base.words import finite
 from harness.claims import verdicts as rules
+from harness.claims.calibration import MEASURES, Bands, misfits
 from harness.claims.document import FEWER_REPLICATES, ClaimVerdict, PartVerdict, Size, SizeVerdict, Verdict
 from harness.claims.parts import PartData, interval_of, read_part
 from harness.claims.statistics import LEVEL, bonferroni, disjoint, inside, prediction, sign_level
 from harness.claims.table import Table, TestSet
-from harness.paper.claims import Cell, Claim, Part, ScaleClaim, expand_parts
+from harness.paper.claims import Claim, Part, ScaleClaim, expand_parts
 from harness.paper.published import Published
-
-Calibration = Mapping[str, tuple[float, float]]
 
 
 def judge(
     claims: Sequence[Claim],
     scale: str,
     table: pd.DataFrame,
-    calibration: Calibration,
+    calibration: Bands,
     whole_replicates: Mapping[str, int] = MappingProxyType({}),
     test_sets: Mapping[str, TestSet] = MappingProxyType({}),
     papers: Published | None = None,
@@ -36,8 +34,8 @@ def judge(
         claims: in the order of the result.
         scale: name of the scale; a claim without an entry for it is not tested.
         table: the tidy table, a row per trained network and per compared pair.
-        calibration: per experiment the band in percent for the mean dense test accuracy. Outside the band its runs do
-            not represent the paper's, and no claim that uses the experiment is tested.
+        calibration: bands for each experiment's dense networks, see `harness.claims.calibration`. Outside of one its
+            runs do not represent the paper's, and no claim that uses the experiment is tested.
         whole_replicates: replicates of the whole scale, of each experiment for which the run has fewer. A verdict can
             depend on their number, so its reason names both.
         test_sets: per experiment its test set, which test accuracy counts. Where it is not known, test accuracy counts
@@ -52,9 +50,10 @@ def judge(
     """
     entries = [(claim, claim.scales.get(scale)) for claim in claims]
     measures = {measure for _, entry in entries if entry for part in entry.parts for measure in part.measures}
-    reader = Table(table, measures | ({"test_accuracy"} if calibration else set()), test_sets)
-    misfits = calibration_misfits(reader, calibration)
-    verdicts = [_judge_claim(claim, entry, scale, reader, misfits, papers) for claim, entry in entries]
+    gauges = {MEASURES[name].column for bands in calibration.values() for name in bands}
+    reader = Table(table, measures | gauges, test_sets)
+    unfit = misfits(reader, calibration)
+    verdicts = [_judge_claim(claim, entry, scale, reader, unfit, papers) for claim, entry in entries]
     return [_of_fewer(verdict, entry, whole_replicates) for verdict, (_, entry) in zip(verdicts, entries, strict=True)]
 
 
@@ -66,25 +65,6 @@ def _of_fewer(verdict: ClaimVerdict, entry: ScaleClaim | None, whole_replicates:
         return verdict
     fewer = f"at {verdict.replicates} of {whole} replicates; {FEWER_REPLICATES}"
     return verdict.model_copy(update={"reason": f"{verdict.reason}; {fewer}"})
-
-
-def calibration_misfits(reader: Table, calibration: Calibration) -> dict[str, str]:
-    """Reason for each experiment whose mean dense test accuracy (over replicates) is outside its band or unknown."""
-    misfits = {}
-    for experiment, (low, high) in calibration.items():
-        if not low <= high:
-            raise ValueError(
-                f"calibration of {experiment}: [{low}, {high}] is not a band; give [lowest, highest] percent"
-            )
-        dense = reader.cell(Cell(experiment=experiment, branch="dense"), "test_accuracy")
-        band = f"its calibration band {low:g} to {high:g}%"
-        if not dense.values:
-            misfits[experiment] = f"{experiment} has no dense network with a test accuracy to hold against {band}"
-            continue
-        mean = float(np.mean(list(dense.values.values())))
-        if not low <= mean <= high:
-            misfits[experiment] = f"{experiment}'s dense networks reach {mean:.2f}% on average, outside {band}"
-    return misfits
 
 
 def _judge_claim(

@@ -28,9 +28,12 @@ PageFigure = Literal[
     "angle-k",
     "interpolation",
 ]
+#: what tells recipes apart in dense networks, see harness/claims/calibration.py
+Gauge = Literal["test_accuracy", "train_loss", "data_order_distance"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Step = Annotated[int, Field(ge=0)]
+Band = tuple[float, float]  # lowest, highest
 
 
 class Recipe(Model):
@@ -290,7 +293,8 @@ class Setting(Model):
     At each k of `dense_orders` the dense network is trained again from its snapshot, `dense_copies` times, each time
     with another data order. With `restart`, what is trained from a snapshot trains all of the recipe's steps, the
     schedule and the optimizer from their beginning, so that the dense run is no longer one of the copies.
-    The dense run saves a snapshot at each of `snapshots` too, for experiments that share it.
+    The dense run saves a snapshot at each of `snapshots` too, for experiments that share it. `calibration`: bands for
+    the means of the dense networks' measures; where one is missed, the run does not represent the recipe.
     """
 
     network: str
@@ -306,7 +310,7 @@ class Setting(Model):
     sweeps: tuple[Sweep, ...] = ()
     snapshots: tuple[Step, ...] = ()
     line: Line = Line()
-    calibration: tuple[float, float] | None = None
+    calibration: dict[Gauge, Band] = {}
 
     @model_validator(mode="after")
     def _one_sweep_each(self) -> "Setting":
@@ -321,9 +325,20 @@ class Setting(Model):
                 raise ValueError(f"sweeps: level {sweep.levels} is past the {last} densities; give a smaller one")
         if self.restart and self.dense_orders and self.dense_copies < 2:
             raise ValueError("restart: the dense run is none of the copies then; give dense_copies 2 or more")
-        if self.calibration and self.calibration[0] >= self.calibration[1]:
-            raise ValueError(f"calibration: {list(self.calibration)} must be (low, high)")
+        for measure, (low, high) in self.calibration.items():
+            if low >= high:
+                raise ValueError(f"calibration.{measure}: [{low:g}, {high:g}] must be [low, high]")
+        if self.calibration != self.bands:
+            raise ValueError(
+                "calibration.data_order_distance: needs dense networks of two orders; add 0 to dense_orders"
+            )
         return self
+
+    @property
+    def bands(self) -> dict[Gauge, Band]:
+        """The calibration bands of what is trained: a selection of claims may need no copies of the dense network."""
+        left_out = () if 0 in self.dense_orders else ("data_order_distance",)
+        return {measure: band for measure, band in self.calibration.items() if measure not in left_out}
 
     def rewind_grid(self) -> list[int]:
         """Every rewind iteration of the sweeps."""

@@ -1,7 +1,7 @@
 """The run's details, as the templates read them: settings, published values, stages, machine, checksums."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 
 from harness.base import words
+from harness.claims import calibration
+from harness.claims.table import Table
 from harness.report import estimates, formats
 from harness.report.figures import Data
 
@@ -35,7 +37,8 @@ def setting(data: Data, name: str, scale: Mapping[str, Any]) -> Content:
     plan = (scale.get("experiments") or {}).get(name) or {}
     table = data.table[data.table["experiment"] == name]
     networks, pairs = table[table["row"] == "network"], table[table["row"] == "pair"]
-    band = plan.get("calibration")
+    bands = plan.get("calibration") or {}
+    reader = Table(table, calibration.COLUMNS)
     # as for the judge's calibration: every dense network, including copies trained from a snapshot
     dense = estimates.select(table, row="network", level=0)
     mean, low, high, _ = estimates.overall(dense, "test_accuracy", data.grid_of(name, "test_accuracy"))
@@ -61,12 +64,23 @@ def setting(data: Data, name: str, scale: Mapping[str, Any]) -> Content:
         "dense": words.number(mean)
         + ("%" if np.isfinite(mean) else "")
         + (f" {formats.interval((low, high))}" if np.isfinite(low) else ""),
-        "band": f"{words.number(band[0])} to {words.number(band[1])}%"
-        if isinstance(band, Sequence) and len(band) == 2
-        else "",
-        "calibrated": None
-        if not (isinstance(band, Sequence) and len(band) == 2 and np.isfinite(mean))
-        else band[0] <= mean <= band[1],
+        "bands": [
+            _band(calibration.calibrated(reader, name, measure, tuple(bands[measure])))
+            for measure in calibration.MEASURES
+            if measure in bands
+        ],
+    }
+
+
+def _band(found: calibration.Calibrated) -> Content:
+    """A calibration band, and whether the run is in it."""
+    measure, value, band = found
+    assert band is not None
+    return {
+        "name": measure.name,
+        "value": words.NOTHING if value is None else f"{value:.4g}{measure.unit}",
+        "band": calibration.told_band(band, measure.unit),
+        "fits": found.fits,
     }
 
 
@@ -190,6 +204,12 @@ def _rank(kind: str) -> int:
     return KINDS.index(kind) if kind in KINDS else len(KINDS)
 
 
+def _invariants(provenance: Mapping[str, Any]) -> str:
+    """The invariants that the training stages checked."""
+    names = (words.clean(name) for record in _records(provenance) for name in record.get("invariants") or ())
+    return ", ".join(dict.fromkeys(names))
+
+
 def run_and_hardware(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The known times, hardware and code of the run as (name, value)."""
     hardware = provenance.get("hardware") or {}
@@ -219,6 +239,7 @@ def run_and_hardware(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
         ),
         ("Memory", "" if memory is None else f"{memory:g} GiB"),
         ("GPU", words.clean(hardware.get("gpu")) or "none"),
+        ("Invariants that held in every training that they are about", _invariants(provenance)),
         ("Energy of the whole machine in that time", words.energy(provenance.get("energy_joules"))),
         ("Container image", ", ".join(container_images(provenance))),
         ("Training kernels", words.clean(hardware.get("kernels"))),

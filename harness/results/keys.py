@@ -108,7 +108,7 @@ def _whole_digest(spec: Spec, kind: str, selection: str | None = None) -> str:
     """Digest of collect, claims, report or card."""
     settings: object = [stage.name for stage in stages(spec)]
     if kind == "claims":
-        bands = {name: setting.calibration for name, setting in spec.scale.experiments.items()}
+        bands = {name: setting.bands for name, setting in spec.scale.experiments.items()}
         data = {name: setting.data for name, setting in spec.scale.experiments.items()}
         published = repr(spec.published) if spec.scale.papers_own else None
         settings = [[dump(claim) for claim in spec.claims], bands, spec.whole_replicates, data, published]

@@ -30,7 +30,7 @@ def claims_stage(work: Work) -> None:
 def judged(spec: Spec, table: pd.DataFrame) -> list[ClaimVerdict]:
     """The verdicts on a table of a run."""
     settings = spec.scale.experiments
-    bands = {name: setting.calibration for name, setting in settings.items() if setting.calibration}
+    bands = {name: setting.bands for name, setting in settings.items() if setting.bands}
     sources = {name: source_of(setting.data, spec.scale.data) for name, setting in settings.items()}
     test_sets = {name: TestSet(source.test_samples, source.classes) for name, source in sources.items()}
     papers = spec.published if spec.scale.papers_own else None
@@ -81,7 +81,7 @@ def scale_content(spec: Spec) -> dict[str, Any]:
             "rewind": sorted(setting.rewind_grid()),
             "densities": [setting.pruning.density(level) for level in range(levels + 1)],
             "replicates": setting.replicates,
-            "calibration": list(setting.calibration) if setting.calibration else None,
+            "calibration": {measure: list(band) for measure, band in setting.bands.items()},
         }
     return {
         "name": spec.scale_name,

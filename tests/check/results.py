@@ -40,7 +40,7 @@ def results(**changes: Any) -> Baseline:
         "code": {"training": digest("code")},
         "machines": HERE,
         "claims": {"C1": claim(), "C2": claim("inconclusive"), "C10": claim("contradicted")},
-        "calibration": {"lenet": calibration()},
+        "calibration": {"lenet.test_accuracy": calibration()},
         "tables": {"lenet": rows()},
     }
     return Baseline(**fields | changes)

@@ -158,10 +158,17 @@ def test_write_baseline_writes_what_the_run_showed(root, monkeypatch):
 
 def test_only_supported_claims_are_run_where_that_saves_work_and_no_band_is_lost(root):
     spec, folders = load_spec(root, PAPER, "mini"), Folders(root / "results" / PAPER / "mini")
-    bands = {name: calibration(90.0, setting.calibration) for name, setting in spec.scale.experiments.items()}
+    bands = {
+        f"{name}.{measure}": calibration(band[0], band)
+        for name, setting in spec.scale.experiments.items()
+        for measure, band in setting.bands.items()
+        if measure != "data_order_distance"
+    }
     everywhere = {name: claim() for name in ("C1", "C8", "C9", "C16")}
     assert selection(spec, folders, results(claims=everywhere, calibration=bands), "") == list(everywhere)
     assert selection(spec, folders, results(claims={"C1": claim()}, calibration=bands), "") is None
+    copies = bands | {"resnet20-standard.data_order_distance": calibration(34.0, (31.0, 38.0))}
+    assert selection(spec, folders, results(claims=everywhere, calibration=copies), "") is None
     assert selection(spec, folders, results(claims={"C1": claim()}, calibration={}), "") == ["C1"]
     assert selection(spec, folders, results(claims={"C1": claim("inconclusive")}), "") is None
     assert selection(spec, folders, results(), "C6,C1") == ["C1", "C6"]

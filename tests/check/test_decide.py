@@ -62,44 +62,47 @@ def test_numbers_that_change_on_the_same_machine_are_listed_and_on_another_are_n
 
 
 def test_a_value_that_leaves_its_band_fails_and_one_that_was_outside_does_not():
-    inside, outside = ({"calibration": {"lenet": calibration(value)}} for value in (96.0, 95.9))
-    assert outcome("calibration", "lenet", inside, outside) == ("failed", "has left its calibration band")
-    assert outcome("calibration", "lenet", outside, outside)[0] == "same"
-    assert outcome("calibration", "lenet", outside, inside)[0] == "changed"
-    nothing = {"calibration": {"lenet": calibration(None)}}
-    assert outcome("calibration", "lenet", inside, nothing)[0] == "failed"
+    inside, outside = ({"calibration": {"lenet.test_accuracy": calibration(value)}} for value in (96.0, 95.9))
+    assert outcome("calibration", "lenet.test_accuracy", inside, outside) == ("failed", "has left its calibration band")
+    assert outcome("calibration", "lenet.test_accuracy", outside, outside)[0] == "same"
+    assert outcome("calibration", "lenet.test_accuracy", outside, inside)[0] == "changed"
+    nothing = {"calibration": {"lenet.test_accuracy": calibration(None)}}
+    assert outcome("calibration", "lenet.test_accuracy", inside, nothing)[0] == "failed"
 
 
 def test_a_band_can_not_be_removed_or_moved_unseen():
-    unbanded = {"calibration": {"lenet": calibration(band=None)}}
-    assert outcome("calibration", "lenet", now=unbanded)[0] == "failed"
-    assert outcome("calibration", "lenet", now={"calibration": {}}, whole=Whole(WHOLE.claims, ()))[0] == "failed"
-    assert outcome("calibration", "lenet", now={"calibration": {}}, partial=True)[0] == "not compared"
-    wider = {"calibration": {"lenet": calibration(band=(0.0, 100.0))}}
-    assert outcome("calibration", "lenet", now=wider) == (
+    unbanded = {"calibration": {"lenet.test_accuracy": calibration(band=None)}}
+    assert outcome("calibration", "lenet.test_accuracy", now=unbanded)[0] == "failed"
+    assert (
+        outcome("calibration", "lenet.test_accuracy", now={"calibration": {}}, whole=Whole(WHOLE.claims, ()))[0]
+        == "failed"
+    )
+    assert outcome("calibration", "lenet.test_accuracy", now={"calibration": {}}, partial=True)[0] == "not compared"
+    wider = {"calibration": {"lenet.test_accuracy": calibration(band=(0.0, 100.0))}}
+    assert outcome("calibration", "lenet.test_accuracy", now=wider) == (
         "changed",
         "its calibration band has changed since the baseline",
     )
     # the band in the checkout counts
-    elsewhere = {"calibration": {"lenet": calibration(band=(99.0, 100.0))}}
-    assert outcome("calibration", "lenet", now=elsewhere)[0] == "failed"
+    elsewhere = {"calibration": {"lenet.test_accuracy": calibration(band=(99.0, 100.0))}}
+    assert outcome("calibration", "lenet.test_accuracy", now=elsewhere)[0] == "failed"
     assert not compare(results(**unbanded), results(**unbanded), WHOLE, False).of("failed")
 
 
 def test_a_value_and_its_band_can_not_move_together():
     """The baseline's band holds until a new one is written."""
-    before = {"calibration": {"lenet": calibration(95.0, (94.0, 96.0))}}
-    both = {"calibration": {"lenet": calibration(80.0, (70.0, 99.0))}}
-    result, text = outcome("calibration", "lenet", before, both)
+    before = {"calibration": {"lenet.test_accuracy": calibration(95.0, (94.0, 96.0))}}
+    both = {"calibration": {"lenet.test_accuracy": calibration(80.0, (70.0, 99.0))}}
+    result, text = outcome("calibration", "lenet.test_accuracy", before, both)
     assert result == "failed"
-    assert "has left the baseline's band, 94 to 96%" in text
+    assert "has left the baseline's band, 94 to 96" in text
     assert "write a new baseline" in text
-    assert outcome("calibration", "lenet", both, both)[0] == "same"
-    inside = {"calibration": {"lenet": calibration(94.5, (70.0, 99.0))}}
-    assert outcome("calibration", "lenet", before, inside)[0] == "changed"
+    assert outcome("calibration", "lenet.test_accuracy", both, both)[0] == "same"
+    inside = {"calibration": {"lenet.test_accuracy": calibration(94.5, (70.0, 99.0))}}
+    assert outcome("calibration", "lenet.test_accuracy", before, inside)[0] == "changed"
     # a value that was never in its band can not leave it
-    outside = {"calibration": {"lenet": calibration(90.0, (94.0, 96.0))}}
-    assert outcome("calibration", "lenet", outside, both) == (
+    outside = {"calibration": {"lenet.test_accuracy": calibration(90.0, (94.0, 96.0))}}
+    assert outcome("calibration", "lenet.test_accuracy", outside, both) == (
         "changed",
         "its calibration band has changed since the baseline",
     )
@@ -140,7 +143,7 @@ def test_the_conclusion_says_what_was_found():
     assert conclusion_of(now=claims(C2="supported")) == (
         "No regression: 1 claim is still supported; 1 other change to look at."
     )
-    two = {**claims(C1="inconclusive"), "calibration": {"lenet": calibration(10.0)}}
+    two = {**claims(C1="inconclusive"), "calibration": {"lenet.test_accuracy": calibration(10.0)}}
     assert conclusion_of(now=two) == "Regression: 1 claim, 1 calibration value."
 
 

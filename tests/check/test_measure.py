@@ -6,10 +6,11 @@ import pytest
 
 from harness.base.paths import checkout
 from harness.check.observed import bits, calibration, claims, machines, rows, tables
-from harness.claims.judge import calibration_misfits
+from harness.claims.calibration import misfits
 from harness.claims.table import Table
 from harness.paper import load_spec
 from harness.paper.columns import TABLE_COLUMNS
+from harness.plan.needs import selected
 from harness.results.folders import Folders
 from harness.results.store import PULLED, Store
 from tests.claims.tables import COLUMNS, network, pair, table
@@ -99,10 +100,18 @@ def test_names_and_values_can_not_run_into_each_other():
 def test_the_calibration_value_is_what_the_judge_holds_against_the_band():
     spec = load_spec(checkout(), "stabilizing-lth", "mini")
     values = calibration(spec, tidy_table())
-    assert (values["lenet"].value, values["lenet"].fits) == (98.0, True)
-    assert (values["resnet20-low"].value, values["resnet20-low"].fits) == (None, False)
-    misfits = calibration_misfits(Table(tidy_table(), {"test_accuracy"}), {"lenet": (98.1, 100.0)})
-    assert "reach 98.00% on average" in misfits["lenet"]
+    lenet, low = values["lenet.test_accuracy"], values["resnet20-low.test_accuracy"]
+    assert (lenet.value, lenet.fits) == (98.0, True)
+    assert (low.value, low.fits) == (None, False)
+    unfit = misfits(Table(tidy_table(), {"test_accuracy"}), {"lenet": {"test_accuracy": (98.1, 100.0)}})
+    assert "a test accuracy of 98% on average" in unfit["lenet"]
+
+
+def test_a_band_whose_pairs_a_selection_leaves_out_is_no_value_of_it():
+    spec = load_spec(checkout(), "stabilizing-lth", "mini")
+    without = selected(spec, ["C2"], every_replicate=True)
+    assert "lenet.data_order_distance" in calibration(spec, tidy_table())
+    assert set(calibration(without, tidy_table())) == {"lenet.test_accuracy", "lenet.train_loss"}
 
 
 def test_claims_that_the_scale_does_not_judge_are_left_out():

@@ -13,6 +13,7 @@ from harness.claims import ClaimVerdict, judge
 from harness.claims.table import TestSet
 from harness.paper.claims import Claim
 from harness.paper.columns import TABLE_COLUMNS, TEXT
+from harness.paper.models import Gauge
 
 COLUMNS = list(TABLE_COLUMNS)
 
@@ -124,7 +125,7 @@ GOOD = accuracies([98.31, 98.12, 98.24], [98.03, 98.05, 98.11])
 def judged(
     rows: pd.DataFrame,
     *parts: dict[str, Any],
-    bands: dict[str, tuple[float, float]] | None = None,
+    bands: dict[str, dict[Gauge, tuple[float, float]]] | None = None,
     tested: int = 0,
     **more: Any,
 ) -> ClaimVerdict:

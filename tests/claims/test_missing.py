@@ -124,25 +124,28 @@ def test_a_part_that_settles_the_claim_does_so_whatever_else_is_missing() -> Non
 
 
 def test_an_experiment_outside_its_band_tests_nothing() -> None:
-    found = verdict(GOOD, DIFFERENCE, bands={"lenet": (98.5, 99.0)})
+    found = verdict(GOOD, DIFFERENCE, bands={"lenet": {"test_accuracy": (98.5, 99.0)}})
     assert found["verdict"] == "not tested"
     assert found["reason"] == (
-        "lenet's dense networks reach 98.06% on average, outside its calibration band 98.5 to 99%"
+        "lenet's dense networks have a test accuracy of 98.06% on average, outside its calibration band 98.5 to 99%"
     )
     assert found["parts"][0]["verdict"] == "not tested"
-    assert verdict(GOOD, DIFFERENCE, bands={"lenet": (97.5, 98.5)})["verdict"] == "supported"
-    assert verdict(GOOD, DIFFERENCE, bands={"other": (10, 20)})["verdict"] == "supported"
+    assert verdict(GOOD, DIFFERENCE, bands={"lenet": {"test_accuracy": (97.5, 98.5)}})["verdict"] == "supported"
+    assert verdict(GOOD, DIFFERENCE, bands={"other": {"test_accuracy": (10, 20)}})["verdict"] == "supported"
     only_imp = GOOD[GOOD["branch"] == "imp"]
     alone = DIFFERENCE | {"b": IMP | {"k": 20}}
-    assert "has no dense network" in verdict(only_imp, alone, bands={"lenet": (97, 99)})["reason"]
+    assert (
+        "dense networks have no test accuracy"
+        in verdict(only_imp, alone, bands={"lenet": {"test_accuracy": (97, 99)}})["reason"]
+    )
     with pytest.raises(ValueError, match=re.escape("lenet: [99, 98] is not a band")):
-        verdict(GOOD, DIFFERENCE, bands={"lenet": (99, 98)})
+        verdict(GOOD, DIFFERENCE, bands={"lenet": {"test_accuracy": (99, 98)}})
 
 
 def test_a_band_overrules_a_part_of_another_experiment() -> None:
     rows = pd.concat([GOOD, accuracies([90.1, 90.3, 90.2], [95.0, 95.2, 95.2], "low")])
     other = DIFFERENCE | {"a": IMP | {"experiment": "low"}, "b": DENSE | {"experiment": "low"}}
-    found = verdict(rows, DIFFERENCE, other, bands={"lenet": (10, 20)})
+    found = verdict(rows, DIFFERENCE, other, bands={"lenet": {"test_accuracy": (10, 20)}})
     assert found["verdict"] == "not tested"
     assert [p["verdict"] for p in found["parts"]] == ["not tested", "contradicted"]
 

@@ -81,7 +81,11 @@ def refusal(root, scale: str = "smoke") -> str:
         ("change: {steps: 200}", "change: {learning_rate: .inf}", "found '.inf'"),
         ("change: {steps: 200}", "change: {weight_decay: .nan}", "found '.nan'"),
         ("change: {steps: 200}", "change: {learning_rate: 1e999}", "found '1e999'"),
-        ("replicates: 2", "calibration: [.nan, 3]\n    replicates: 2", "calibration.0: Input should be a valid number"),
+        (
+            "replicates: 2",
+            "calibration: {test_accuracy: [.nan, 3]}\n    replicates: 2",
+            "calibration.test_accuracy.0: Input should be a valid number",
+        ),
         ("judges_claims: false", "judges_claims: 0", "judges_claims: Input should be a valid boolean (found 0)"),
         ("judges_claims: false", "judges_claims: no", "found 'no'"),
         ("hardware: one", "hardware: 7\nonce: one", "hardware: Input should be a valid string (found 7)"),

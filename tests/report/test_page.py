@@ -263,6 +263,14 @@ def test_times_say_what_they_are(built: tuple[str, str, Path]) -> None:
         assert f"| {label.replace('&#39;', chr(39))} | {value} |" in built[1]
 
 
+def test_invariants_and_calibration_bands_are_told(built: tuple[str, str, Path]) -> None:
+    page, markdown, _ = built
+    names = "Invariants that held in every training that they are about"
+    assert f"<dt>{names}</dt><dd>number of steps, masks nest</dd>" in page
+    assert re.search(r"test accuracy 98\.38%, expected 97 to 100%: inside", page)
+    assert "| test accuracy 97 to 100%: 98.38% |" in markdown
+
+
 def test_what_chance_alone_would_support(built: tuple[str, str, Path]) -> None:
     # eight claims on t intervals, one on the onset of five replicates
     told = f"about {words.number(8 * 0.025 + 1 / 32)} of 9 verdicts"

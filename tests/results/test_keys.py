@@ -57,7 +57,7 @@ def test_settings_that_change_no_number_of_a_run_keep_its_key():
         {"replicates_per_job": 1},
         {"levels_per_job": 1},
         {"line": line},
-        {"calibration": (90, 99)},
+        {"calibration": {"test_accuracy": (90, 99)}},
     ):
         for run in (DENSE, LEVEL):
             assert key(run, **changes) == key(run)

@@ -26,7 +26,7 @@ def scale(judges: bool = True) -> dict[str, Any]:
             },
             "densities": [DENSITY[level] for level in LEVELS],
             "replicates": s["n"],
-            "calibration": [s["dense"] - 1.5, s["dense"] + 1.5],
+            "calibration": {"test_accuracy": [s["dense"] - 1.5, s["dense"] + 1.5]},
         }
     return {
         "name": "mini" if judges else "smoke",
@@ -149,6 +149,7 @@ def record(name: str, kind: str, experiment: str, seconds: float, share: float, 
         found["pairs"] = 22
     elif experiment:  # a job that was stopped and taken up again trained longer than its last pass
         found["network_seconds"] = seconds * share + 30
+        found["invariants"] = ["number of steps", *(["masks nest"] if kind == "levels" else [])]
     return found
 
 
