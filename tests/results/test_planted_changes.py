@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import report
 from harness.data.sets import HOMES as DATA_HOMES
 from harness.networks.architectures import HOMES
 from harness.plan.kinds import KINDS
@@ -252,11 +253,15 @@ def renamed(root, module, new):
         path.write_text(re.sub(rf"\b{re.escape(module)}\b", new, text))
 
 
+LOOKED_UP = set(report._HOME.values())
+
+
 def test_harmless_edits_are_noticed_by_no_stage(before, reachable, tmp_path):
     """Comments, docstrings, layout, new functions, a new command, renamed files; new entries of the registries too."""
     root, draw = copied(tmp_path), random.Random(3)
     package = Package(root)
-    modules = sorted({key.partition(":")[0] for keys in reachable.values() for key in keys})
+    # a package that looks modules up by name counts all of them, so a new function there is no harmless edit
+    modules = sorted({key.partition(":")[0] for keys in reachable.values() for key in keys} - LOOKED_UP)
     for number, module in enumerate(draw.sample(modules, 15)):
         path = package.files[module]
         text = path.read_text()
