@@ -115,6 +115,7 @@ def _take_summary(run: Folders, workspace: Folders) -> None:
     workspace.selection.unlink(missing_ok=True)
     for file in (file for kind in WHOLE for file in paths_of(run, kind)):
         _copy(file, workspace.base / file.relative_to(run.base))
+    _copy(run.looks, workspace.looks)
     if run.report.is_dir():
         shutil.copytree(run.report, workspace.report, dirs_exist_ok=True)
 

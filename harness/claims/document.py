@@ -34,7 +34,8 @@ class PartVerdict(Strict):
 
     ``estimate``, ``interval``, ``region`` and ``values`` (one per replicate) are on the reported scale: the measure's
     unit, or factors if the logarithm was analysed (``log``). None in ``values`` means that the onset was never reached.
-    ``interval`` is the one that decides, and holds at ``level``.
+    ``interval`` is the one that decides, and holds at ``level``. ``needed``: of an inconclusive part, about how many
+    replicates would support it at this estimate and spread; None for never.
     """
 
     name: Text
@@ -46,6 +47,7 @@ class PartVerdict(Strict):
     estimate: Number | None
     interval: Bounds | None
     level: Number | None
+    needed: Count | None
     region: Bounds
     replicates: Count
     values: Annotated[list[Number | None], FailFast()]
@@ -78,7 +80,9 @@ FEWER_REPLICATES = "--every-replicate runs all"
 class ClaimVerdict(Strict):
     """One claim with its verdicts at a scale: of its direction, with the deciding part's numbers, and of its size.
 
-    ``papers_own``: whether the scale is the paper's own, the only one at which a size is judged.
+    ``needed``: of an inconclusive claim, as of its parts together. ``chance``: how often a planned design's last look
+    would decide it, either way, at the measured estimates and spreads. ``papers_own``: whether the scale is the paper's
+    own, the only one at which a size is judged.
     """
 
     id: ClaimId
@@ -92,6 +96,8 @@ class ClaimVerdict(Strict):
     estimate: Number | None
     interval: Bounds | None
     level: Number | None
+    needed: Count | None
+    chance: Number | None
     region: Bounds
     replicates: Count
     published: Annotated[list[PublishedValue], FailFast()]

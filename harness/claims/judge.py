@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,10 +14,19 @@ import pandas as pd
 from harness.base.words import finite
 from harness.claims import verdicts as rules
 from harness.claims.document import FEWER_REPLICATES, ClaimVerdict, PartVerdict, Size, SizeVerdict, Verdict
+from harness.claims.outlook import chance, outlook
 from harness.claims.parts import PartData, interval_of, read_part
-from harness.claims.statistics import LEVEL, bonferroni, disjoint, inside, prediction, sign_level
+from harness.claims.statistics import (
+    LEVEL,
+    LEVEL_OF_LOOK,
+    bonferroni,
+    disjoint,
+    inside,
+    prediction,
+    sign_level,
+)
 from harness.claims.table import Table, TestSet
-from harness.paper.claims import Cell, Claim, Part, ScaleClaim, expand_parts
+from harness.paper.claims import LOOKS, Cell, Claim, Part, ScaleClaim, expand_parts
 from harness.paper.published import Published
 
 Calibration = Mapping[str, tuple[float, float]]
@@ -29,6 +40,7 @@ def judge(
     whole_replicates: Mapping[str, int] = MappingProxyType({}),
     test_sets: Mapping[str, TestSet] = MappingProxyType({}),
     papers: Published | None = None,
+    looks: Sequence[int] = (),
 ) -> list[ClaimVerdict]:
     """Judge every claim at one scale.
 
@@ -43,6 +55,9 @@ def judge(
         test_sets: per experiment its test set, which test accuracy counts. Where it is not known, test accuracy counts
             as continuous, and a diverged network has none.
         papers: at the paper's own scale its published numbers, which sizes are held against; None at another.
+        looks: the numbers of replicates of a planned design. A claim is then judged by its first replicates at each
+            look that the table reaches, at a stricter level, until it is decided: what other claims' further replicates
+            say comes too late. So the verdict is the same however often, and with however much more, it is judged.
 
     Returns:
         One verdict per claim. Missing rows give ``not tested``.
@@ -52,15 +67,48 @@ def judge(
     """
     entries = [(claim, claim.scales.get(scale)) for claim in claims]
     measures = {measure for _, entry in entries if entry for part in entry.parts for measure in part.measures}
-    reader = Table(table, measures | ({"test_accuracy"} if calibration else set()), test_sets)
-    misfits = calibration_misfits(reader, calibration)
-    verdicts = [_judge_claim(claim, entry, scale, reader, misfits, papers) for claim, entry in entries]
+    measures |= {"test_accuracy"} if calibration else set()
+    counts = replicates_of(table) if looks else {}
+
+    @cache
+    def first(replicates: int | None) -> tuple[Table, dict[str, str]]:
+        rows = table if replicates is None else table[table["replicate"] < replicates]
+        reader = Table(rows, measures, test_sets)
+        return reader, calibration_misfits(reader, calibration)
+
+    def verdict_of(claim: Claim, entry: ScaleClaim | None) -> ClaimVerdict:
+        if entry is None or not looks:
+            return _judge_claim(claim, entry, scale, *first(None), papers, LEVEL)
+        reached = [look for look in looks if _reaches(entry, look, counts)]
+        if not reached:  # too few for its first look, so that it is not tested
+            least = next((look for look in looks if look >= entry.replicates), entry.replicates)
+            entry = entry.model_copy(update={"replicates": least})
+            return _judge_claim(claim, entry, scale, *first(None), papers, LEVEL_OF_LOOK)
+        for look in reached:
+            verdict = _judge_claim(claim, entry, scale, *first(look), papers, LEVEL_OF_LOOK)
+            if verdict.verdict in ("supported", "contradicted"):
+                break
+        plan = f"looks planned at {', '.join(map(str, looks))}, each at {LEVEL_OF_LOOK:.2%}"
+        reason = f"{verdict.reason}; judged by the first {look} replicates; {plan}"
+        return verdict.model_copy(update={"reason": reason}) if verdict.judged else verdict
+
+    verdicts = [verdict_of(claim, entry) for claim, entry in entries]
     return [_of_fewer(verdict, entry, whole_replicates) for verdict, (_, entry) in zip(verdicts, entries, strict=True)]
+
+
+def replicates_of(table: pd.DataFrame) -> dict[str, int]:
+    """The number of replicates of each experiment in a table."""
+    return {str(name): int(count) for name, count in table.groupby("experiment")["replicate"].nunique().items()}
+
+
+def _reaches(entry: ScaleClaim, look: int, counts: Mapping[str, int]) -> bool:
+    """Whether all experiments of a claim have the replicates of a planned look, and those that it asks for."""
+    return all(entry.replicates <= look <= counts.get(experiment, 0) for experiment in experiments_of(entry))
 
 
 def _of_fewer(verdict: ClaimVerdict, entry: ScaleClaim | None, whole_replicates: Mapping[str, int]) -> ClaimVerdict:
     """The verdict, whose reason says so where it rests on fewer replicates than the whole scale has."""
-    experiments = _experiments(expand_parts(entry)) if entry and verdict.judged else []
+    experiments = experiments_of(entry) if entry and verdict.judged else []
     whole = max((whole_replicates.get(experiment, 0) for experiment in experiments), default=0)
     if verdict.replicates >= whole:
         return verdict
@@ -88,7 +136,13 @@ def calibration_misfits(reader: Table, calibration: Calibration) -> dict[str, st
 
 
 def _judge_claim(
-    claim: Claim, entry: ScaleClaim | None, scale: str, reader: Table, misfits: dict[str, str], papers: Published | None
+    claim: Claim,
+    entry: ScaleClaim | None,
+    scale: str,
+    reader: Table,
+    misfits: dict[str, str],
+    papers: Published | None,
+    level: float,
 ) -> ClaimVerdict:
     if entry is None:
         reason = claim.not_tested or f"nothing is predicted at the {scale} scale"
@@ -97,8 +151,8 @@ def _judge_claim(
     directions = [part for part in expanded if part.region is not None]
     if claim.calibrates:
         misfits = {}
-    judged = [_judge_part(part, entry, directions, reader, misfits) for part in directions]
-    parts, margins = [part for part, _ in judged], [margin for _, margin in judged]
+    judged = [_judge_part(part, entry, directions, reader, misfits, level) for part in directions]
+    parts, margins = [one.part for one in judged], [one.margin for one in judged]
     verdict = rules.claim_verdict([part.verdict for part in parts], entry.combine)
     unfit = [misfits[e] for e in _experiments(expanded) if e in misfits]
     if unfit:
@@ -108,48 +162,76 @@ def _judge_claim(
     reason = "; ".join(unfit) if unfit else rules.claim_reason(parts, verdict, entry.combine, deciding)
     if not directions:
         reason = "; ".join(unfit) or "it states levels and no direction; see its sizes"
-    return _claim_verdict(claim, entry, verdict, reason, parts, deciding, sizes, papers)
+    found = _claim_verdict(claim, entry, verdict, reason, parts, deciding, sizes, papers)
+    return found.model_copy(update=_outlook(judged, entry.combine)) if verdict == "inconclusive" else found
+
+
+def _outlook(judged: Sequence[_Judged], combine: str) -> dict[str, Any]:
+    """What more replicates would tell of an undecided claim, from its undecided parts: see `ClaimVerdict`."""
+    undecided = [one for one in judged if one.part.verdict == "inconclusive"]
+    needs = [one.part.needed for one in undecided]
+    known = [need for need in needs if need is not None]
+    inside, outside = [one.chances[0] for one in undecided], [one.chances[1] for one in undecided]
+    if combine == "all":
+        return {"needed": max(known) if len(known) == len(needs) else None, "chance": max(min(inside), max(outside))}
+    return {"needed": min(known, default=None), "chance": max(max(inside), min(outside))}
+
+
+def experiments_of(entry: ScaleClaim) -> list[str]:
+    """The experiments that a claim reads at a scale."""
+    return _experiments(expand_parts(entry))
 
 
 def _experiments(parts: Iterable[Part]) -> list[str]:
     return list(dict.fromkeys(cell.experiment for part in parts for cell in part.cells))
 
 
+class _Judged(NamedTuple):
+    """A part's verdict, its margin (see `rules.margin`), which is infinite if it is not tested, and its chances that
+    the last planned look puts it into the region or outside."""
+
+    part: PartVerdict
+    margin: float = math.inf
+    chances: tuple[float, float] = (0.0, 0.0)
+
+
 def _judge_part(
-    part: Part, entry: ScaleClaim, claim: Sequence[Part], reader: Table, misfits: dict[str, str]
-) -> tuple[PartVerdict, float]:
-    """The part's verdict, and its margin (see `rules.margin`), which is infinite if the part is not tested.
+    part: Part, entry: ScaleClaim, claim: Sequence[Part], reader: Table, misfits: dict[str, str], level: float
+) -> _Judged:
+    """The part's verdict.
 
     Where networks diverged, the verdict must be the same without them and with them at chance.
     """
     data = read_part(part, reader, claim)
     unfit = [misfits[e] for e in _experiments([part]) if e in misfits]
     if unfit:
-        return _part_verdict(part, data, "not tested", "; ".join(unfit)), math.inf
+        return _Judged(_part_verdict(part, data, "not tested", "; ".join(unfit)))
     worst = read_part(part, reader, claim, at_chance=True) if data.diverged else data
     cases = [case for case in (data, worst) if not case.problem and case.replicates >= entry.replicates]
     if data.problem:
-        return _part_verdict(part, data, "not tested", data.problem), math.inf
+        return _Judged(_part_verdict(part, data, "not tested", data.problem))
     if not cases:
         lacking = "; ".join(data.dropped) or "the table holds no more"
         reason = f"needs {entry.replicates} replicates, has {data.replicates}: {lacking}"
-        return _part_verdict(part, data, "not tested", reason), math.inf
-    found, margin = _judge_case(part, cases[0], entry.combine, len(claim))
-    other = found if worst.problem else _judge_case(part, cases[-1], entry.combine, len(claim))[0]
+        return _Judged(_part_verdict(part, data, "not tested", reason))
+    judged = _judge_case(part, cases[0], entry.combine, len(claim), level)
+    found = judged.part
+    other = found if worst.problem else _judge_case(part, cases[-1], entry.combine, len(claim), level).part
     if worst.problem or found.verdict != other.verdict:
         at_chance = worst.problem or f"with what diverged at chance it is {other.verdict}: {other.reason}"
         found = found.model_copy(update={"verdict": "inconclusive", "reason": f"{found.reason}; {at_chance}"})
-    return found, margin
+    return judged._replace(part=found)
 
 
-def _judge_case(part: Part, data: PartData, combine: str, tests: int) -> tuple[PartVerdict, float]:
-    strict = bonferroni(LEVEL, tests)
-    levels = (LEVEL, strict) if combine == "all" else (strict, LEVEL)
+def _judge_case(part: Part, data: PartData, combine: str, tests: int, level: float) -> _Judged:
+    strict = bonferroni(level, tests)
+    levels = (level, strict) if combine == "all" else (strict, level)
     support, refute = (interval_of(data, level) for level in levels)
     region = data.region
     verdict = rules.part_verdict(bool(inside(support, region)), bool(disjoint(refute, region)))
     bounds = (float(support.low), float(support.high))
     shown, other = data.shown(bounds), data.shown((float(refute.low), float(refute.high)))
+    asked = levels
     if data.median:
         levels = (sign_level(data.replicates, levels[0]), sign_level(data.replicates, levels[1]))
     reason = rules.part_reason(verdict, shown, other, part.bounds, levels, tests)
@@ -162,11 +244,14 @@ def _judge_case(part: Part, data: PartData, combine: str, tests: int) -> tuple[P
         reason += f"; the estimate is {images}, which are the same for all replicates"
     if data.dropped:
         reason += f"; {'; '.join(data.dropped)}"
+    needed, chances = None, (0.0, 0.0)
+    if verdict == "inconclusive":
+        more = outlook(data, asked)
+        reason, needed = reason + more.sentence(data.replicates), more.needed
+        chances = (chance(data, LOOKS[-1], asked[0], False), chance(data, LOOKS[-1], asked[1], True))
     decides = (other, levels[1]) if verdict == "contradicted" else (shown, levels[0])
-    return (
-        _part_verdict(part, data, verdict, reason, data.shown((estimate, 0.0))[0], *decides),
-        rules.margin(estimate, bounds, region),
-    )
+    found = _part_verdict(part, data, verdict, reason, data.shown((estimate, 0.0))[0], *decides)
+    return _Judged(found.model_copy(update={"needed": needed}), rules.margin(estimate, bounds, region), chances)
 
 
 def _sizes(parts: Sequence[Part], entry: ScaleClaim, reader: Table, papers: Published) -> list[SizeVerdict]:
@@ -224,6 +309,7 @@ def _part_verdict(
         estimate=finite(estimate),
         interval=None if interval is None else (finite(interval[0]), finite(interval[1])),
         level=level,
+        needed=None,
         region=part.region or (None, None),
         replicates=data.replicates,
         values=[finite(value) for value in data.values],
@@ -255,6 +341,8 @@ def _claim_verdict(
         estimate=measured.estimate if measured else None,
         interval=measured.interval if measured else None,
         level=measured.level if measured else None,
+        needed=None,
+        chance=None,
         region=shown.region if shown else (None, None),
         replicates=shown.replicates if shown else 0,
         published=claim.published,

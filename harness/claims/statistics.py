@@ -19,6 +19,9 @@ from scipy import stats
 Floats = NDArray[np.float64]
 #: two-sided confidence of a reported interval
 LEVEL = 0.95
+#: the confidence of each look of a planned design: equal at all looks (Pocock 1977), so that together they err no more
+#: often than one look at LEVEL (``benchmarks/looks.py``)
+LEVEL_OF_LOOK = 0.9804
 #: spread below this share of the values' size is rounding noise
 _NOISE = 1e-12
 #: percent values on a finer grid than this (percentage points) count as continuous
@@ -92,11 +95,29 @@ def t_interval(
     replicates is unknown, and the interval is unbounded.
     """
     arrays = [np.asarray(g, dtype=np.float64) for g in groups]
-    if not arrays or any(a.ndim == 0 or a.shape[-1] < 2 for a in arrays):
-        raise ValueError("a t interval needs at least 2 replicates of every experiment")
     tail = (1 - level) / 2
     steps = [0.0] * len(arrays) if steps is None else steps
+    variance, freedom = variance_of_sum(arrays, spare)
     estimate = np.asarray(sum(a.mean(-1) for a in arrays))
+    flat = variance == 0
+    half = stats.t.isf(tail, freedom) * np.sqrt(variance)
+    # exact for n equal values on a grid; experiments are independent, so their bounds add as squares
+    bounds = [np.asarray(s) * (1 - tail ** (1 / a.shape[-1])) for s, a in zip(steps, arrays, strict=True)]
+    floor = np.sqrt(sum(b**2 for b in bounds))
+    half = np.where(flat & (floor <= 0), np.inf, np.maximum(half, floor))
+    return Interval(estimate, np.asarray(estimate - half), np.asarray(estimate + half))
+
+
+def variance_of_sum(
+    groups: Sequence[ArrayLike], spare: Sequence[tuple[ArrayLike, int]] | None = None
+) -> tuple[Floats, Floats]:
+    """The variance of the sum of the groups' means and its degrees of freedom, as `t_interval` takes them.
+
+    Where the groups spread by no more than rounding, the variance is 0.
+    """
+    arrays = [np.asarray(g, dtype=np.float64) for g in groups]
+    if not arrays or any(a.ndim == 0 or a.shape[-1] < 2 for a in arrays):
+        raise ValueError("a t interval needs at least 2 replicates of every experiment")
     spare = [(0.0, 0)] * len(arrays) if spare is None else spare
     freedoms = [a.shape[-1] - 1 + min(more, a.shape[-1] - 1) for a, (_, more) in zip(arrays, spare, strict=True)]
     variances = [
@@ -113,12 +134,7 @@ def t_interval(
     else:
         shares = sum((v / safe) ** 2 / f for v, f in zip(variances, freedoms, strict=True))
         freedom = 1 / np.where(flat, 1.0, shares)
-    half = np.where(flat, 0.0, stats.t.isf(tail, freedom) * np.sqrt(variance))
-    # exact for n equal values on a grid; experiments are independent, so their bounds add as squares
-    bounds = [np.asarray(s) * (1 - tail ** (1 / a.shape[-1])) for s, a in zip(steps, arrays, strict=True)]
-    floor = np.sqrt(sum(b**2 for b in bounds))
-    half = np.where(flat & (floor <= 0), np.inf, np.maximum(half, floor))
-    return Interval(estimate, np.asarray(estimate - half), np.asarray(estimate + half))
+    return np.where(flat, 0.0, variance), freedom
 
 
 class Prediction(NamedTuple):
@@ -193,10 +209,9 @@ def sign_rank(replicates: int, level: float = LEVEL) -> int:
     tail = (1 - level) / 2
     if replicates == 5 and np.isclose(level, LEVEL):
         return 1
-    rank = 0
-    while rank < (replicates + 1) // 2 and stats.binom.cdf(rank, replicates, 0.5) <= tail * (1 + 1e-9):
-        rank += 1
-    return rank
+    tail *= 1 + 1e-9
+    below = int(stats.binom.ppf(tail, replicates, 0.5))  # the ranks up to it have less than the tail
+    return min(below + int(stats.binom.cdf(below, replicates, 0.5) <= tail), (replicates + 1) // 2)
 
 
 def sign_level(replicates: int, level: float = LEVEL) -> float:

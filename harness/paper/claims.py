@@ -28,6 +28,8 @@ Figure = Literal["accuracy", "accuracy_density", "accuracy_k", "instability_k", 
 #: the fewest replicates for a t interval, and for the sign test behind medians (four cannot reach even 90%)
 FEWEST_REPLICATES = 3
 FEWEST_REPLICATES_MEDIAN = 5
+#: a planned design judges with these numbers of replicates, and stops once a claim is decided
+LOOKS = (5, 10, 20)
 
 #: a claim's name, and its anchor on the page: no other id there begins with a capital letter
 ClaimId = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9-]*$", max_length=40)]

@@ -42,6 +42,8 @@ class Spec:
     frozen: Frozen = field(default_factory=dict)
     #: experiment -> replicates of the whole scale, where a selection of claims has fewer
     whole_replicates: dict[str, int] = field(default_factory=dict)
+    #: the numbers of replicates of a planned design's looks, where the run follows one
+    looks: tuple[int, ...] = ()
 
     def recipe(self, experiment: str) -> Recipe:
         """The recipe of an experiment at this scale: the paper's, with the setting's changes."""

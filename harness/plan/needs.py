@@ -8,9 +8,10 @@ same, and a dense run keeps every snapshot of the whole scale: adding claims lat
 
 import math
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from harness.base.errors import HarnessError
 from harness.paper import Spec
-from harness.paper.claims import Cell, Part, expand_parts
+from harness.paper.claims import LOOKS, Cell, Part, expand_parts
 from harness.paper.models import Setting, Sweep
 from harness.plan.runs import Run, all_runs, pairs, stages
 from harness.plan.twins import snapshots
@@ -58,26 +59,35 @@ def parse_budget(text: str) -> float:
     return seconds
 
 
-def needs(spec: Spec, claim: str) -> frozenset[Run]:
+def needs(spec: Spec, claim: str, looks: Mapping[str, int] = MappingProxyType({})) -> frozenset[Run]:
     """Every run that the claim needs in its replicates: the runs that its cells read, and their ancestors."""
-    return frozenset(all_runs(selected(spec, [claim])))
+    return frozenset(all_runs(selected(spec, [claim], looks=looks)))
 
 
-def selected(spec: Spec, claims: Collection[str], every_replicate: bool = False) -> Spec:
+def selected(
+    spec: Spec,
+    claims: Collection[str],
+    every_replicate: bool = False,
+    looks: Mapping[str, int] = MappingProxyType({}),
+) -> Spec:
     """The scale with only what these claims need. The other claims are not tested, with a reason.
 
     An experiment has as many replicates as its most demanding claim needs, or with `every_replicate` as many as in the
-    whole scale.
+    whole scale. In a planned design a claim needs those of its look in `looks`, also if the scale has fewer; a job has
+    at most those of the first look, so that the next one leaves its stages as they are.
     """
     wanted: dict[str, set[Run]] = {}
     for run in _read(spec, frozenset(claims)):
         wanted.setdefault(run.experiment, set()).add(run)
-    replicates = _replicates(spec, claims)
+    replicates = _replicates(spec, claims, looks)
     kept = {
         name: _smaller(setting, wanted[name]).model_copy(
             update={
                 "snapshots": snapshots(spec, name),
-                "replicates": setting.replicates if every_replicate else min(setting.replicates, replicates[name]),
+                "replicates": setting.replicates if every_replicate else replicates[name],
+                "replicates_per_job": min(
+                    setting.replicates_per_job, LOOKS[0] if looks else setting.replicates_per_job
+                ),
             }
         )
         for name, setting in spec.scale.experiments.items()
@@ -88,7 +98,8 @@ def selected(spec: Spec, claims: Collection[str], every_replicate: bool = False)
     return replace(
         spec,
         scale=spec.scale.model_copy(update={"experiments": kept}),
-        whole_replicates={name: count for name, count in whole.items() if kept[name].replicates < count},
+        looks=LOOKS if looks else (),
+        whole_replicates={name: count for name, count in whole.items() if kept[name].replicates < count and not looks},
         claims=[
             claim.model_copy(update={"scales": {}, "not_tested": LEFT_OUT})
             if claim.id in in_scale and claim.id not in claims
@@ -98,15 +109,16 @@ def selected(spec: Spec, claims: Collection[str], every_replicate: bool = False)
     )
 
 
-def _replicates(spec: Spec, claims: Collection[str]) -> dict[str, int]:
+def _replicates(spec: Spec, claims: Collection[str], looks: Mapping[str, int]) -> dict[str, int]:
     """For each experiment that these claims read, the most replicates that one of them needs."""
     replicates: dict[str, int] = {}
     for claim in spec.claims:
         entry = claim.scales.get(spec.scale_name) if claim.id in claims else None
         for part in expand_parts(entry) if entry else []:
             for cell in part.cells:
-                most = max(replicates.get(cell.experiment, 0), entry.replicates if entry else 0)
-                replicates[cell.experiment] = most
+                there = spec.scale.experiments[cell.experiment].replicates
+                own = looks.get(claim.id) or min(there, entry.replicates if entry else 0)
+                replicates[cell.experiment] = max(replicates.get(cell.experiment, 0), own)
     return replicates
 
 

@@ -9,6 +9,7 @@ from harness.base.errors import HarnessError
 from harness.base.files import file_sha256, read_json, write_json
 from harness.base.untrusted import LEFTOVERS, read_checked_json
 from harness.claims.document import VERDICTS, read_claims
+from harness.claims.looks import Look, read_looks
 from harness.paper import Spec, frozen
 from harness.paper.load import describe
 from harness.report.summary import counts
@@ -65,6 +66,7 @@ class Card(Model):
     """card.json. `hardware` and `images` are those of all stages; the image "" is a stage that ran outside any.
 
     `frozen`: the dates at which the claims' regions were frozen; `moves`: what moved since, with errata.
+    `looks`: looks.json.
     """
 
     card: Literal[1]
@@ -77,6 +79,7 @@ class Card(Model):
     spec: dict[str, Sha256]
     frozen: list[str]
     moves: list[str]
+    looks: list[Look]
     data: dict[str, str | None]
     packages: dict[str, str]
     hardware: list[dict[str, Any]]
@@ -110,6 +113,7 @@ def write_card(spec: Spec, folders: Folders) -> None:
         spec=identities["spec"],
         frozen=frozen.dates(spec.scale_name, spec.frozen),
         moves=frozen.moves(spec.claims, spec.scale_name, spec.frozen),
+        looks=read_looks(folders.looks),
         data=dict(identities["data"]),
         packages=provenance["packages"],
         hardware=distinct(provenance["stages"], "hardware", {}),

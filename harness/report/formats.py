@@ -98,6 +98,13 @@ def headline(claim: ClaimVerdict) -> str:
     return estimate(claim.estimate, claim.interval, unit_of(deciding_part(claim)), claim.level)
 
 
+def needs(claim: ClaimVerdict) -> str:
+    """About how many replicates would support an undecided claim: "about 40", "never"; nothing for another."""
+    if claim.verdict != "inconclusive":
+        return ""
+    return "never" if claim.needed is None else f"about {claim.needed:,}"
+
+
 def by_id(claims: Iterable[ClaimVerdict]) -> list[ClaimVerdict]:
     """The claims in the paper's order."""
     return sorted(claims, key=lambda claim: natural_key(claim.id))

@@ -40,7 +40,8 @@ def one_line(claims: Sequence[ClaimVerdict]) -> str:
 
 
 def verdict_table(claims: Sequence[ClaimVerdict]) -> Table:
-    """Every claim with its verdict (symbol, word and colour), estimate and interval, region, replicates.
+    """Every claim with its verdict (symbol, word and colour), estimate and interval, region, replicates, and about how
+    many an undecided one needs for support.
 
     Cells are `Text`, never markup, so a title with square brackets is shown as written.
     """
@@ -55,15 +56,16 @@ def verdict_table(claims: Sequence[ClaimVerdict]) -> Table:
         ("estimate [interval]", {"justify": "right"}),
         ("region", {"justify": "right"}),
         ("n", {"justify": "right"}),
+        ("needs", {"justify": "right"}),
     )
     for name, options in columns:
         table.add_column(name, **options)
     for claim in claims:
         dim = "" if claim.judged else "bright_black"
-        cells = (words.NOTHING,) * 3
+        cells = (words.NOTHING,) * 4
         if claim.judged:
             replicates = str(claim.replicates or words.NOTHING)
-            cells = (formats.headline(claim), formats.region(claim.region), replicates)
+            cells = (formats.headline(claim), formats.region(claim.region), replicates, formats.needs(claim))
         table.add_row(
             Text(claim.id, style="bold"),
             Text(words.clean(claim.title), style=dim),

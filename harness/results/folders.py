@@ -18,7 +18,7 @@ SHARED = re.compile(
     "|".join(re.escape(file) for kind in KINDS.values() if kind.whole for file in kind.files)
     + rf"|report/(?:{NAME}/)*{NAME}"
     rf"|tickets/{NAME}/r\d+\.safetensors"
-    r"|stages/selection\.json"
+    r"|stages/selection\.json|looks\.json"
     rf"|prepare/{NAME}\.json"
     rf"|stages/{NAME}/c\d+/{NAME}\.(?:json|parquet)"
 )
@@ -109,6 +109,11 @@ class Folders:
     @property
     def selection(self) -> Path:
         return self.base / "stages" / "selection.json"
+
+    @property
+    def looks(self) -> Path:
+        """Every look at the claims; no workflow output, so the workflow engine does not delete it."""
+        return self.base / "looks.json"
 
     @property
     def clock(self) -> Path:

@@ -112,12 +112,20 @@ def _whole_digest(spec: Spec, kind: str, selection: str | None = None) -> str:
         bands = {name: setting.calibration for name, setting in spec.scale.experiments.items()}
         data = {name: setting.data for name, setting in spec.scale.experiments.items()}
         published = repr(spec.published) if spec.scale.papers_own else None
-        settings = [[dump(claim) for claim in spec.claims], bands, spec.whole_replicates, data, published]
+        settings = [[dump(claim) for claim in spec.claims], bands, spec.whole_replicates, data, published, spec.looks]
     if kind in ("report", "card"):
         # all that was read, with the scale and claims after the selection, and the checksums of the files and the code
         experiments = {name: dump(experiment) for name, experiment in spec.experiments.items()}
         claims = [dump(claim) for claim in spec.claims]
-        settings = [dump(spec.paper), experiments, dump(spec.scale), claims, spec.whole_replicates, identity(spec)]
+        settings = [
+            dump(spec.paper),
+            experiments,
+            dump(spec.scale),
+            claims,
+            spec.whole_replicates,
+            spec.looks,
+            identity(spec),
+        ]
     if kind == "card":
         files = {name: file_sha256(path) for name, path in workflow_files(checkout()).items()}
         settings = [settings, files, selection, *(_whole_digest(spec, name) for name in JUDGED)]

@@ -4,9 +4,11 @@ from typing import Any
 
 import pandas as pd
 
+from harness.base.errors import HarnessError
 from harness.base.files import read_json, write_json
 from harness.claims.document import ClaimVerdict, read_claims, write_claims
-from harness.claims.judge import judge
+from harness.claims.judge import judge, replicates_of
+from harness.claims.looks import Look, appended, look, read_looks, sentence, with_looks, write_looks
 from harness.claims.metrics import metrics
 from harness.claims.table import TestSet
 from harness.data import source_of
@@ -14,7 +16,10 @@ from harness.paper import Spec, frozen
 from harness.paper.load import dump
 from harness.report.card import read_card, write_card
 from harness.report.crate import copy_workflow, write_crate
+from harness.results.code import PACKAGE
 from harness.results.context import Work
+from harness.results.environment import code_revision
+from harness.results.folders import Folders
 from harness.results.keys import identity
 from harness.results.tables import read_curves, read_table
 
@@ -22,9 +27,25 @@ from harness.results.tables import read_curves, read_table
 def claims_stage(work: Work) -> None:
     """Judge the claims on the table. Write claims.json, and metrics.json for tools that compare numbers."""
     spec, folders = work.spec, work.folders
-    claims = judged(spec, read_table(folders.table))
+    table = read_table(folders.table)
+    claims = judged(spec, table)
+    revision = code_revision(PACKAGE.parent)[0]
+    looks = appended(looks_of(folders), look(claims, replicates_of(table), bool(spec.looks), revision))
+    write_looks(folders.looks, looks)
+    claims = with_looks(claims, spec.claims, spec.scale_name, looks)
     write_json(folders.metrics, metrics(claims))
     write_claims(folders.claims, claims)
+
+
+def looks_of(folders: Folders) -> list[Look]:
+    """The looks at a run so far. Where looks.json is lost or broken, the card still has them. Raises HarnessError."""
+    try:
+        if folders.looks.is_file() or not folders.card.is_file():
+            return read_looks(folders.looks) if folders.looks.is_file() else []
+    except HarnessError:
+        if not folders.card.is_file():
+            raise
+    return [Look.model_validate(one) for one in read_card(folders)["looks"]]
 
 
 def judged(spec: Spec, table: pd.DataFrame) -> list[ClaimVerdict]:
@@ -34,7 +55,7 @@ def judged(spec: Spec, table: pd.DataFrame) -> list[ClaimVerdict]:
     sources = {name: source_of(setting.data, spec.scale.data) for name, setting in settings.items()}
     test_sets = {name: TestSet(source.test_samples, source.classes) for name, source in sources.items()}
     papers = spec.published if spec.scale.papers_own else None
-    return judge(spec.claims, spec.scale_name, table, bands, spec.whole_replicates, test_sets, papers)
+    return judge(spec.claims, spec.scale_name, table, bands, spec.whole_replicates, test_sets, papers, spec.looks)
 
 
 def report_stage(work: Work) -> None:
@@ -49,7 +70,7 @@ def report_stage(work: Work) -> None:
         read_table(folders.table),
         read_curves(folders.all_curves),
         published(spec),
-        {**read_json(folders.provenance), "identity": identity(spec)},
+        {**read_json(folders.provenance), "identity": identity(spec), "looks": sentence(looks_of(folders))},
         folders.report,
     )
 

@@ -41,6 +41,6 @@ def _planned(shared: SharedRun) -> Iterator[str]:
     yield f"{WORKFLOW}/Snakefile"
     for name in (*map(prepares, data_sets(spec)), *(stage.name for stage in stages(spec)), *JUDGED):
         yield from files_of(name)
-    for path in (folders.selection, *(path for _, _, path in shared.packs())):
+    for path in (folders.selection, folders.looks, *(path for _, _, path in shared.packs())):
         if path != folders.selection or path.is_file():
             yield path.relative_to(folders.base).as_posix()

@@ -17,6 +17,7 @@ import pandas as pd
 from harness.base.errors import HarnessError
 from harness.base.files import read_json, write_atomically
 from harness.claims.document import read_claims
+from harness.claims.looks import read_looks, sentence
 from harness.lottery.interpolation import BATCH_NORM, barrier
 from harness.paper.columns import CURVE_COLUMNS, CURVE_KEYS, ROW_KEYS
 from harness.paper.load import dump
@@ -110,9 +111,12 @@ def provenance(shared: SharedRun) -> Iterator[str]:
 
 def claims(shared: SharedRun) -> Iterator[str]:
     """claims.json and metrics.json, from the table."""
-    with _scratch(shared, "table.parquet") as folders:
+    with _scratch(shared, "table.parquet", "looks.json") as folders:
         claims_stage(Work(shared.spec, folders, "claims"))
         rebuilt, metrics = _claims(folders), read_json(folders.metrics)
+        looked = len(read_looks(folders.looks)) - len(read_looks(shared.folders.looks))
+    if looked and shared.same_code("claims"):
+        yield "looks.json: its last look is not what claims.json says"
     yield from differences("metrics.json", shared.read_object("metrics.json"), metrics, close=_CLOSE)
     yield from differences("claims.json", _claims(shared.folders), rebuilt, "judged again", _CLOSE)
 
@@ -125,7 +129,9 @@ def card(shared: SharedRun) -> Iterator[str]:
     """What the card says of the run, from provenance.json, the claims and the networks; its files are checked apart."""
     _ = shared.provenance, shared.networks  # of the right form: the card is made from them
     recorded = shared.card
-    with _scratch(shared, "provenance.json", "claims.json", "networks.json", "stages/selection.json") as folders:
+    with _scratch(
+        shared, "provenance.json", "claims.json", "networks.json", "looks.json", "stages/selection.json"
+    ) as folders:
         write_card(shared.spec, folders)
         rebuilt = read_json(folders.card)
     rebuilt["files"], rebuilt["code"]["digests"] = recorded["files"], recorded["code"]["digests"]
@@ -191,7 +197,11 @@ def page(shared: SharedRun) -> Iterator[str]:
             shared.table,
             shared.curves,
             published(shared.spec),
-            {**shared.provenance, "identity": {**here, "code": code}},
+            {
+                **shared.provenance,
+                "identity": {**here, "code": code},
+                "looks": sentence(read_looks(shared.folders.looks)),
+            },
             folders.report,
         )
         recorded, rebuilt = (_drawn(own.report) for own in (shared.folders, folders))

@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.base.errors import HarnessError
 from harness.base.files import file_sha256, write_json
+from harness.claims.looks import read_looks
 from harness.paper import Spec
 from harness.plan.kinds import WHOLE
 from harness.report.card import read_card
@@ -89,6 +90,8 @@ def forget_altered(spec: Spec, folders: Folders) -> list[str]:
         faults = ["card.json", "report/index.html", *(name for name in whole if _is_broken(folders, name))]
     if any(name.startswith("report/") for name in faults):
         faults.append("report/index.html")
+    if folders.looks.name in faults or not folders.looks.is_file():
+        faults.append(folders.claims.name)  # judged again, it takes the looks from the card
     if folders.networks.name in faults:
         with contextlib.suppress(HarnessError):
             restore_records(spec, folders)
@@ -107,10 +110,21 @@ def _altered(folders: Folders) -> list[str]:
 
     Raises HarnessError for a broken card.
     """
-    files, whole = read_card(folders)["files"], _whole(folders)
+    card, whole = read_card(folders), _whole(folders)
+    files = card["files"]
     names = {name: folders.base / name for name in files if name in whole or name.startswith("report/")}
     altered = [name for name, path in names.items() if path.is_file() and file_sha256(path) != files[name]["sha256"]]
+    if folders.looks.is_file() and not _continues(folders, card["looks"]):
+        altered.append(folders.looks.name)
     return altered + [name for name in whole if name not in files and _is_broken(folders, name)]
+
+
+def _continues(folders: Folders, looks: list[dict[str, Any]]) -> bool:
+    """Whether looks.json begins with the card's looks: a run that was stopped before its card may have one more."""
+    try:
+        return [look.model_dump() for look in read_looks(folders.looks)][: len(looks)] == looks
+    except HarnessError:
+        return False
 
 
 def _is_broken(folders: Folders, name: str) -> bool:

@@ -3,8 +3,11 @@
 import contextlib
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import psutil
 from rich.console import Console
@@ -53,6 +56,13 @@ class Request:
     adopts: bool = False  # adopt the finished results in the run's folder, from whatever source
 
 
+class Selection(NamedTuple):
+    """Which claims to run, None for the whole scale, and their looks if they follow a planned design."""
+
+    claims: list[str] | None
+    design: Mapping[str, Any] = MappingProxyType({})
+
+
 def reproduce(root: Path, request: Request, console: Console) -> None:
     """Run a scale, or the part that the chosen claims need, and show the verdicts.
 
@@ -61,22 +71,30 @@ def reproduce(root: Path, request: Request, console: Console) -> None:
     end_with_dvc()
     if request.until not in UNTIL:
         raise HarnessError(f"--until: {request.until!r}: unknown; choose one of {', '.join(UNTIL)}")
+    plan = Plan(
+        load_scale(root, request.paper, request.scale), folders_of(root, request.results, request.paper, request.scale)
+    )
+    claims = chosen(plan, request.claims, request.budget, console)
+    reproduce_selection(root, request, Selection(claims), console)
+
+
+def reproduce_selection(root: Path, request: Request, selection: Selection, console: Console) -> None:
+    """Run the part of a scale that a selection needs, and show the verdicts. Raises HarnessError as `reproduce`."""
+    folders, (claims, design) = folders_of(root, request.results, request.paper, request.scale), selection
     whole = load_scale(root, request.paper, request.scale)
-    folders = folders_of(root, request.results, request.paper, request.scale)
-    selection = chosen(Plan(whole, folders), request.claims, request.budget, console)
-    spec = as_selected(whole, selection, request.every_replicate)
+    spec = as_selected(whole, claims, request.every_replicate, design.get("looks", {}))
     for setting in spec.scale.experiments.values():
         if not folders.stage(prepares(setting.data)).exists():
             require(setting.data, spec.scale.data)  # refuses an unavailable data set before anything runs
     rules = Rules(request.paper, request.scale, str(request.results))
     with only_run(root, folders.base):
-        write_selection(folders, selection, request.budget, request.every_replicate)
+        write_selection(folders, claims, request.budget, request.every_replicate, design=design)
         _settle(root, spec, folders, rules, console, request.adopts)
         _run(root, request, spec, folders, rules, console)
         if request.until != "report":
             console.print(escape(f"{folders.base}: {request.until} done"), soft_wrap=True)
             return
-        write_selection(folders, selection, request.budget, request.every_replicate, finished=True)
+        write_selection(folders, claims, request.budget, request.every_replicate, True, design)
         remember(root, folders)
     console.print(verdicts_of(folders))
     console.print(escape(f"{finished_line(folders)}. Page: {folders.report / 'index.html'}"), soft_wrap=True)

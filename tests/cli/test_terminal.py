@@ -42,6 +42,15 @@ def test_claims(capsys):
     assert printed(capsys.readouterr().out).count(SHOWN) == 1
 
 
+def test_an_undecided_claim_says_what_it_needs(capsys):
+    claim = judged(GOOD, DIFFERENCE | {"region": [None, 0.0]})
+    assert (claim.verdict, claim.needed) == ("inconclusive", None)
+    options.console().print(verdict_table([claim, claim.model_copy(update={"id": "C2", "needed": 1200})]))
+    first, second = [line for line in capsys.readouterr().out.splitlines() if line.split()[:1] in (["C1"], ["C2"])]
+    assert first.split()[-1] == "never"
+    assert second.rstrip().endswith("about 1,200")
+
+
 def test_a_claims_hostile_id_is_refused_and_shown_as_text(tmp_path, monkeypatch, capsys):
     path = tmp_path / "claims.json"
     write_json(path, [judged(GOOD, DIFFERENCE).model_dump(mode="json") | {"id": EVIL}])

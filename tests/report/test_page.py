@@ -42,6 +42,19 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, Path]:
     return *build(out), out
 
 
+def test_the_page_says_when_regions_were_frozen_what_moved_and_how_often_was_looked(tmp_path: Path) -> None:
+    scale = {**synthetic.scale(), "frozen": ["2026-11-30", "2099-01-02"], "moves": ["C1 (a; now <b>): erratum"]}
+    provenance = {**synthetic.provenance(), "looks": "looked at 3 times: 5, 6, 8 replicates"}
+    claims = synthetic.claims(synthetic.make()[0])
+    undecided = [claim.model_copy(update={"verdict": "inconclusive", "needed": 40}) for claim in claims[:1]]
+    page, twin = build(tmp_path, scale=scale, provenance=provenance, claims=[*undecided, *claims[1:]])
+    for text in (page, twin.replace("\\", "")):
+        assert "frozen from 2026-11-30 to 2099-01-02, after this run began" in " ".join(text.split())
+        assert "This run was looked at 3 times: 5, 6, 8 replicates." in text
+        assert "Moved since its region was frozen: C1 (a; now &lt;b&gt;): erratum." in text
+        assert "(about 40)" in text
+
+
 class Tags(HTMLParser):
     """All start tags with their attributes, and the text."""
 
