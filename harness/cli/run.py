@@ -22,6 +22,14 @@ def reproduce(
         bool,
         typer.Option("--every-replicate", help="With --claims: train all replicates of the scale, not the fewest."),
     ] = False,
+    until_decided: Annotated[
+        bool,
+        typer.Option(
+            "--until-decided",
+            help="Look at 5, 10 and 20 replicates, at a stricter level, and add them only where a claim is undecided "
+            "and can still be decided.",
+        ),
+    ] = False,
     until: Annotated[str, typer.Option(help="Stop after this part: data, experiments or report.")] = "report",
     profile: Annotated[
         str,
@@ -32,14 +40,16 @@ def reproduce(
 ) -> None:
     """Run the paper's experiments at a scale and judge its claims. Run it again to continue a stopped run.
 
-    With --claims or --budget, it runs only what the selected claims need, and does not test the others. Run it again
-    without these options to add the rest.
+    With --claims, --budget or --until-decided, it runs only what the selected claims need, and does not test the
+    others. Run it again without these options to add the rest.
     """
     paper, scale = options.paper_and_scale(paper, scale)
     from harness.workflow.reproduce import Request, reproduce
+    from harness.workflow.until_decided import reproduce_until_decided
 
     request = Request(paper, scale, options.results_of(results), cores, claims, budget, every_replicate, until, profile)
-    reproduce(checkout().resolve(), request, options.console())
+    run = reproduce_until_decided if until_decided else reproduce
+    run(checkout().resolve(), request, options.console())
 
 
 def plan(
