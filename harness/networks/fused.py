@@ -306,7 +306,7 @@ class _Layer:
 
 
 class _Single:
-    """A layer as a block in a program: see `harness.networks.architectures.plain.Layer`."""
+    """A layer as a block in a program: see `harness.networks.architectures.plain_conv.Layer`."""
 
     def __init__(
         self, program: Program, x: Tensor, block: Any, size: tuple[int, ...], memory: Memory | None, *, learn: bool

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from harness.networks import NETWORKS, build
 from harness.networks.architectures.lenet import LeNet
-from harness.networks.architectures.plain import Plain
+from harness.networks.architectures.plain_conv import Plain
 from harness.networks.architectures.resnet import ResNet
 from harness.networks.architectures.torchvision_models import HEADS, ImageNetwork
 from harness.networks.architectures.vgg import STAGES, VGG

@@ -42,8 +42,9 @@ class Steps:
         device = batches.x.device
         self.replicates = in_training(network, updater)
         recipe = updater.recipe
-        self.rates = torch.tensor([learning_rate(recipe, step) for step in range(recipe.steps)], device=device)
-        self._rates: list[float] = self.rates.tolist()
+        rates = torch.tensor([learning_rate(recipe, step) for step in range(recipe.steps)])
+        self._rates: list[float] = rates.tolist()
+        self.rates = rates.to(device)
         self.step = torch.tensor([first], device=device)
         self.within = torch.arange(recipe.batch_size, device=device)
         self.losses = torch.zeros(len(self.replicates), device=device)
