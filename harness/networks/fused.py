@@ -235,7 +235,7 @@ def _as_rows(program: Program, y: rows.Rows | Tensor, samples: int) -> Tensor:
 def write_blocks(
     program: Program, network: Any, x: rows.Rows | Tensor, size: tuple[int, ...], learn: bool, memory: Memory | None
 ) -> Written:
-    """A `ResNet` or `PlainNet` of `harness.networks.architectures` on feature maps x [B, C, P', N'] of `size`."""
+    """A `ResNet` or `ConvNet` of `harness.networks.architectures` on feature maps x [B, C, P', N'] of `size`."""
     maps = x if isinstance(x, Tensor) else sparse.to_blocks(program, x).unflatten(1, (-1, math.prod(size)))
     stem = _Layer(program, maps, network.conv, network.norm, size, memory=memory, learn=learn)
     norms, last, blocks = [stem.normed], stem.out, list[_Single | _Residual]()
@@ -306,7 +306,7 @@ class _Layer:
 
 
 class _Single:
-    """A layer as a block in a program: see `harness.networks.architectures.plain_conv.Layer`."""
+    """A layer as a block in a program: see `harness.networks.architectures.convnet.Layer`."""
 
     def __init__(
         self, program: Program, x: Tensor, block: Any, size: tuple[int, ...], memory: Memory | None, *, learn: bool

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from harness.networks import NETWORKS, build
 from harness.networks.architectures.lenet import LeNet
-from harness.networks.architectures.plain_conv import PlainNet
+from harness.networks.architectures.convnet import ConvNet
 from harness.networks.architectures.resnet import ResNet
 from harness.networks.architectures.torchvision_models import HEADS, ImageNetwork
 from harness.networks.architectures.vgg import STAGES, VGG
@@ -74,7 +74,7 @@ class Layer(nn.Module):
         return torch.relu(self.norm(self.conv(x)))
 
 
-class PlainNet(nn.Module):
+class ConvNet(nn.Module):
     def __init__(self, channels, classes, widths):
         super().__init__()
         self.conv = nn.Conv{dims}d(channels, widths[0], 3, padding=1, bias=False)
@@ -111,7 +111,7 @@ class VGG(nn.Module):
 
 def defined(network: str) -> bool:
     """Whether `definition` can write the network."""
-    return network in NETWORKS and NETWORKS[network][0] in (LeNet, ResNet, PlainNet, VGG, ImageNetwork)
+    return network in NETWORKS and NETWORKS[network][0] in (LeNet, ResNet, ConvNet, VGG, ImageNetwork)
 
 
 def definition(network: str, input_shape: tuple[int, ...], classes: int) -> str:
@@ -122,9 +122,9 @@ def definition(network: str, input_shape: tuple[int, ...], classes: int) -> str:
     if make is ResNet:
         arguments = f"{input_shape[0]}, {classes}, {options['widths']}, blocks={options.get('blocks', 3)}"
         return f"{RESNET.format(dims=options['dims'])}\n\nnetwork = ResNet({arguments})"
-    if make is PlainNet:
+    if make is ConvNet:
         arguments = f"{input_shape[0]}, {classes}, {options['widths']}"
-        return f"{PLAIN.format(dims=options['dims'])}\n\nnetwork = PlainNet({arguments})"
+        return f"{PLAIN.format(dims=options['dims'])}\n\nnetwork = ConvNet({arguments})"
     if make is VGG:
         return f"{VGG_TEXT}\n\nnetwork = VGG({input_shape[0]}, {classes}, {STAGES[options['layers']]})"
     if make is ImageNetwork:

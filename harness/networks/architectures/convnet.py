@@ -1,4 +1,4 @@
-"""PlainNet convolutional networks: VGG's layers of width 3 without shortcuts, with strides where VGG pools."""
+"""ConvNet convolutional networks: VGG's layers of width 3 without shortcuts, with strides where VGG pools."""
 
 from itertools import pairwise
 
@@ -23,7 +23,7 @@ class Layer(nn.Module):
         return torch.relu_(self.norm(self.conv(x)))
 
 
-class PlainNet(Stack):
+class ConvNet(Stack):
     """R copies of convolutions of `widths`, at half the size wherever they widen; [R, N, C, *S] -> [R, N, classes]."""
 
     def __init__(
@@ -59,4 +59,4 @@ class PlainNet(Stack):
         return [name for name, value in self.named_parameters() if value.dim() == self.dims + 3]
 
 
-NETWORKS = {"plain9-1d": (PlainNet, {"dims": 1, "widths": (16, 16, 32, 32, 64, 64, 128, 128)})}
+NETWORKS = {"plain9-1d": (ConvNet, {"dims": 1, "widths": (16, 16, 32, 32, 64, 64, 128, 128)})}
