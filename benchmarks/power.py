@@ -15,7 +15,7 @@ from harness.base.paths import checkout
 from harness.claims.power import power
 from harness.paper import load_spec
 
-SCALES = ("mini", "paper")
+SCALES = ("mini", "wide", "paper")
 RESULT = Path(__file__).parent / "results" / "power.md"
 
 
@@ -24,7 +24,7 @@ def rows(paper: str) -> Iterator[str]:
     specs = [load_spec(checkout(), paper, scale) for scale in SCALES]
     yield f"\n## {specs[0].paper.title}\n"
     yield f"| claim | | {' | '.join(SCALES)} |"
-    yield "|---|---|---:|---:|"
+    yield f"|---|---|{'---:|' * len(SCALES)}"
     for claim in specs[0].claims:
         cells = []
         for spec in specs:
@@ -32,7 +32,7 @@ def rows(paper: str) -> Iterator[str]:
             replicates = {name: setting.replicates for name, setting in spec.scale.experiments.items()}
             found = power(entry, replicates, spec.published) if entry else None
             share = "-" if found is None or found.share is None else f"{found.share:.0%}"
-            cells.append("" if found is None else f"{share} ({found.known} of {found.parts})")
+            cells.append("" if found is None or not found.parts else f"{share} ({found.known} of {found.parts})")
         yield f"| {claim.id} | {claim.title} | {' | '.join(cells)} |"
 
 
@@ -42,7 +42,7 @@ def main() -> None:
         "",
         "How often a claim's direction is supported if every value and spread is as published, with the scale's",
         "replicates; in brackets the parts whose cells have published numbers, which alone are simulated. At the mini",
-        "scale the world is still the paper's, so it tells of the number of replicates, not of the task.",
+        "and wide scales the world is still the paper's, so it tells of the number of replicates, not of the task.",
         "Written by `python -m benchmarks.power`.",
         *(row for paper in ("stabilizing-lth", "linear-mode-connectivity") for row in rows(paper)),
     ]

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,8 @@ def bench(
     device: str,
     cores: int,
 ) -> list[Record]:
-    """Measure, print and write. Raises HarnessError for an unknown group or a missing device."""
+    """Measure, print and write, each group as it is measured. Raises HarnessError for an unknown group or a missing
+    device."""
     groups = _selected(only, device)
     if device == "cuda":
         take_device()
@@ -58,13 +60,16 @@ def bench(
     engine = kernels.available() or "torch alone"
     console.print(f"{title}; kernels: {engine}; {rounds} rounds of about {effort.seconds:g} s per implementation")
     conditions["busy_before_percent"] = _busy_percent(console)
+    records: list[Record] = []
+    written: list[Path] = []
     try:
-        records = _measured(groups, root, paper, results, console, effort)
+        for measured in _measured(groups, root, paper, results, console, effort):
+            records += measured
+            written = _write(results / "bench", {**conditions, "records": records}, title)
+            for table in tables(measured):
+                console.print(table)
     finally:
         shutil.rmtree(results / SCRATCH, ignore_errors=True)
-    written = _write(results / "bench", {**conditions, "records": records}, title)
-    for table in tables(records):
-        console.print(table)
     if quick or rounds < settings.LEAST_ROUNDS:
         console.print(f"Do not quote these numbers: a measurement takes {settings.LEAST_ROUNDS} rounds or more.")
     console.print(f"Written: {', '.join(map(str, written))}")
@@ -105,9 +110,8 @@ def _write(folder: Path, content: dict[str, Any], title: str) -> list[Path]:
 
 def _measured(
     names: list[str], root: Path, paper: str, results: Path, console: Console, effort: Effort
-) -> list[Record]:
-    """The records of all groups, measured one after another."""
-    records: list[Record] = []
+) -> Iterator[list[Record]]:
+    """The records of each group, measured one after another."""
     specs: dict[str, Spec] = {}
     for name in names:
         console.print(f"measuring {name} ...")
@@ -115,11 +119,10 @@ def _measured(
         scale = group.scale if group else FIXED_SCALE
         spec = specs.setdefault(scale, load_spec(root, paper, scale))
         if group:
-            records += measure_group(group, spec, root, results / SCRATCH, effort)
+            yield measure_group(group, spec, root, results / SCRATCH, effort)
         else:
             finished = Folders(results_folder(results, paper, scale))
-            records += fixed_costs(spec, root, finished, results / SCRATCH, effort.rounds, effort.cores)
-    return records
+            yield fixed_costs(spec, root, finished, results / SCRATCH, effort.rounds, effort.cores)
 
 
 def _selected(only: list[str], device: str) -> list[str]:

@@ -67,10 +67,11 @@ class Strict(BaseModel):
 
 
 class Source(Strict):
-    """Where in the paper the claim stands, and how its numbers were obtained."""
+    """Where in the paper the claim stands, how its numbers were obtained, and the words of its abstract."""
 
     where: Text
     obtained: Obtained
+    quotation: Text | None = None
 
 
 class PublishedValue(Strict):

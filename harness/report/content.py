@@ -170,6 +170,7 @@ def _claim(claim: ClaimVerdict) -> Content:
         "sizes": [_size(size) for size in claim.sizes],
         "where": words.clean(claim.source.where),
         "obtained": OBTAINED[claim.source.obtained],
+        "quotation": words.clean(claim.source.quotation),
         "estimate": formats.headline(claim),
         "region": formats.region(claim.region),
         "replicates": words.number(claim.replicates),

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from harness.networks import NETWORKS, build
-from harness.networks.architectures.lenet import LeNet
 from harness.networks.architectures.convnet import ConvNet
+from harness.networks.architectures.lenet import LeNet
 from harness.networks.architectures.resnet import ResNet
 from harness.networks.architectures.torchvision_models import HEADS, ImageNetwork
 from harness.networks.architectures.vgg import STAGES, VGG

@@ -213,6 +213,20 @@ def test_a_bench_measures_shows_and_writes(tmp_path):
 
 
 @pytest.mark.usefixtures("small")
+def test_a_bench_that_is_stopped_keeps_the_groups_that_are_measured(tmp_path, monkeypatch):
+    record = {"what": "matrix", "setting": "one"}
+
+    def stopped(*_):
+        yield [record]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "_measured", stopped)
+    monkeypatch.setattr(run, "tables", lambda records: [])
+    CliRunner().invoke(cli.app, ["bench", "--only", "small", "--results", str(tmp_path), "--rounds", "2"])
+    assert read_json(tmp_path / "bench" / "bench.json")["records"] == [record]
+
+
+@pytest.mark.usefixtures("small")
 def test_without_the_straightforward_training_the_row_says_so(tmp_path, monkeypatch):
     shutil.copytree(checkout() / "papers", tmp_path / "papers")
     shutil.copy(checkout() / "params.yaml", tmp_path)
