@@ -103,12 +103,14 @@ def plan_scale(
 ) -> None:
     """Print what a scale would run, or what the claims that the options choose need of it. Raises HarnessError.
 
-    `card` is a name of CARDS. Where a scale's rules ask for GPUs and there is none, it is DEFAULT.
+    `card` is a name of CARDS. For a whole scale whose rules ask for GPUs it is DEFAULT where there is none; what claims
+    or a budget choose is timed on this machine, which may well be enough for them.
     """
     choose(spec)
     if card and card not in CARDS:
         raise HarnessError(f"--card {card!r}: choose one of {', '.join(CARDS)}")
-    if not card and variables().device == "auto" and pick().type == "cpu" and asks_for_gpu(spec):
+    whole = not claims and not budget
+    if whole and not card and variables().device == "auto" and pick().type == "cpu" and asks_for_gpu(spec):
         card = DEFAULT
     plan = Plan(spec, folders, card=CARDS.get(card))
     selection = chosen(plan, claims, budget, console)

@@ -200,8 +200,12 @@ def test_a_scale_that_needs_gpus_is_told_in_gpu_time_where_there_is_none(monkeyp
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     work = SimpleNamespace(flops=int(67e9), update_bytes=0, all_bytes=1)  # a millisecond of an H100 in float32
     monkeypatch.setattr(cards, "step_work", lambda *_: work)
-    for options, card, factor in (([], "H100 SXM", 1), (["--card", "a100"], "A100 SXM", 67 / 19.5)):
-        lines = plan("--claims", "C2", *options, scale="paper")
+    only_lenet = ["--claims", "C2", "--card"]
+    for options, card, factor in (
+        (only_lenet + ["h100"], "H100 SXM", 1),
+        (only_lenet + ["a100"], "A100 SXM", 67 / 19.5),
+    ):
+        lines = plan(*options, scale="paper")
         (total,) = [line for line in lines if " trainings, " in line and "on one" in line]
         steps = number(re.search(r"([\d,]+) steps", total)[1])
         training = duration(0.001 * factor * steps)
@@ -210,8 +214,11 @@ def test_a_scale_that_needs_gpus_is_told_in_gpu_time_where_there_is_none(monkeyp
         assert "core" not in total
     result = CliRunner().invoke(cli.app, ["plan", "--scale", "paper", "--card", "tpu"])
     assert "--card 'tpu': choose one of h100, a100, 4090" in str(result.exception)
-    (total,) = [line for line in plan(scale="mini") if " trainings, " in line and " core" in line]
-    assert "H100" not in total
+    (total,) = [line for line in plan(scale="paper") if " trainings, " in line and "on one" in line]
+    assert "on one H100 SXM" in total
+    for options, scale in (([], "mini"), (["--claims", "C2"], "paper")):
+        (total,) = [line for line in plan(*options, scale=scale) if " trainings, " in line and " core" in line]
+        assert "H100" not in total
 
 
 def test_a_step_takes_what_its_products_or_its_memory_take(monkeypatch):
