@@ -136,7 +136,7 @@ def _judge_whole(
     if entry is None or not whole.judged or min(judged) <= entry.replicates:
         return whole
     others = {
-        replicate: _judge_claim(claim, entry, scale, reader.without(replicate), misfits, None, level).verdict
+        replicate: _judge_claim(claim, entry, scale, reader.without(replicate), misfits, None, level, False).verdict
         for replicate in reader.replicates(experiments_of(entry))
     }
     fragile = [replicate for replicate, other in others.items() if other != whole.verdict]
@@ -151,7 +151,9 @@ def _judge_claim(
     misfits: dict[str, str],
     papers: Published | None,
     level: float,
+    ahead: bool = True,
 ) -> ClaimVerdict:
+    """The claim's verdict; `ahead`: with what more replicates would tell, which takes most of the time."""
     if entry is None:
         reason = claim.not_tested or f"nothing is predicted at the {scale} scale"
         return _claim_verdict(claim, None, "not tested", reason, [], None, [], papers)
@@ -159,7 +161,7 @@ def _judge_claim(
     directions = [part for part in expanded if part.region is not None]
     if claim.calibrates:
         misfits = {}
-    judged = [_judge_part(part, entry, directions, reader, misfits, level) for part in directions]
+    judged = [_judge_part(part, entry, directions, reader, misfits, level, ahead) for part in directions]
     parts, margins = [one.part for one in judged], [one.margin for one in judged]
     verdict = rules.claim_verdict([part.verdict for part in parts], entry.combine)
     unfit = [misfits[e] for e in _experiments(expanded) if e in misfits]
@@ -204,7 +206,13 @@ class _Judged(NamedTuple):
 
 
 def _judge_part(
-    part: Part, entry: ScaleClaim, claim: Sequence[Part], reader: Table, misfits: dict[str, str], level: float
+    part: Part,
+    entry: ScaleClaim,
+    claim: Sequence[Part],
+    reader: Table,
+    misfits: dict[str, str],
+    level: float,
+    ahead: bool,
 ) -> _Judged:
     """The part's verdict.
 
@@ -222,16 +230,19 @@ def _judge_part(
         lacking = "; ".join(data.dropped) or "the table holds no more"
         reason = f"needs {entry.replicates} replicates, has {data.replicates}: {lacking}"
         return _Judged(_part_verdict(part, data, "not tested", reason))
-    judged = _judge_case(part, cases[0], reader, entry.combine, len(claim), level)
-    found = judged.part
-    other = found if worst.problem else _judge_case(part, cases[-1], reader, entry.combine, len(claim), level).part
+    judged = _judge_case(part, cases[0], reader, entry.combine, len(claim), level, ahead)
+    found = other = judged.part
+    if worst is not data and not worst.problem and len(cases) > 1:
+        other = _judge_case(part, cases[-1], reader, entry.combine, len(claim), level, False).part
     if worst.problem or found.verdict != other.verdict:
         at_chance = worst.problem or f"with what diverged at chance it is {other.verdict}: {other.reason}"
         found = found.model_copy(update={"verdict": "inconclusive", "reason": f"{found.reason}; {at_chance}"})
     return judged._replace(part=found)
 
 
-def _judge_case(part: Part, data: PartData, reader: Table, combine: str, tests: int, level: float) -> _Judged:
+def _judge_case(
+    part: Part, data: PartData, reader: Table, combine: str, tests: int, level: float, ahead: bool
+) -> _Judged:
     strict = bonferroni(level, tests)
     levels = (level, strict) if combine == "all" else (strict, level)
     support, refute = (interval_of(data, level) for level in levels)
@@ -255,7 +266,7 @@ def _judge_case(part: Part, data: PartData, reader: Table, combine: str, tests: 
     for more in (*onsets(part, reader), *data.dropped):
         reason += f"; {more}"
     needed, chances = None, (0.0, 0.0)
-    if verdict == "inconclusive":
+    if verdict == "inconclusive" and ahead:
         view = outlook(data, asked)
         reason, needed = reason + view.sentence(data.replicates), view.needed
         chances = (chance(data, LOOKS[-1], asked[0], False), chance(data, LOOKS[-1], asked[1], True))

@@ -200,12 +200,8 @@ def test_a_scale_that_needs_gpus_is_told_in_gpu_time_where_there_is_none(monkeyp
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     work = SimpleNamespace(flops=int(67e9), update_bytes=0, all_bytes=1)  # a millisecond of an H100 in float32
     monkeypatch.setattr(cards, "step_work", lambda *_: work)
-    only_lenet = ["--claims", "C2", "--card"]
-    for options, card, factor in (
-        (only_lenet + ["h100"], "H100 SXM", 1),
-        (only_lenet + ["a100"], "A100 SXM", 67 / 19.5),
-    ):
-        lines = plan(*options, scale="paper")
+    for name, card, factor in (("h100", "H100 SXM", 1), ("a100", "A100 SXM", 67 / 19.5)):
+        lines = plan("--claims", "C2", "--card", name, scale="paper")
         (total,) = [line for line in lines if " trainings, " in line and "on one" in line]
         steps = number(re.search(r"([\d,]+) steps", total)[1])
         training = duration(0.001 * factor * steps)
