@@ -106,7 +106,7 @@ def test_the_object_has_the_contracts_keys() -> None:
     )
     assert list(found) == KEYS
     assert list(found["parts"][0]) == PART_KEYS
-    assert found["source"] == {"where": "Fig. 2", "obtained": "printed"}
+    assert found["source"] == {"where": "Fig. 2", "obtained": "printed", "quotation": None}
     assert found["published"][0]["value"] == 98.3
 
 
