@@ -129,5 +129,5 @@ def test_initialisation_has_glorots_deviation():
 
 
 def test_an_unknown_network_is_named():
-    with pytest.raises(HarnessError, match=r"network 'resnet21' is unknown: choose one of lenet-300-100"):
+    with pytest.raises(HarnessError, match=r"network 'resnet21' is unknown: choose one of plain9-1d, lenet-300-100"):
         build("resnet21", 1, (3, 32, 32), 10)

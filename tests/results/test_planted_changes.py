@@ -261,7 +261,9 @@ def test_harmless_edits_are_noticed_by_no_stage(before, reachable, tmp_path):
     root, draw = copied(tmp_path), random.Random(3)
     package = Package(root)
     # a package that looks modules up by name counts all of them, so a new function there is no harmless edit
-    modules = sorted({key.partition(":")[0] for keys in reachable.values() for key in keys} - LOOKED_UP)
+    modules = {key.partition(":")[0] for keys in reachable.values() for key in keys} - LOOKED_UP
+    # likewise the stages that judge and report, which ask any data set for the size of its test set
+    modules = sorted(module for module in modules if not module.startswith("harness.data.sets."))
     for number, module in enumerate(draw.sample(modules, 15)):
         path = package.files[module]
         text = path.read_text()
