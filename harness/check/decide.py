@@ -68,19 +68,27 @@ class Report:
         return bool(self.of("failed"))
 
 
-def regions(claims: Sequence[Claim], scale: str, frozen: Frozen) -> list[Finding]:
-    """The claims whose regions at a scale, which has results, are not the frozen ones."""
-    findings = []
-    for claim, was, now in moved(claims, scale, frozen):
-        digits = frozen_now(claim.scales[scale]).sha256[:12] if scale in claim.scales else ""
-        if excused(claim, scale):
-            findings.append(Finding("region", claim.id, "changed", "moved, and an erratum says why", was, now))
+def regions(claims: Sequence[Claim], scale: str, frozen: Frozen, had_results: Collection[str]) -> list[Finding]:
+    """The claims whose regions at a scale are not the frozen ones, or that `had_results` and are not frozen."""
+    findings, known = [], {claim.id: claim for claim in claims}
+    for name, was, now in moved(claims, scale, frozen):
+        claim = known.get(name)
+        entry = frozen_now(claim, scale) if claim else None
+        if claim and excused(claim, scale):
+            findings.append(Finding("region", name, "changed", "moved, and an erratum says why", was, now))
         else:
+            digits = entry.sha256[:12] if entry else ""
             fix = f"add {{date, scale: {scale}, sha256: '{digits}', reason}} to its errata" if digits else "restore it"
-            findings.append(Finding("region", claim.id, "failed", f"moved after results existed; {fix}", was, now))
-    new = [claim.id for claim in claims if scale in claim.scales and scale not in frozen.get(claim.id, {})]
-    text = "not frozen; `harness check --freeze` freezes it"
-    return findings + [Finding("region", name, "changed", text) for name in new]
+            findings.append(Finding("region", name, "failed", f"moved after it was frozen; {fix}", was, now))
+    for claim in claims:
+        if scale in claim.scales and scale not in frozen.get(claim.id, {}):
+            if claim.id in had_results:
+                text = "has results and is not frozen; restore its entry in frozen.yaml"
+                findings.append(Finding("region", claim.id, "failed", text))
+            else:
+                text = "not frozen; `harness check --freeze` freezes it"
+                findings.append(Finding("region", claim.id, "changed", text))
+    return findings
 
 
 def compare(before: Baseline, now: Baseline, whole: Whole, partial: bool, moves: Sequence[Finding] = ()) -> Report:

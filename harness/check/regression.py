@@ -59,7 +59,7 @@ def check(subject: Subject, reference: str, claims: str, console: Console) -> Ch
     _run(subject, selected, console)
     now = measure(as_selected(spec, selected, every_replicate=True), workspace)
     whole = Whole(judged(spec), list(spec.scale.experiments))
-    moves = regions(spec.claims, subject.scale, spec.frozen)
+    moves = regions(spec.claims, subject.scale, spec.frozen, before.claims)
     report = compare(before, now, whole, partial=selected is not None, moves=moves)
     titles = {claim.id: claim.title for claim in spec.claims}
     return Check(subject.paper, subject.scale, titles, where, before, now, report, papers_own=spec.scale.papers_own)
@@ -83,11 +83,9 @@ def make_baseline(subject: Subject, console: Console) -> None:
 
 
 def freeze_regions(subject: Subject, console: Console) -> None:
-    """Freeze the regions of the paper's claims at all scales. Those of a scale that has a baseline stay frozen as they
-    were."""
+    """Freeze the regions of the paper's claims at all scales. What is frozen stays as it was."""
     spec = subject.spec
-    fixed = [path.stem for path in baseline_path(spec.folder, "").parent.glob("*.json")]
-    frozen, path = freeze(spec.claims, spec.frozen, fixed), spec.folder / FILE
+    frozen, path = freeze(spec.claims, spec.frozen), spec.folder / FILE
     write_frozen(path, frozen)
     count = sum(
         entry != spec.frozen.get(claim, {}).get(scale) for claim in frozen for scale, entry in frozen[claim].items()

@@ -84,10 +84,14 @@ def judge(
         if entry is None or not looks:
             return _judge_whole(claim, entry, scale, *first(None), papers, LEVEL)
         reached = [look for look in looks if _reaches(entry, look, counts)]
-        if not reached:  # too few for its first look, so that it is not tested
+        if not reached:  # too few for its first look
             least = next((look for look in looks if look >= entry.replicates), entry.replicates)
-            entry = entry.model_copy(update={"replicates": least})
-            return _judge_claim(claim, entry, scale, *first(None), papers, LEVEL_OF_LOOK)
+            whole = entry.model_copy(update={"replicates": least})
+            verdict = _judge_claim(claim, whole, scale, *first(None), papers, LEVEL_OF_LOOK, False)
+            reason = f"its first planned look needs {least} replicates of every experiment"
+            if verdict.judged:
+                return _claim_verdict(claim, entry, "not tested", reason, verdict.parts, None, [], papers)
+            return verdict
         for look in reached:
             verdict = _judge_whole(claim, entry, scale, *first(look), papers, LEVEL_OF_LOOK)
             if verdict.verdict in ("supported", "contradicted"):
@@ -231,12 +235,19 @@ def _judge_part(
         reason = f"needs {entry.replicates} replicates, has {data.replicates}: {lacking}"
         return _Judged(_part_verdict(part, data, "not tested", reason))
     judged = _judge_case(part, cases[0], reader, entry.combine, len(claim), level, ahead)
-    found = other = judged.part
-    if worst is not data and not worst.problem and len(cases) > 1:
-        other = _judge_case(part, cases[-1], reader, entry.combine, len(claim), level, False).part
-    if worst.problem or found.verdict != other.verdict:
-        at_chance = worst.problem or f"with what diverged at chance it is {other.verdict}: {other.reason}"
-        found = found.model_copy(update={"verdict": "inconclusive", "reason": f"{found.reason}; {at_chance}"})
+    if worst is data:
+        return judged
+    if cases == [worst]:
+        lacking = f"too few networks did not diverge; with those that did at chance: {judged.part.reason}"
+        return judged._replace(part=judged.part.model_copy(update={"verdict": "inconclusive", "reason": lacking}))
+    found, problem, other = judged.part, worst.problem, judged
+    if not problem and len(cases) > 1:
+        other = _judge_case(part, worst, reader, entry.combine, len(claim), level, ahead)
+    if problem or found.verdict != other.part.verdict:
+        at_chance = problem or f"with what diverged at chance it is {other.part.verdict}: {other.part.reason}"
+        reason, needed = f"{found.reason}; {at_chance}", other.part.needed
+        found = found.model_copy(update={"verdict": "inconclusive", "reason": reason, "needed": needed})
+        judged = judged._replace(chances=other.chances)
     return judged._replace(part=found)
 
 

@@ -70,8 +70,10 @@ def with_looks(
         entry = claim.scales.get(scale)
         own = [one for one in looks if claim.id in one.verdicts] if entry and verdict.judged else []
         experiments = experiments_of(entry) if entry else []
-        unplanned = _different([one for one in own if not one.planned], experiments)
-        if len(unplanned) + any(one.planned for one in own) > 1:
+        planned, unplanned = (
+            set(_different([one for one in own if one.planned is of_plan], experiments)) for of_plan in (True, False)
+        )
+        if len(unplanned - planned) + bool(planned) > 1:
             all_looks = ", ".join(_different(own, experiments))
             more = f"looked at more often than planned ({all_looks} replicates): wrong more often than its level says"
             verdict = verdict.model_copy(update={"reason": f"{verdict.reason}; {more}"})

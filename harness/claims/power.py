@@ -32,8 +32,14 @@ TABLES = 400
 Drawn = dict[tuple[Cell, str], Floats]
 
 
-def power(entry: ScaleClaim, replicates: Mapping[str, int], published: Published, tables: int = TABLES) -> Power:
-    """The power of a claim with an experiment's number of replicates.
+def power(
+    entry: ScaleClaim,
+    replicates: Mapping[str, int],
+    published: Published,
+    tables: int = TABLES,
+    confidence: float = LEVEL,
+) -> Power:
+    """The power of a claim with an experiment's number of replicates, judged at a confidence.
 
     Every cell is drawn around its published value, once for all parts of the claim: accuracies from a normal
     distribution, distances and angles from a lognormal, instabilities from a gamma distribution. Replicates have
@@ -52,7 +58,7 @@ def power(entry: ScaleClaim, replicates: Mapping[str, int], published: Published
             known.append(part)
     if not known:
         return Power(share=None, known=0, parts=len(parts))
-    level = LEVEL if entry.combine == "all" else bonferroni(LEVEL, len(parts))
+    level = confidence if entry.combine == "all" else bonferroni(confidence, len(parts))
     support = [inside(_interval(part, drawn, parts, level), _region(part)) for part in known]
     together = np.all(support, axis=0) if entry.combine == "all" else np.any(support, axis=0)
     return Power(share=float(np.mean(together)), known=len(known), parts=len(parts))

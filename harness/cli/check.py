@@ -28,7 +28,7 @@ def check(
         bool, typer.Option("--write-baseline", help="Run the whole scale and write the committed baseline from it.")
     ] = False,
     freeze: Annotated[
-        bool, typer.Option("--freeze", help="Only freeze the claims' regions of all scales that have no baseline yet.")
+        bool, typer.Option("--freeze", help="Only freeze the claims' regions that are not frozen yet, at all scales.")
     ] = False,
     cores: Cores = CORES,
     results: Results = RESULTS,

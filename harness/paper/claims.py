@@ -66,6 +66,10 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+#: `not_tested` of the claims that a selection of claims leaves out
+LEFT_OUT = "not selected: its runs were not asked for"
+
+
 class Source(Strict):
     """Where in the paper the claim stands, how its numbers were obtained, and the words of its abstract."""
 

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from harness.base.files import digest, write_text
-from harness.paper.claims import Claim, Date, Region, ScaleClaim, Strict
+from harness.paper.claims import LEFT_OUT, Claim, Date, Region, Strict
 
 FILE = "frozen.yaml"
 HEAD = """\
 # The claims' regions as they were frozen. `harness check --freeze` writes this file: it adds what is new, and changes
-# no entry of a scale that has a baseline. sha256 covers statistic, measure, cells, region, combine and replicates.
+# nothing. sha256 covers statistic, measure, cells, region, combine, replicates, and whether calibration is asked for.
 """
 
 
@@ -38,28 +38,38 @@ class FrozenClaim(Strict):
 Frozen = dict[str, dict[str, FrozenClaim]]
 
 
-def frozen_now(entry: ScaleClaim, date: str = "") -> FrozenClaim:
-    """A claim's entry as it stands, by default with today's date (UTC)."""
+def frozen_now(claim: Claim, scale: str, date: str = "") -> FrozenClaim | None:
+    """A claim's entry at a scale as it stands, by default with today's date (UTC); None if it is not judged there."""
+    entry = claim.scales.get(scale)
+    if entry is None:
+        return None
     directions = [part for part in entry.parts if part.region is not None]
     fields = [part.model_dump(mode="json", exclude_defaults=True, exclude={"name"}) for part in directions]
+    ungated = ["calibrates"] if claim.calibrates else []
     return FrozenClaim(
         date=date or datetime.datetime.now(datetime.UTC).date().isoformat(),
-        sha256=digest([entry.replicates, entry.combine, fields]),
+        sha256=digest([entry.replicates, entry.combine, fields, *ungated]),
         replicates=entry.replicates,
         combine=entry.combine,
         regions={part.name: part.region for part in directions if part.region is not None},
     )
 
 
-def moved(claims: Sequence[Claim], scale: str, frozen: Frozen) -> Iterator[tuple[Claim, str, str]]:
-    """The claims that differ from their frozen entry at a scale: what they were, and what they are."""
-    for claim in claims:
-        entry, before = claim.scales.get(scale), frozen.get(claim.id, {}).get(scale)
-        now = frozen_now(entry) if entry else None
-        if before and now is None:
-            yield claim, "judged", "no longer judged"
-        elif before and now and before.sha256 != now.sha256:
-            yield claim, *_difference(before, now)
+def moved(claims: Sequence[Claim], scale: str, frozen: Frozen) -> Iterator[tuple[str, str, str]]:
+    """The ids of the claims that differ from their frozen entry at a scale: what they were, and what they are.
+
+    A claim that a selection leaves out differs in nothing.
+    """
+    known = {claim.id: claim for claim in claims}
+    for name in dict.fromkeys([*known, *frozen]):
+        claim, before = known.get(name), frozen.get(name, {}).get(scale)
+        if before is None or (claim and claim.not_tested == LEFT_OUT):
+            continue
+        now = frozen_now(claim, scale) if claim else None
+        if now is None:
+            yield name, "judged", "no longer judged" if claim else "removed"
+        elif before.sha256 != now.sha256:
+            yield name, *_difference(before, now)
 
 
 def _difference(before: FrozenClaim, now: FrozenClaim) -> tuple[str, str]:
@@ -77,9 +87,9 @@ def _difference(before: FrozenClaim, now: FrozenClaim) -> tuple[str, str]:
 
 def excused(claim: Claim, scale: str) -> bool:
     """Whether an erratum of the claim names its entry as it stands."""
-    entry = claim.scales.get(scale)
-    now = frozen_now(entry).sha256 if entry else ""
-    return any(erratum.scale == scale and now.startswith(erratum.sha256) for erratum in claim.errata)
+    now = frozen_now(claim, scale)
+    digits = now.sha256 if now else ""
+    return any(erratum.scale == scale and digits.startswith(erratum.sha256) for erratum in claim.errata)
 
 
 def dates(scale: str, frozen: Frozen) -> list[str]:
@@ -89,11 +99,12 @@ def dates(scale: str, frozen: Frozen) -> list[str]:
 
 def moves(claims: Sequence[Claim], scale: str, frozen: Frozen) -> list[str]:
     """What moved at a scale since it was frozen, a sentence for each claim, with its errata."""
-    sentences = []
-    for claim, was, now in moved(claims, scale, frozen):
-        errata = [f"erratum of {e.date}: {e.reason}" for e in claim.errata if e.scale == scale]
-        why = "; ".join(errata) if excused(claim, scale) else "no erratum says why"
-        sentences.append(f"{claim.id} ({was}; now {now}): {why}")
+    sentences, known = [], {claim.id: claim for claim in claims}
+    for name, was, now in moved(claims, scale, frozen):
+        claim = known.get(name)
+        errata = [f"erratum of {e.date}: {e.reason}" for e in claim.errata if e.scale == scale] if claim else []
+        why = "; ".join(errata) if claim and excused(claim, scale) else "no erratum says why"
+        sentences.append(f"{name} ({was}; now {now}): {why}")
     return sentences
 
 
@@ -106,14 +117,14 @@ def write_frozen(path: Path, frozen: Frozen) -> None:
     write_text(path, "".join(lines))
 
 
-def freeze(claims: Sequence[Claim], frozen: Frozen, fixed: Collection[str], date: str = "") -> Frozen:
-    """The frozen entries of all claims. Those of the scales `fixed`, and those that did not move, stay as they are."""
+def freeze(claims: Sequence[Claim], frozen: Frozen, date: str = "") -> Frozen:
+    """The frozen entries, those that there are as they are, and new ones of the claims that have none at a scale."""
     entries: Frozen = {}
+    for name in dict.fromkeys([*(claim.id for claim in claims), *frozen]):
+        entries[name] = dict(frozen.get(name, {}))
     for claim in claims:
-        before = frozen.get(claim.id, {})
-        now = {scale: frozen_now(entry, date) for scale, entry in claim.scales.items()}
-        same = {scale for scale, entry in before.items() if scale in now and entry.sha256 == now[scale].sha256}
-        kept = {scale: entry for scale, entry in before.items() if scale in same or scale in fixed}
-        if now or kept:
-            entries[claim.id] = dict(sorted({**now, **kept}.items()))
-    return entries
+        for scale in claim.scales:
+            now = frozen_now(claim, scale, date)
+            if now:
+                entries[claim.id].setdefault(scale, now)
+    return {name: dict(sorted(scales.items())) for name, scales in entries.items() if scales}

@@ -19,13 +19,12 @@ from numpy.typing import NDArray
 
 from harness.base.errors import HarnessError
 from harness.paper import Spec
-from harness.paper.claims import LOOKS, Cell, Part, expand_parts
+from harness.paper.claims import LEFT_OUT, LOOKS, Cell, Part, expand_parts
 from harness.paper.models import Setting, Sweep
 from harness.plan.runs import Run, all_runs, pairs, stages
 from harness.plan.twins import snapshots
 
 UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-LEFT_OUT = "not selected: its runs were not asked for"
 
 
 def judged(spec: Spec) -> list[str]:
@@ -74,7 +73,7 @@ def selected(
 
     An experiment has as many replicates as its most demanding claim needs, or with `every_replicate` as many as in the
     whole scale. In a planned design a claim needs those of its look in `looks`, also if the scale has fewer; a job has
-    at most those of the first look, so that the next one leaves its stages as they are.
+    at most those of the first look, so that the next one leaves its stages as they are where jobs hold 5 or 1.
     """
     wanted: dict[str, set[Run]] = {}
     for run in _read(spec, frozenset(claims)):

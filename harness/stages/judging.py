@@ -6,14 +6,16 @@ import pandas as pd
 
 from harness.base.errors import HarnessError
 from harness.base.files import read_json, write_json
-from harness.claims.document import ClaimVerdict, read_claims, write_claims
+from harness.claims.document import ClaimVerdict, Power, read_claims, write_claims
 from harness.claims.judge import judge, replicates_of
 from harness.claims.looks import Look, appended, look, read_looks, sentence, with_looks, write_looks
 from harness.claims.metrics import metrics
 from harness.claims.power import power
+from harness.claims.statistics import LEVEL_OF_LOOK
 from harness.claims.table import TestSet
 from harness.data import source_of
 from harness.paper import Spec, frozen
+from harness.paper.claims import ScaleClaim
 from harness.paper.load import dump
 from harness.report.card import read_card, write_card
 from harness.report.crate import copy_workflow, write_crate
@@ -57,12 +59,22 @@ def judged(spec: Spec, table: pd.DataFrame) -> list[ClaimVerdict]:
     test_sets = {name: TestSet(source.test_samples, source.classes) for name, source in sources.items()}
     papers = spec.published if spec.scale.papers_own else None
     verdicts = judge(spec.claims, spec.scale_name, table, bands, spec.whole_replicates, test_sets, papers, spec.looks)
-    replicates = {name: setting.replicates for name, setting in settings.items()}
-    entries = [claim.scales.get(spec.scale_name) for claim in spec.claims]
     return [
-        verdict.model_copy(update={"power": power(entry, replicates, spec.published)}) if entry else verdict
-        for verdict, entry in zip(verdicts, entries, strict=True)
+        verdict.model_copy(update={"power": _power(spec, claim.scales[spec.scale_name], verdict)})
+        if spec.scale_name in claim.scales
+        else verdict
+        for verdict, claim in zip(verdicts, spec.claims, strict=True)
     ]
+
+
+def _power(spec: Spec, entry: ScaleClaim, verdict: ClaimVerdict) -> Power:
+    """The power of a claim with the replicates of the run, or with those of the planned look that judged it."""
+    replicates = {name: setting.replicates for name, setting in spec.scale.experiments.items()}
+    if not spec.looks:
+        return power(entry, replicates, spec.published)
+    if verdict.judged:
+        replicates = dict.fromkeys(replicates, verdict.replicates)
+    return power(entry, replicates, spec.published, confidence=LEVEL_OF_LOOK)
 
 
 def report_stage(work: Work) -> None:

@@ -185,6 +185,10 @@ def effect(
     noise_memory, noise, noise_decay = (ROUNDING * scale[:, 3:] / scale[:, :3]).unbind(1)
     remembers = scale[:, 0] > TINY
     adam = recipe.optimizer == "adam"
+    if not adam and not recipe.momentum:  # what is made is told from the rounded weights then
+        rounding = EPSILON32 * scale[:, 2] / due_rate
+        left = left - (rounding / scale[:, 3]) ** 2
+        noise, noise_decay = noise + rounding / scale[:, 1], noise_decay + rounding / scale[:, 2]
     due_slope = 1 - BETAS[0] if adam else 1.0
     rate = moves[:, 0] / moves[:, 1].clamp_min(TINY)
     noise_rate = EPSILON32 * scale[:, 2] / (due_rate * moves[:, 1].sqrt()).clamp_min(TINY)  # of the weights' rounding

@@ -7,8 +7,9 @@ import pytest
 from harness.base.errors import HarnessError
 from harness.base.paths import checkout
 from harness.paper import load_spec
-from harness.paper.claims import Claim
+from harness.paper.claims import LEFT_OUT, Claim
 from harness.paper.frozen import FILE, excused, freeze, frozen_now, moved, moves
+from harness.plan.needs import judged, selected
 from tests.paper.test_load import edit, papers  # noqa: F401  a fixture
 
 PAPERS = [path.parent.name for path in sorted((checkout() / "papers").glob("*/paper.yaml"))]
@@ -16,11 +17,13 @@ PAPERS = [path.parent.name for path in sorted((checkout() / "papers").glob("*/pa
 
 @pytest.mark.parametrize("paper", PAPERS)
 def test_what_ships_is_frozen(paper):
-    """After a deliberate change: `harness check --freeze`, or an erratum where the scale has a baseline."""
+    """After a deliberate change: an erratum; for what is new `harness check --freeze`."""
     for path in sorted((checkout() / "papers" / paper / "scales").glob("*.yaml")):
         spec = load_spec(checkout(), paper, path.stem)
         assert [
-            claim.id for claim, _, _ in moved(spec.claims, path.stem, spec.frozen) if not excused(claim, path.stem)
+            name
+            for name, _, _ in moved(spec.claims, path.stem, spec.frozen)
+            if not any(claim.id == name and excused(claim, path.stem) for claim in spec.claims)
         ] == []
         assert {c.id for c in spec.claims if path.stem in c.scales} == {
             c for c, e in spec.frozen.items() if path.stem in e
@@ -45,7 +48,7 @@ def claim(part=(), entry=(), parts=(), **fields) -> Claim:
     return Claim.model_validate_json(json.dumps({**base, "scales": {"mini": scale}, **fields}))
 
 
-FROZEN = freeze([claim()], {}, (), "2026-11-30")
+FROZEN = freeze([claim()], {}, "2026-11-30")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +69,7 @@ FROZEN = freeze([claim()], {}, (), "2026-11-30")
 )
 def test_a_move_is_told(changed, was, now):
     ((found, before, after),) = moved([changed], "mini", FROZEN)
-    assert found.id == "C1"
+    assert found == "C1"
     assert was in before
     assert now in after
     assert not excused(changed, "mini")
@@ -83,20 +86,33 @@ def test_what_decides_no_direction_may_change(same):
 
 def test_an_erratum_excuses_one_change():
     wider = {"region": [-1, 0.5]}
-    digits = frozen_now(claim(wider).scales["mini"]).sha256[:12]
+    digits = frozen_now(claim(wider), "mini").sha256[:12]
     erratum = {"date": "2026-12-01", "scale": "mini", "sha256": digits, "reason": "the unit was wrong"}
     assert excused(claim(wider, errata=[erratum]), "mini")
     assert not excused(claim({"region": [-2, 0.5]}, errata=[erratum]), "mini")
     assert "erratum of 2026-12-01: the unit was wrong" in moves([claim(wider, errata=[erratum])], "mini", FROZEN)[0]
 
 
-def test_freezing_again_keeps_what_has_results_and_what_did_not_move():
+def test_freezing_again_adds_what_is_new_and_changes_nothing():
     wider = claim({"region": [-1, 0.5]})
-    assert freeze([wider], FROZEN, ("mini",), "2026-12-01") == FROZEN
-    assert freeze([claim()], FROZEN, (), "2026-12-01") == FROZEN
-    assert freeze([wider], FROZEN, (), "2026-12-01")["C1"]["mini"].date == "2026-12-01"
-    assert freeze([claim(scales={})], FROZEN, ("mini",)) == FROZEN
-    assert freeze([claim(scales={})], FROZEN, ()) == {}
+    assert freeze([wider], FROZEN, "2026-12-01") == FROZEN
+    assert freeze([], FROZEN, "2026-12-01") == FROZEN
+    both = freeze([claim(), claim(id="C2")], FROZEN, "2026-12-01")
+    assert both["C1"] == FROZEN["C1"]
+    assert both["C2"]["mini"].date == "2026-12-01"
+
+
+def test_a_removed_claim_moved_and_one_that_is_not_selected_did_not():
+    assert list(moved([], "mini", FROZEN)) == [("C1", "judged", "removed")]
+    assert moves([], "mini", FROZEN) == ["C1 (judged; now removed): no erratum says why"]
+    assert list(moved([claim(scales={}, not_tested=LEFT_OUT)], "mini", FROZEN)) == []
+    assert list(moved([claim(calibrates=True)], "mini", FROZEN)) != []
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_a_selection_of_claims_moves_none(paper):
+    spec = load_spec(checkout(), paper, "mini")
+    assert moves(selected(spec, [judged(spec)[0]]).claims, "mini", spec.frozen) == []
 
 
 def test_a_damaged_file_and_an_erratum_of_no_scale_are_one_line(papers):  # noqa: F811
