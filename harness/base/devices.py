@@ -7,6 +7,7 @@ refuses another user's lock file in a folder like /tmp; so this module calls flo
 import fcntl
 import os
 import re
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -56,7 +57,7 @@ def take_device(wait: float | None = None) -> str:
     if not ids:
         return ""
     folder = _folder()
-    started = time.monotonic()
+    started, told = time.monotonic(), False
     while True:
         for gpu in ids:
             lock = _try(folder / f"{gpu.replace('/', '_')}.lock")
@@ -68,6 +69,9 @@ def take_device(wait: float | None = None) -> str:
                 return gpu
         if wait is not None and time.monotonic() - started > wait:
             raise HarnessError(f"GPUs {','.join(ids)}: none was free for {wait:g} s; run fewer jobs at once")
+        if not told:
+            told = True
+            print(f"waiting for a free GPU of {','.join(ids)}", file=sys.stderr, flush=True)
         time.sleep(POLL_SECONDS)
 
 

@@ -48,9 +48,10 @@ def bench(
     """Measure, print and write, each group as it is measured. Raises HarnessError for an unknown group or a missing
     device."""
     groups = _selected(only, device)
+    if not os.environ.get(CHOICE, "").startswith(device):
+        os.environ[CHOICE] = device
     if device == "cuda":
         take_device()
-    os.environ[CHOICE] = device
     pick()
     rounds = rounds or (QUICK_ROUNDS if quick else settings.LEAST_ROUNDS)
     effort = Effort(rounds, QUICK_SECONDS if quick else FULL_SECONDS, cores, WORKERS)

@@ -238,8 +238,9 @@ def _judge_part(
     if worst is data:
         return judged
     if cases == [worst]:
-        lacking = f"too few networks did not diverge; with those that did at chance: {judged.part.reason}"
-        return judged._replace(part=judged.part.model_copy(update={"verdict": "inconclusive", "reason": lacking}))
+        at_chance = "too few replicates have none that diverged, so all are judged, with what diverged at chance"
+        reason = f"{judged.part.reason}; {at_chance}"
+        return judged._replace(part=judged.part.model_copy(update={"reason": reason}))
     found, problem, other = judged.part, worst.problem, judged
     if not problem and len(cases) > 1:
         other = _judge_case(part, worst, reader, entry.combine, len(claim), level, ahead)

@@ -40,6 +40,7 @@ UNREADABLE = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.L
 TIMEOUT = 30.0  # seconds without a byte after which a try has failed
 DEPTH, WIDTH, ENTRIES = 3, 1_000, 100_000  # levels that are searched, folders of each, entries of each folder
 CLASS_FOLDER = re.compile(r"n\d{8}")  # ImageNet's: a thousand, with over a million files
+LARGEST_HEADER = 2**20  # bytes of a member's name and attributes
 LARGEST_MEMBER = 64 * 2**20  # bytes; MNIST's largest has 47 MB, CIFAR-10's 31 MB
 
 
@@ -281,11 +282,21 @@ def _download_once(url: str, checksum: str, path: Path) -> None:
         socket.setdefaulttimeout(before)
 
 
+class Bounded(tarfile.TarInfo):
+    """A member. A long name or an extended header, which tarfile reads whole, is refused if it is large."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        extended = self.type in (*tarfile.GNU_TYPES, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+        if extended and self.type != tarfile.GNUTYPE_SPARSE and self.size > LARGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {self.size} bytes")
+        return super()._proc_member(archive)  # type: ignore[misc]
+
+
 @contextlib.contextmanager
 def open_tar(path: Path, file: IO[bytes] | None = None) -> Iterator[tarfile.TarFile]:
     """Open an archive, or an archive `file` within another. HarnessError if it is missing, damaged or truncated."""
     try:
-        with tarfile.open(path, fileobj=file) as tar:
+        with tarfile.open(path, fileobj=file, tarinfo=Bounded) as tar:
             yield tar
     except UNREADABLE as error:
         raise unreadable(path, error) from None

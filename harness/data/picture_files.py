@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from harness.base.errors import HarnessError
 from harness.base.untrusted import LEFTOVERS
-from harness.data.archives import LARGEST_MEMBER, UNREADABLE, content, is_folder, open_tar, unreadable, unsafe
+from harness.data.archives import LARGEST_MEMBER, UNREADABLE, Bounded, content, is_folder, open_tar, unreadable, unsafe
 
 Content = TypeVar("Content")
 PARTS = ("train", "test")
@@ -27,7 +27,7 @@ def check_path(path: Path) -> None:
     try:
         if is_folder(path):
             os.scandir(path).close()
-        elif not tarfile.is_tarfile(path) and not zipfile.is_zipfile(path):
+        elif not _is_tar(path) and not zipfile.is_zipfile(path):
             raise HarnessError(f"{path}: neither a folder nor a tar or zip archive. Give one of them")
     except FileNotFoundError:
         raise HarnessError(
@@ -46,10 +46,10 @@ def picture_files(path: Path) -> Iterator[tuple[str, bytes]]:
     check_path(path)
     if is_folder(path):
         yield from ((name, _content(Path(entry))) for name, entry in _placed(path, _entries(path)))
-    elif tarfile.is_tarfile(path):  # asked first: a tar archive whose last member is a zip archive looks like both
-        yield from _placed(path, _packed(path))
+    elif _is_tar(path):  # asked first: a tar archive whose last member is a zip archive looks like both
+        yield from _packed(path)
     else:
-        yield from _placed(path, _zipped(path))
+        yield from _zipped(path)
 
 
 def fingerprint(path: Path) -> list[object]:
@@ -122,18 +122,35 @@ def _content(file: Path) -> bytes:
     return data
 
 
+def _is_tar(path: Path) -> bool:
+    """Whether a file is a tar archive, also one whose first header is refused when it is read."""
+    try:
+        with tarfile.open(path, tarinfo=Bounded):
+            return True
+    except tarfile.ReadError as error:
+        return "a header of" in str(error)
+
+
 def _packed(path: Path) -> Iterator[tuple[str, bytes]]:
     """The files of a tar archive, in its order."""
     with open_tar(path) as tar:
-        for member in tar:
-            if member.isdir():
-                continue
+        for name, member in _placed(path, _members(path, tar)):
             if not member.isreg():
                 kind = "a link" if member.issym() or member.islnk() else "neither a file nor a folder"
                 raise _refused(path, member.name, kind)
             if fault := unsafe(member.name, member.size, LARGEST_MEMBER):
                 raise _unsafe(path, member.name, fault)
-            yield member.name, content(tar, member)
+            yield name, content(tar, member)
+
+
+def _members(path: Path, tar: tarfile.TarFile) -> Iterator[tuple[str, tarfile.TarInfo]]:
+    """The members that are no folders, none of which is kept in memory."""
+    for member in tar:
+        tar.members = []  # type: ignore[attr-defined]
+        if fault := unsafe(member.name, 0, LARGEST_MEMBER):
+            raise _unsafe(path, member.name, fault)
+        if not member.isdir():
+            yield member.name, member
 
 
 def _zipped(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -141,18 +158,32 @@ def _zipped(path: Path) -> Iterator[tuple[str, bytes]]:
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
-                if member.is_dir():
-                    continue
-                kind = stat.S_IFMT(member.external_attr >> 16)
-                if kind not in (0, stat.S_IFREG):  # 0: packed where files have no mode
-                    raise _refused(path, member.filename, "a link" if kind == stat.S_IFLNK else "not a file")
-                fault = unsafe(member.filename, member.file_size, LARGEST_MEMBER)
-                fault = "is encrypted" if member.flag_bits & 1 else fault
-                if fault:
+                if fault := unsafe(member.filename, 0, LARGEST_MEMBER):
                     raise _unsafe(path, member.filename, fault)
-                yield member.filename, archive.read(member)
+            files = ((member.filename, member) for member in archive.infolist() if not member.is_dir())
+            for name, member in _placed(path, files):
+                yield name, _unzipped(path, archive, member)
     except (*UNREADABLE, NotImplementedError) as error:  # the second: an unknown compression
         raise unreadable(path, error) from None
+
+
+def _unzipped(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """The bytes of a member, of which no more are decompressed than the archive says that it has."""
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG):  # 0: packed where files have no mode
+        raise _refused(path, member.filename, "a link" if kind == stat.S_IFLNK else "not a file")
+    fault = unsafe(member.filename, member.file_size, LARGEST_MEMBER)
+    if member.flag_bits & 1:
+        fault = "is encrypted"
+    elif member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        fault = "is compressed by another method than deflate"  # which could make any number of bytes of a few
+    if fault:
+        raise _unsafe(path, member.filename, fault)
+    with archive.open(member) as stream:
+        data = stream.read(member.file_size)
+        if stream.read(1):
+            raise _unsafe(path, member.filename, "has more bytes than the archive says")
+    return data
 
 
 def _refused(place: Path, name: str, kind: str) -> HarnessError:

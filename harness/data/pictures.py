@@ -11,6 +11,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -68,10 +69,14 @@ def _validation(pictures: Pictures, pinned: Pinned) -> int:
     return round(pictures.validation * pinned.train)
 
 
+def _note(path: Path, pictures: Pictures) -> Path:
+    return data_folder() / "pictures" / f"{digest([FORM, str(path), _use(pictures)])[:16]}.json"
+
+
 @lru_cache(maxsize=64)  # asked for with each key of a run
 def _pin(name: str, path: Path, pictures: Pictures) -> Pinned:
     """What pictures hold: read and checked once, and noted in the data folder until their files change."""
-    note = data_folder() / "pictures" / f"{digest([str(path), _use(pictures)])[:16]}.json"
+    note = _note(path, pictures)
     files = digest(fingerprint(path))
     try:
         noted = read_json(note) if note.is_file() else {}
@@ -81,9 +86,10 @@ def _pin(name: str, path: Path, pictures: Pictures) -> Pinned:
         pass  # made anew
     pinned, _ = read(name, path, pictures, lambda *_: None)
     content = pinned.model_dump(mode="json")
-    write_json(note, {"files": files, "pinned": content})
     line = f"{path} is read. To hold the scale to these pictures, add to data.{name}: pinned: {json.dumps(content)}"
     print(f"data set {name}: {line}", file=sys.stderr, flush=True)
+    with suppress(HarnessError):  # where the data folder can't be written, the next command reads them again
+        write_json(note, {"files": files, "pinned": content})
     return pinned
 
 
@@ -121,11 +127,11 @@ def _wrong_names(names: list[str]) -> list[str]:
     train, test = ({file.split("/")[1] for file in names if file.startswith(f"{part}/")} for part in PARTS)
     faults += [f"{part}: has no pictures" for part, classes in zip(PARTS, (train, test), strict=True) if not classes]
     if train and test:
-        faults += [f"class {wnid!r:.80}: has no pictures in test" for wnid in sorted(train - test)]
-        faults += [f"class {wnid!r:.80}: has no pictures in train" for wnid in sorted(test - train)]
+        faults += [f"class {label!r:.80}: has no pictures in test" for label in sorted(train - test)]
+        faults += [f"class {label!r:.80}: has no pictures in train" for label in sorted(test - train)]
         if len(train) < 2:
             faults.append("has one class only")
-    faults += [f"class {wnid!r:.80}: can't be printed; rename it" for wnid in train if not wnid.isprintable()]
+    faults += [f"class {label!r:.80}: can't be printed; rename it" for label in train if not label.isprintable()]
     return faults
 
 
@@ -196,6 +202,9 @@ def arrays(name: str, pictures: Pictures, pinned: Pinned) -> dict[str, np.ndarra
             x[number] = pixels
 
     here, names = read(name, path, pictures, keep, total)
+    if here != pinned and pictures.pinned is None:
+        _note(path, pictures).unlink(missing_ok=True)
+        raise HarnessError(f"data set {name}: {path}: the pictures have changed since they were read. Run again")
     if here != pinned:
         raise HarnessError(
             f"data set {name}: {path} holds other pictures than those that are pinned: {here.train:,} + {here.test:,} "
@@ -229,11 +238,11 @@ def channel_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _check_memory(name: str, pictures: Pictures, total: int) -> None:
-    """Raise HarnessError if training could not hold the pictures, which it does as float32."""
-    need, present = 4 * total * pictures.channels * math.prod(pictures.size), psutil.virtual_memory().total
+    """Raise HarnessError if training could not hold the pictures: float32, and as bytes too while they are prepared."""
+    need, present = int(6.4 * total * pictures.channels * math.prod(pictures.size)), psutil.virtual_memory().total
     if need > present:
         height, width = pictures.size
         raise HarnessError(
-            f"data set {name}: {total:,} pictures of {height} x {width} take {need / 1e9:,.0f} GB of memory in "
-            f"training, and this machine has {present / 1e9:,.0f} GB. Give a smaller size"
+            f"data set {name}: {total:,} pictures of {height} x {width} take {need / 1e9:,.0f} GB of memory, "
+            f"and this machine has {present / 1e9:,.0f} GB. Give a smaller size"
         )

@@ -154,8 +154,8 @@ def _total(plan: Plan, cores: int) -> str:
     total, device = training + comparing, pick()
     how = "measured on a few steps of each network"
     if plan.card:
-        where = f"at least {duration(total)} on one {plan.card.title}"
-        how = f"by its published rates, which no step reaches; {_on_others(plan)}"
+        where = f"{duration(total)} on one {plan.card.title}"
+        how = f"by its published rates, as if every operation went to memory; {_on_others(plan)}"
     elif device.type == "cuda":
         where = f"about {duration(total)} on one {torch.cuda.get_device_name(device)}"
     else:

@@ -52,7 +52,7 @@ class Steps:
         self.epoch, self.taken = -1, 0
         self.graph: torch.cuda.CUDAGraph | None = None
         streams = 1 + min(BRANCHES, len(self.replicates))
-        all_streams = [torch.cuda.Stream() for _ in range(streams)] if device.type == "cuda" else [None, None]
+        all_streams = [torch.cuda.Stream(device) for _ in range(streams)] if device.type == "cuda" else [None, None]
         self.stream: torch.cuda.Stream | None = all_streams[0]
         self.branches = all_streams[1:]
 
@@ -63,7 +63,7 @@ class Steps:
     def take(self, step: int) -> Tensor:
         """Take a step, which must follow the last one. Returns the mean cross-entropy [R] before it."""
         if self.stream is not None:
-            self.stream.wait_stream(torch.cuda.current_stream())
+            self.stream.wait_stream(torch.cuda.current_stream(self.batches.x.device))
         with self._on(self.stream):
             self._draw(step // self.batches.steps_per_epoch)
             self.updater.steps += 1
@@ -77,7 +77,7 @@ class Steps:
                 self.graph.replay()
             self.taken += 1
         if self.stream is not None:
-            torch.cuda.current_stream().wait_stream(self.stream)
+            torch.cuda.current_stream(self.batches.x.device).wait_stream(self.stream)
         return self.losses
 
     def _draw(self, epoch: int) -> None:
@@ -115,13 +115,13 @@ class Steps:
         """Each replicate's place with its branch, all of which wait for what was done before."""
         for branch in self.branches:
             if branch is not None:
-                branch.wait_stream(torch.cuda.current_stream())
+                branch.wait_stream(torch.cuda.current_stream(self.batches.x.device))
         return [(place, self.branches[place % len(self.branches)]) for place in range(len(self.replicates))]
 
     def _join(self) -> None:
         for branch in self.branches:
             if branch is not None:
-                torch.cuda.current_stream().wait_stream(branch)
+                torch.cuda.current_stream(self.batches.x.device).wait_stream(branch)
 
     def _on(self, stream: "torch.cuda.Stream | None") -> AbstractContextManager[object]:
         return nullcontext() if stream is None else torch.cuda.stream(stream)

@@ -206,7 +206,7 @@ def test_a_scale_that_needs_gpus_is_told_in_gpu_time_where_there_is_none(monkeyp
         steps = number(re.search(r"([\d,]+) steps", total)[1])
         training = duration(0.001 * factor * steps)
         assert f" on one {card}: {training} of GPU time training" in total, total
-        assert "by its published rates, which no step reaches; " in total
+        assert "by its published rates, as if every operation went to memory; " in total
         assert "core" not in total
     result = CliRunner().invoke(cli.app, ["plan", "--scale", "paper", "--card", "tpu"])
     assert "--card 'tpu': choose one of h100, a100, 4090" in str(result.exception)
