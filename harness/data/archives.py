@@ -299,7 +299,8 @@ def open_tar(path: Path, file: IO[bytes] | None = None) -> Iterator[tarfile.TarF
         with tarfile.open(path, fileobj=file, tarinfo=Bounded) as tar:
             yield tar
     except UNREADABLE as error:
-        raise unreadable(path, error) from None
+        header = re.search(r"a header of \d+ bytes", str(error))  # told once for each compression that was tried
+        raise unreadable(path, tarfile.ReadError(header[0]) if header else error) from None
 
 
 def members(tar: tarfile.TarFile, largest: int) -> Iterator[tarfile.TarInfo]:

@@ -560,3 +560,26 @@ def test_cifar10_as_jpegs_from_its_archive_and_from_a_folder(folder, tmp_path):
         with Image.open(files[at]) as image:
             assert np.array_equal(np.asarray(image).transpose(2, 0, 1), arrays["test_x"][at])
         assert files[at].parent.name == CIFAR10[arrays["test_y"][at]]
+
+
+def test_an_archive_that_would_fill_memory_is_refused(tmp_path):
+    """A zip member that holds more than the archive says, one by a method without a limit, and a huge tar header."""
+    zeros = b"\0" * (8 << 20)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("train/a/1.png", zeros)
+    lying = bytearray((tmp_path / "a.zip").read_bytes())
+    at = lying.rfind(b"PK\x01\x02") + 24
+    lying[at : at + 4] = (1000).to_bytes(4, "little")
+    (tmp_path / "a.zip").write_bytes(lying)
+    with pytest.raises(HarnessError, match=r"a\.zip"):
+        list(picture_files.picture_files(tmp_path / "a.zip"))
+    with zipfile.ZipFile(tmp_path / "b.zip", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("train/a/1.png", zeros)
+    with pytest.raises(HarnessError, match="another method than deflate"):
+        list(picture_files.picture_files(tmp_path / "b.zip"))
+    with tarfile.open(tmp_path / "c.tar.xz", "w:xz") as tar:
+        name = tarfile.TarInfo("././@LongLink")
+        name.type, name.size = tarfile.GNUTYPE_LONGNAME, len(zeros)
+        tar.addfile(name, io.BytesIO(zeros))
+    with pytest.raises(HarnessError, match=r"c\.tar\.xz: can't be read \(a header of 8388608 bytes\)"):
+        list(picture_files.picture_files(tmp_path / "c.tar.xz"))
