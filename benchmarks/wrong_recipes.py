@@ -37,7 +37,7 @@ from harness.paper import Spec, load_spec
 from harness.paper.models import Setting
 from harness.plan.runs import dense_run
 from harness.stages import train as stage
-from harness.training import loop
+from harness.training import loop, step
 from harness.training.batches import Batches
 from harness.training.state import State
 from harness.training.updates import Updater
@@ -237,15 +237,15 @@ def _noisy_labels(old: Any) -> Any:
 @contextmanager
 def _softmax_in_lenet() -> Iterator[None]:
     """The network itself ends in a softmax, so its loss and gradient fit each other."""
-    forward = LeNet.forward
-    with kernels.without(), patch.object(LeNet, "forward", lambda self, x: forward(self, x).softmax(-1)):
+    alone = LeNet.alone
+    with kernels.without(), patch.object(LeNet, "alone", lambda self, x: alone(self, x).softmax(-1)):
         yield
 
 
 @contextmanager
 def _softmax_in_loss() -> Iterator[None]:
-    loss = loop.cross_entropy
-    with kernels.without(), patch.object(loop, "cross_entropy", lambda logits, y: loss(logits.softmax(-1), y)):
+    loss = step.cross_entropy
+    with kernels.without(), patch.object(step, "cross_entropy", lambda logits, y: loss(logits.softmax(-1), y)):
         yield
 
 
@@ -299,7 +299,7 @@ CASES = (
         "the same order of samples in every epoch",
         BAND,
         mistake=replaced(
-            Batches, "_plan", lambda old: lambda self, epoch: old(self, 0) or setattr(self, "_epoch", epoch)
+            Batches, "plan", lambda old: lambda self, epoch: old(self, 0) or setattr(self, "_epoch", epoch)
         ),
     ),
     Case("softmax fed into the cross-entropy", "loss", mistake=_softmax_in_loss),
