@@ -128,6 +128,8 @@ def make_baseline(project: Checkout) -> None:
         if claim["id"] not in CLAIMS:
             claim["scales"].pop("mini", None)
     (paper / "claims.yaml").write_text(yaml.safe_dump(claims, sort_keys=False))
+    (paper / "frozen.yaml").unlink()
+    assert project.check("--freeze")[0] == 0
     status, output = project.check("--write-baseline")
     assert status == 0, output
     assert read_baseline("committed", paper, PAPER, "mini")[0].supported == set(CLAIMS)
