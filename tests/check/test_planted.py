@@ -169,6 +169,7 @@ def test_rewinding_to_the_wrong_step_is_caught(unchanged, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_pruning_by_signed_value_is_caught(unchanged, tmp_path):
     _, status, output = checked(unchanged, tmp_path, prune_by_signed_value, "C1")
     assert status == 2, output

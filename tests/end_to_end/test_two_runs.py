@@ -42,6 +42,7 @@ def test_two_whole_runs_at_once(finished_checkout, tmp_path, checkouts, folders)
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_stale_locks_of_a_dead_run_hold_nobody_up(finished_checkout, tmp_path):
     """Files of every lock, naming a process that has ended, or one that lives and is no run; and the engine's own."""
     made = make_checkout(tmp_path / "checkout")
