@@ -6,10 +6,8 @@ ResNet-20 at 3x32x32 has 272,474 trainable parameters; the same definition in on
 import torch
 from torch import Tensor, nn
 
-from harness.kernels.dense import Memory, Rows
-from harness.kernels.program import Program
-from harness.networks import fused
-from harness.networks.layers import BatchNorm, Conv, Linear, Stack, fold, pool_all
+from harness.networks.architectures.convnet import BlockNetwork
+from harness.networks.layers import BatchNorm, Conv
 
 
 class Block(nn.Module):
@@ -34,8 +32,10 @@ class Block(nn.Module):
         return torch.relu_(y)
 
 
-class ResNet(Stack):
+class ResNet(BlockNetwork):
     """R copies of a residual network with 6n + 2 layers; [R, N, C, *S] -> [R, N, classes], S one or two long."""
+
+    KIND = "residual"
 
     def __init__(
         self,
@@ -47,40 +47,13 @@ class ResNet(Stack):
         widths: tuple[int, int, int],
         blocks: int = 3,
     ):
-        super().__init__()
-        if len(input_shape) != dims + 1:
-            raise ValueError(f"a {dims}-dimensional residual network can't take inputs of shape {input_shape}")
-        self.dims = dims
-        self.conv = Conv(replicates, input_shape[0], widths[0], 3, dims=dims)
-        self.norm = BatchNorm(replicates, widths[0], dims=dims)
         stages: list[nn.Module] = []
         inputs = widths[0]
         for stage, width in enumerate(widths):
             for block in range(blocks):
                 stages.append(Block(replicates, inputs, width, 2 if stage and not block else 1, dims=dims))
                 inputs = width
-        self.blocks = nn.Sequential(*stages)
-        self.output = Linear(replicates, inputs, classes)
-
-    def alone(self, x: Tensor) -> Tensor:
-        y = torch.relu_(self.norm(self.conv(fold(x, self.dims))))
-        return self.output(pool_all(self.blocks(y), self.dims))
-
-    def packed(self, shape: torch.Size) -> fused.Packed:
-        """The inputs of the programs on the CPU kernels."""
-        return fused.packed_maps(shape)
-
-    def write(
-        self, program: Program, x: Rows | Tensor, shape: torch.Size, learn: bool, memory: Memory | None
-    ) -> fused.Written:
-        """Add a replicate's passes on the CPU kernels to a program."""
-        return fused.write_blocks(program, self, x, tuple(shape[3:]), learn, memory)
-
-    def prunable(self) -> list[str]:
-        """The width-3 convolutions: shortcuts and the output layer stay dense (reference section 1.2)."""
-        return [
-            name for name, value in self.named_parameters() if ".shortcut" not in name and value.dim() == self.dims + 3
-        ]
+        super().__init__(replicates, input_shape, classes, stages, dims=dims, width=widths[0], outputs=inputs)
 
 
 NETWORKS = {
