@@ -12,7 +12,6 @@ Run: ``python -m benchmarks.interval_level [--tables 20000] [--write]`` from the
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,8 +24,10 @@ from benchmarks.simulation import (
     among,
     bootstrap_interval,
     harness_interval,
+    percent,
     plain_t_interval,
     pooled_interval,
+    print_or_write,
     two_valued,
     wrong_support,
 )
@@ -73,8 +74,7 @@ def rows(tables: int, seed: int) -> Iterator[str]:
     yield "| | n = 3 | n = 5 | n = 9 |"
     yield "|---|---:|---:|---:|"
     means = [
-        _percent(wrong_support(two_valued(0.1), n, NOISES["normal"], tables, seed, plain_t_interval))
-        for n in REPLICATES
+        percent(wrong_support(two_valued(0.1), n, NOISES["normal"], tables, seed, plain_t_interval)) for n in REPLICATES
     ]
     yield f"| t interval of the mean | {' | '.join(means)} |"
     yield ""
@@ -98,26 +98,8 @@ def _rate(name: str, draw: Draw, method: str, n: int, fewest: int, noise: str, t
     if unfit.get(method) or (n < fewest and method == "harness"):
         return "-"
     tables = min(tables, 4000) if method == "bootstrap" else tables
-    return _percent(wrong_support(draw, n, ALL_NOISES[noise], tables, seed, METHODS[method]))
-
-
-def _percent(rate: float) -> str:
-    return f"**{100 * rate:.1f}**" if rate > 0.05 else f"{100 * rate:.1f}"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tables", type=int, default=20000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--write", action="store_true", help=f"to {RESULT.name}, instead of printing")
-    options = parser.parse_args()
-    page = "\n".join(rows(options.tables, options.seed)) + "\n"
-    if options.write:
-        RESULT.parent.mkdir(exist_ok=True)
-        RESULT.write_text(page, encoding="utf-8")
-    else:
-        print(page)
+    return percent(wrong_support(draw, n, ALL_NOISES[noise], tables, seed, METHODS[method]))
 
 
 if __name__ == "__main__":
-    main()
+    print_or_write(rows, RESULT, __doc__)

@@ -11,14 +11,13 @@ Run: ``python -m benchmarks.looks [--tables 20000] [--write]`` from the root of 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
-from benchmarks.simulation import NOISES, STRONG_NOISES, Noise, Sample, harness_interval
+from benchmarks.simulation import NOISES, STRONG_NOISES, Noise, Sample, harness_interval, percent, print_or_write
 from harness.claims.statistics import LEVEL, LEVEL_OF_LOOK, contrast, disjoint, inside, spare_variance
 from harness.paper.claims import LOOKS
 
@@ -136,22 +135,5 @@ def rows(tables: int, seed: int) -> Iterator[str]:
             yield f"| {name} | {effect:g} | {' | '.join(cells_)} | {used:.1f} |"
 
 
-def percent(rate: float) -> str:
-    return f"**{100 * rate:.1f}**" if rate > 0.05 else f"{100 * rate:.1f}"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tables", type=int, default=20000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--write", action="store_true", help=f"to {RESULT.name}, instead of printing")
-    options = parser.parse_args()
-    page = "\n".join(rows(options.tables, options.seed)) + "\n"
-    if options.write:
-        RESULT.write_text(page, encoding="utf-8")
-    else:
-        print(page)
-
-
 if __name__ == "__main__":
-    main()
+    print_or_write(rows, RESULT, __doc__)

@@ -6,8 +6,10 @@ true value of every setting is at the edge, each ``supported`` is wrong. A sound
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import argparse
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy import stats
@@ -278,3 +280,23 @@ SETTINGS: dict[str, tuple[Draw, int]] = {
     "onset": (onset, 5),
     "onset difference": (onset_difference, 5),
 }
+
+
+def percent(rate: float) -> str:
+    """A share of wrong verdicts in percent, in bold above 5%."""
+    return f"**{100 * rate:.1f}**" if rate > 0.05 else f"{100 * rate:.1f}"
+
+
+def print_or_write(rows: Callable[[int, int], Iterator[str]], result: Path, about: str | None) -> None:
+    """The program around `rows` (of a number of tables and a seed): prints the page, or writes it to `result`."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--tables", type=int, default=20000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--write", action="store_true", help=f"to {result.name}, instead of printing")
+    options = parser.parse_args()
+    page = "\n".join(rows(options.tables, options.seed)) + "\n"
+    if options.write:
+        result.parent.mkdir(exist_ok=True)
+        result.write_text(page, encoding="utf-8")
+    else:
+        print(page)
