@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -33,6 +34,26 @@ from harness.claims.table import Table, TestSet
 from harness.paper.claims import LOOKS, Claim, Part, ScaleClaim, expand_parts
 from harness.paper.columns import REESTIMATED
 from harness.paper.published import Published
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """What a claim is judged by at a scale.
+
+    `misfits` says of experiments why they do not represent the paper's. `papers` are the published numbers at the
+    paper's own scale. `ahead`: a verdict also says what more replicates would tell, which takes most of the time.
+    """
+
+    scale: str
+    table: Table
+    misfits: dict[str, str]
+    papers: Published | None
+    level: float = LEVEL
+    ahead: bool = True
+
+    def without(self, replicate: int) -> _Evidence:
+        """All but one replicate, for its direction alone."""
+        return replace(self, table=self.table.without(replicate), papers=None, ahead=False)
 
 
 def judge(
@@ -75,25 +96,25 @@ def judge(
     counts = replicates_of(table) if looks else {}
 
     @cache
-    def first(replicates: int | None) -> tuple[Table, dict[str, str]]:
+    def first(replicates: int | None) -> _Evidence:
         rows = table if replicates is None else table[table["replicate"] < replicates]
         reader = Table(rows, measures, test_sets)
-        return reader, misfits(reader, calibration)
+        return _Evidence(scale, reader, misfits(reader, calibration), papers, LEVEL_OF_LOOK if looks else LEVEL)
 
     def verdict_of(claim: Claim, entry: ScaleClaim | None) -> ClaimVerdict:
         if entry is None or not looks:
-            return _judge_whole(claim, entry, scale, *first(None), papers, LEVEL)
+            return _judge_whole(claim, entry, first(None))
         reached = [look for look in looks if _reaches(entry, look, counts)]
         if not reached:  # too few for its first look
             least = next((look for look in looks if look >= entry.replicates), entry.replicates)
             whole = entry.model_copy(update={"replicates": least})
-            verdict = _judge_claim(claim, whole, scale, *first(None), papers, LEVEL_OF_LOOK, False)
+            verdict = _judge_claim(claim, whole, replace(first(None), ahead=False))
             reason = f"its first planned look needs {least} replicates of every experiment"
             if verdict.judged:
                 return _claim_verdict(claim, entry, "not tested", reason, verdict.parts, None, [], papers)
             return verdict
         for look in reached:
-            verdict = _judge_whole(claim, entry, scale, *first(look), papers, LEVEL_OF_LOOK)
+            verdict = _judge_whole(claim, entry, first(look))
             if verdict.verdict in ("supported", "contradicted"):
                 break
         plan = f"looks planned at {', '.join(map(str, looks))}, each at {LEVEL_OF_LOOK:.2%}"
@@ -124,55 +145,38 @@ def _of_fewer(verdict: ClaimVerdict, entry: ScaleClaim | None, whole_replicates:
     return verdict.model_copy(update={"reason": f"{verdict.reason}; {fewer}"})
 
 
-def _judge_whole(
-    claim: Claim,
-    entry: ScaleClaim | None,
-    scale: str,
-    reader: Table,
-    misfits: dict[str, str],
-    papers: Published | None,
-    level: float,
-) -> ClaimVerdict:
+def _judge_whole(claim: Claim, entry: ScaleClaim | None, evidence: _Evidence) -> ClaimVerdict:
     """The claim's verdict, with its `left_out` and `fragile`: it is judged without each replicate if it has more than
     its fewest."""
-    whole = _judge_claim(claim, entry, scale, reader, misfits, papers, level)
+    whole = _judge_claim(claim, entry, evidence)
     judged = [part.replicates for part in whole.parts if part.verdict != "not tested"]
     if entry is None or not whole.judged or min(judged) <= entry.replicates:
         return whole
     others = {
-        replicate: _judge_claim(claim, entry, scale, reader.without(replicate), misfits, None, level, False).verdict
-        for replicate in reader.replicates(experiments_of(entry))
+        replicate: _judge_claim(claim, entry, evidence.without(replicate)).verdict
+        for replicate in evidence.table.replicates(experiments_of(entry))
     }
     fragile = [replicate for replicate, other in others.items() if other != whole.verdict]
     return whole.model_copy(update={"left_out": len(others), "fragile": fragile})
 
 
-def _judge_claim(
-    claim: Claim,
-    entry: ScaleClaim | None,
-    scale: str,
-    reader: Table,
-    misfits: dict[str, str],
-    papers: Published | None,
-    level: float,
-    ahead: bool = True,
-) -> ClaimVerdict:
-    """The claim's verdict; `ahead`: with what more replicates would tell, which takes most of the time."""
+def _judge_claim(claim: Claim, entry: ScaleClaim | None, evidence: _Evidence) -> ClaimVerdict:
+    papers = evidence.papers
     if entry is None:
-        reason = claim.not_tested or f"nothing is predicted at the {scale} scale"
+        reason = claim.not_tested or f"nothing is predicted at the {evidence.scale} scale"
         return _claim_verdict(claim, None, "not tested", reason, [], None, [], papers)
     expanded = expand_parts(entry)
     directions = [part for part in expanded if part.region is not None]
     if claim.calibrates:
-        misfits = {}
-    judged = [_judge_part(part, entry, directions, reader, misfits, level, ahead) for part in directions]
+        evidence = replace(evidence, misfits={})
+    judged = [_judge_part(part, entry, directions, evidence) for part in directions]
     parts, margins = [one.part for one in judged], [one.margin for one in judged]
     verdict = rules.claim_verdict([part.verdict for part in parts], entry.combine)
-    unfit = [misfits[e] for e in _experiments(expanded) if e in misfits]
+    unfit = _unfit(expanded, evidence)
     if unfit:
         verdict = "not tested"
     deciding = rules.deciding_part(parts, margins, verdict, entry.combine)
-    sizes = [] if unfit or papers is None else _sizes(expanded, entry, reader, papers)
+    sizes = [] if unfit or papers is None else _sizes(expanded, entry, evidence.table, papers)
     reason = "; ".join(unfit) if unfit else rules.claim_reason(parts, verdict, entry.combine, deciding)
     if not directions:
         reason = "; ".join(unfit) or "it states levels and no direction; see its sizes"
@@ -196,6 +200,11 @@ def experiments_of(entry: ScaleClaim) -> list[str]:
     return _experiments(expand_parts(entry))
 
 
+def _unfit(parts: Iterable[Part], evidence: _Evidence) -> list[str]:
+    """Why experiments of the parts do not represent the paper's."""
+    return [evidence.misfits[name] for name in _experiments(parts) if name in evidence.misfits]
+
+
 def _experiments(parts: Iterable[Part]) -> list[str]:
     return list(dict.fromkeys(cell.experiment for part in parts for cell in part.cells))
 
@@ -213,20 +222,16 @@ def _judge_part(
     part: Part,
     entry: ScaleClaim,
     claim: Sequence[Part],
-    reader: Table,
-    misfits: dict[str, str],
-    level: float,
-    ahead: bool,
+    evidence: _Evidence,
 ) -> _Judged:
     """The part's verdict.
 
     Where networks diverged, the verdict must be the same without them and with them at chance.
     """
-    data = read_part(part, reader, claim)
-    unfit = [misfits[e] for e in _experiments([part]) if e in misfits]
-    if unfit:
+    data = read_part(part, evidence.table, claim)
+    if unfit := _unfit([part], evidence):
         return _Judged(_part_verdict(part, data, "not tested", "; ".join(unfit)))
-    worst = read_part(part, reader, claim, at_chance=True) if data.diverged else data
+    worst = read_part(part, evidence.table, claim, at_chance=True) if data.diverged else data
     cases = [case for case in (data, worst) if not case.problem and case.replicates >= entry.replicates]
     if data.problem:
         return _Judged(_part_verdict(part, data, "not tested", data.problem))
@@ -234,7 +239,7 @@ def _judge_part(
         lacking = "; ".join(data.dropped) or "the table holds no more"
         reason = f"needs {entry.replicates} replicates, has {data.replicates}: {lacking}"
         return _Judged(_part_verdict(part, data, "not tested", reason))
-    judged = _judge_case(part, cases[0], reader, entry.combine, len(claim), level, ahead)
+    judged = _judge_case(part, cases[0], entry.combine, len(claim), evidence)
     if worst is data:
         return judged
     if cases == [worst]:
@@ -243,7 +248,7 @@ def _judge_part(
         return judged._replace(part=judged.part.model_copy(update={"reason": reason}))
     found, problem, other = judged.part, worst.problem, judged
     if not problem and len(cases) > 1:
-        other = _judge_case(part, worst, reader, entry.combine, len(claim), level, ahead)
+        other = _judge_case(part, worst, entry.combine, len(claim), evidence)
     if problem or found.verdict != other.part.verdict:
         at_chance = problem or f"with what diverged at chance it is {other.part.verdict}: {other.part.reason}"
         reason, needed = f"{found.reason}; {at_chance}", other.part.needed
@@ -252,10 +257,8 @@ def _judge_part(
     return judged._replace(part=found)
 
 
-def _judge_case(
-    part: Part, data: PartData, reader: Table, combine: str, tests: int, level: float, ahead: bool
-) -> _Judged:
-    strict = bonferroni(level, tests)
+def _judge_case(part: Part, data: PartData, combine: str, tests: int, evidence: _Evidence) -> _Judged:
+    level, strict = evidence.level, bonferroni(evidence.level, tests)
     levels = (level, strict) if combine == "all" else (strict, level)
     support, refute = (interval_of(data, level) for level in levels)
     region = data.region
@@ -275,10 +278,10 @@ def _judge_case(
     if data.image:
         images = f"{abs(estimate) / data.image:.1f} of {100 / data.image:.0f} test images"
         reason += f"; the estimate is {images}, which are the same for all replicates"
-    for more in (*onsets(part, reader), *data.dropped):
+    for more in (*onsets(part, evidence.table), *data.dropped):
         reason += f"; {more}"
     needed, chances = None, (0.0, 0.0)
-    if verdict == "inconclusive" and ahead:
+    if verdict == "inconclusive" and evidence.ahead:
         view = outlook(data, asked)
         reason, needed = reason + view.sentence(data.replicates), view.needed
         chances = (chance(data, LOOKS[-1], asked[0], False), chance(data, LOOKS[-1], asked[1], True))
