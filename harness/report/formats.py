@@ -65,6 +65,8 @@ def region(pair: Bounds | None) -> str:
         return f"≤ {number(high)}"
     if high is None:
         return f"≥ {number(low)}"
+    if number(low) == number(high) and low != high:  # a count to half a weight
+        return f"{low:.7g} to {high:.7g}"
     return f"{number(low)} to {number(high)}"
 
 
@@ -79,11 +81,13 @@ def interval(pair: Bounds | None) -> str:
 def estimate(value: float | None, span: Bounds | None, unit_text: str, level: float | None = None) -> str:
     """Estimate with its unit and interval: `0.8 points [0.4, 1.2]`; an onset never reached is `never`.
 
-    The interval's level is told where it is not the usual 95%.
+    The interval's level is told where it is not the usual 95%. A count has neither interval nor level.
     """
     if value is None and span is None:
         return NOTHING
     shown = "never" if value is None else with_unit(number(value, False), unit_text)
+    if level is None and span is not None and span[0] is not None and span[0] == span[1]:
+        return f"{shown} counted"
     at = "" if level is None or math.isclose(level, LEVEL) else f" at {100 * level:.4g}%"
     return f"{shown} {interval(span)}{at}".strip()
 

@@ -455,6 +455,12 @@ def test_regions(pair: Any, text: str) -> None:
     assert formats.region(pair) == text
 
 
+def test_a_count_has_no_interval_and_its_region_tells_its_ends_apart() -> None:
+    assert formats.region([10.736422, 10.738415]) == "10.73642 to 10.73841"
+    assert formats.estimate(10.7374, [10.7374, 10.7374], "%") == "10.7% counted"
+    assert formats.estimate(0.0, [0.0, 0.0], "points", 0.95) == "0 points [0, 0]"
+
+
 def test_terminal_table() -> None:
     claims = synthetic.claims(synthetic.make()[0])
     claims[0] = synthetic.changed(claims[0], title="[red]not markup[/red]")
