@@ -18,8 +18,8 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.simulation import NOISES, STRONG_NOISES, Noise, Sample, harness_interval, percent, print_or_write
-from harness.claims.statistics import LEVEL, LEVEL_OF_LOOK, contrast, disjoint, inside, spare_variance
-from harness.paper.claims import LOOKS
+from harness.claims.statistics import contrast, disjoint, inside, spare_variance
+from harness.paper.claims import LEVEL, LEVEL_OF_LOOK, LOOKS
 
 RESULT = Path(__file__).parent / "results" / "looks.md"
 ONE_BY_ONE = tuple(range(LOOKS[0], LOOKS[-1] + 1))

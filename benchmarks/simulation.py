@@ -15,7 +15,6 @@ import numpy as np
 from scipy import stats
 
 from harness.claims.statistics import (
-    LEVEL,
     Floats,
     Interval,
     bonferroni,
@@ -27,7 +26,7 @@ from harness.claims.statistics import (
     spare_variance,
     t_interval,
 )
-from harness.paper.claims import trend_weights
+from harness.paper.claims import LEVEL, trend_weights
 
 INFINITY = float("inf")
 ONSET_GRID = (0, 20, 100, 400, 1000)

@@ -4,13 +4,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.share.export import load_ticket
+    from harness.share.notebook import load
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load_ticket"]
+__all__ = ["__version__", "load", "load_ticket"]
 
 
 def __getattr__(name: str) -> Any:
-    """`harness.load_ticket`, imported when it is asked for: it needs PyTorch, which takes seconds."""
+    """`harness.load` and `harness.load_ticket`, imported when they are asked for: PyTorch takes seconds."""
+    if name == "load":
+        from harness.share.notebook import load
+
+        return load
     if name == "load_ticket":
         from harness.share.export import load_ticket
 

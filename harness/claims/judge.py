@@ -18,8 +18,6 @@ from harness.claims.document import FEWER_REPLICATES, ClaimVerdict, PartVerdict,
 from harness.claims.outlook import chance, outlook
 from harness.claims.parts import PartData, interval_of, onsets, read_part
 from harness.claims.statistics import (
-    LEVEL,
-    LEVEL_OF_LOOK,
     Interval,
     bonferroni,
     disjoint,
@@ -31,7 +29,7 @@ from harness.claims.statistics import (
     with_images,
 )
 from harness.claims.table import Table, TestSet
-from harness.paper.claims import LOOKS, Claim, Part, ScaleClaim, expand_parts
+from harness.paper.claims import LEVEL, LEVEL_OF_LOOK, LOOKS, Claim, Part, ScaleClaim, expand_parts
 from harness.paper.columns import REESTIMATED
 from harness.paper.published import Published
 

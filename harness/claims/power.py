@@ -9,7 +9,6 @@ import numpy as np
 from harness.claims.document import Power
 from harness.claims.parts import spare_cells
 from harness.claims.statistics import (
-    LEVEL,
     Floats,
     Interval,
     auc,
@@ -22,7 +21,7 @@ from harness.claims.statistics import (
     spare_variance,
     t_interval,
 )
-from harness.paper.claims import Cell, Part, ScaleClaim, expand_parts
+from harness.paper.claims import LEVEL, Cell, Part, ScaleClaim, expand_parts
 from harness.paper.columns import PAIR_MEASURES, PERCENT_MEASURES
 from harness.paper.published import Published, Quantity
 

@@ -17,12 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from harness.paper.claims import LEVEL
+
 Floats = NDArray[np.float64]
-#: two-sided confidence of a reported interval
-LEVEL = 0.95
-#: the confidence of each look of a planned design: equal at all looks (Pocock 1977), so that together they err no more
-#: often than one look at LEVEL (``benchmarks/looks.py``)
-LEVEL_OF_LOOK = 0.9804
 #: spread below this share of the values' size is rounding noise
 _NOISE = 1e-12
 #: percent values on a finer grid than this (percentage points) count as continuous

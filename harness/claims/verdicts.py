@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from harness.claims.document import VERDICTS, PartVerdict, Size, Verdict
-from harness.claims.statistics import LEVEL
+from harness.paper.claims import LEVEL
 
 Bounds = tuple[float, float]
 #: error rate of a supported verdict from a t interval, for a true value at the region's edge and normal noise

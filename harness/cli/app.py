@@ -19,7 +19,7 @@ from harness.cli import check, compare, options, remote, run, ticket, verify
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Reproduces a paper's experiments and gives each of its claims a verdict.",
 )

@@ -1,5 +1,6 @@
 """The options that several commands share, and what they mean."""
 
+import json
 import os
 import re
 import shlex
@@ -56,6 +57,7 @@ Results = Annotated[
 Claims = Annotated[str, typer.Option(help="Only what these claims need, such as C6,C7.")]
 Budget = Annotated[str, typer.Option(help="Only as many claims as fit in this core or GPU time, such as 20h or 90min.")]
 Cores = Annotated[int, typer.Option(min=1, help="CPU cores to use. Each training takes one.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
 CORES = usable_cores()
 RESULTS: Path | None = None  # the folder of that name in the checkout
 
@@ -81,9 +83,14 @@ class _Output(Console):
 
 
 def console() -> Console:
-    """The console for output, wide enough for whole lines where it is not a terminal."""
+    """The console for output. Where it is not a terminal, it is as wide as COLUMNS says, or wide enough for lines."""
     terminal = _Output(highlight=False)
-    return terminal if terminal.is_terminal else _Output(highlight=False, width=160)
+    return terminal if terminal.is_terminal or "COLUMNS" in os.environ else _Output(highlight=False, width=160)
+
+
+def print_json(content: Any) -> None:
+    """Print JSON to standard output, without colours and at any width."""
+    print(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def paper_and_scale(paper: str, scale: str) -> tuple[str, str]:

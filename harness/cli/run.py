@@ -8,7 +8,7 @@ import typer
 from harness.base.paths import checkout
 from harness.base.variables import variable
 from harness.cli import options
-from harness.cli.options import CORES, RESULTS, Budget, Claims, Cores, Paper, Results, Scale
+from harness.cli.options import CORES, RESULTS, Budget, Claims, Cores, Json, Paper, Results, Scale
 
 
 def reproduce(
@@ -74,12 +74,28 @@ def plan(
     plan_scale(spec, folders, cores, options.console(), claims, budget, stages, card)
 
 
-def claims(paper: Paper = "", scale: Scale = "", results: Results = RESULTS) -> None:
-    """Show the verdict of each claim of a finished run."""
-    _, folders = options.run_of(paper, scale, results)
-    from harness.report.summary import verdicts_of
+def claims(
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[CLAIM]...", help="Show these claims in full, such as C7.")
+    ] = None,
+    json: Json = False,
+    paper: Paper = "",
+    scale: Scale = "",
+    results: Results = RESULTS,
+) -> None:
+    """Show the verdict of each claim of a finished run, or of some claims with their reasons and parts."""
+    folders = options.folders_of(paper, scale, results)
+    if not folders.claims.exists():
+        options.scale_of(paper, scale)  # an unknown paper or scale is said first
+    from harness.report import summary
 
-    options.console().print(verdicts_of(folders))
+    verdicts = summary.verdicts_of(folders, ids or [])
+    if json:
+        options.print_json([verdict.model_dump(mode="json") for verdict in verdicts])
+    elif ids:
+        options.console().print(*map(summary.in_full, verdicts), sep="\n")
+    else:
+        options.console().print(summary.verdict_table(verdicts))
 
 
 def report(paper: Paper = "", scale: Scale = "", results: Results = RESULTS) -> None:

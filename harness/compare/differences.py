@@ -15,11 +15,12 @@ from harness.base import words
 from harness.base.errors import HarnessError
 from harness.base.files import write_text
 from harness.claims.document import ClaimVerdict, Verdict
-from harness.claims.statistics import LEVEL
 from harness.compare.noise import Comparison, Difference, compare_tables
 from harness.compare.overlay import Both, draw_all
 from harness.compare.read import ComparedRun, read_run
+from harness.lottery import branches
 from harness.paper import load_spec
+from harness.paper.claims import LEVEL
 from harness.report import formats
 from harness.report.summary import COLOURS
 
@@ -176,7 +177,7 @@ def describe(difference: Difference) -> dict[str, str]:
     kind = formats.unit("difference", cell.measure)
     return {
         "experiment": words.clean(cell.experiment),
-        "branch": formats.branch_label(cell.branch),
+        "branch": branches.label(cell.branch),
         "k": f"{cell.k:,}",
         "level": str(cell.level),
         "density": words.percent(difference.density),

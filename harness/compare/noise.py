@@ -16,7 +16,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from harness.claims.statistics import LEVEL, Floats, grid_step, t_interval
+from harness.claims.statistics import Floats, grid_step, t_interval
+from harness.paper.claims import LEVEL
 from harness.paper.columns import NETWORK_MEASURES, PERCENT_MEASURES, ROW_KEYS
 
 #: the measures that claims judge and figures draw. Losses would only test the accuracies a second time

@@ -40,6 +40,11 @@ FEWEST_REPLICATES = 3
 FEWEST_REPLICATES_MEDIAN = 5
 #: a planned design judges with these numbers of replicates, and stops once a claim is decided
 LOOKS = (5, 10, 20)
+#: two-sided confidence of a reported interval
+LEVEL = 0.95
+#: the confidence of each look of a planned design: equal at all looks (Pocock 1977), so that together they err no more
+#: often than one look at LEVEL (``benchmarks/looks.py``)
+LEVEL_OF_LOOK = 0.9804
 
 #: a claim's name, and its anchor on the page: no other id there begins with a capital letter
 ClaimId = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9-]*$", max_length=40)]

@@ -3,10 +3,9 @@
 import math
 from collections.abc import Iterable
 
-from harness.base.words import NOTHING, clean, finite, natural_key, number
+from harness.base.words import NOTHING, finite, natural_key, number
 from harness.claims.document import Bounds, ClaimVerdict, PartVerdict, SizeVerdict
-from harness.claims.statistics import LEVEL
-from harness.lottery.branches import BRANCHES
+from harness.paper.claims import LEVEL
 
 #: of directions and of sizes
 SYMBOLS = {
@@ -18,11 +17,6 @@ SYMBOLS = {
     "differs": "≠",
     "unclear": "~",
 }
-
-
-def branch_label(name: str) -> str:
-    """A branch's label on the page; the name of a branch that this version lacks."""
-    return BRANCHES[name].label if name in BRANCHES else clean(name)
 
 
 def unit(statistic: str, measure: str, log: bool = False) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 from harness.base import words
 from harness.claims import calibration
 from harness.claims.table import Table
+from harness.lottery import branches
 from harness.report import estimates, formats
 from harness.report.figures import Data
 
@@ -42,7 +43,7 @@ def setting(data: Data, name: str, scale: Mapping[str, Any]) -> Content:
     # as for the judge's calibration: every dense network, including copies trained from a snapshot
     dense = estimates.select(table, row="network", level=0)
     mean, low, high, _ = estimates.overall(dense, "test_accuracy", data.grid_of(name, "test_accuracy"))
-    counts = [(formats.branch_label(str(b)), int(n)) for b, n in networks["branch"].value_counts().sort_index().items()]
+    counts = [(branches.label(str(b)), int(n)) for b, n in networks["branch"].value_counts().sort_index().items()]
     return {
         "name": words.clean(name),
         "title": data.title(name, 200),
@@ -113,7 +114,7 @@ def _published_and_measured(data: Data, row: SimpleNamespace) -> Content | None:
     error = f" ± {words.number(row.error)}" if np.isfinite(row.error) else ""
     return {
         "experiment": data.title(row.experiment, 200),
-        "branch": formats.branch_label(row.branch),
+        "branch": branches.label(row.branch),
         "k": words.number(row.k),
         "density": words.percent(row.density),
         "measure": MEASURES[row.measure] + (f" ({row.comparison.replace('_', ' ')})" if row.comparison else ""),

@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from harness.base import words
 from harness.lottery.branches import BRANCHES
-from harness.report import formats
+from harness.lottery.branches import label as label_of
 
 COLOURS = {
     "dense": "#3c3c3c",
@@ -134,7 +134,7 @@ def plain_ticks(axis: matplotlib.axis.Axis, ticks: Sequence[float] | None = None
 
 def branch_legend(figure: Figure, branches: Sequence[str], extra: Sequence[Line2D] = ()) -> None:
     """One legend above the panels: a colour for each branch."""
-    handles = [Line2D([], [], color=branch_colour(b), lw=2.6, label=formats.branch_label(b)) for b in branches]
+    handles = [Line2D([], [], color=branch_colour(b), lw=2.6, label=label_of(b)) for b in branches]
     handles += list(extra)
     figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), handlelength=1.8, columnspacing=1.6)
 

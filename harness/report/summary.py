@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich import box
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -97,8 +98,38 @@ def verdict_table(claims: Sequence[ClaimVerdict]) -> Table:
     return table
 
 
-def verdicts_of(folders: Folders) -> Table:
-    """The verdicts of a finished run. Raises HarnessError if there are none yet."""
+def verdicts_of(folders: Folders, ids: Sequence[str] = ()) -> list[ClaimVerdict]:
+    """The verdicts of a finished run, of these claims or all. Raises HarnessError for an unknown claim or no run."""
     if not folders.claims.exists():
         raise HarnessError(f"{folders.claims}: missing. Run `harness reproduce` first.")
-    return verdict_table(read_claims(folders.claims))
+    claims = {claim.id: claim for claim in formats.by_id(read_claims(folders.claims))}
+    for name in ids:
+        if name not in claims:
+            raise HarnessError(f"{name!r:.80}: no claim of this run; choose from {', '.join(claims)}")
+    return [claims[name] for name in ids or claims]
+
+
+def in_full(claim: ClaimVerdict) -> Group:
+    """A claim with its words, its verdict and reason, and a table of its parts and sizes."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("part", "verdict", "estimate [interval]", "region", "n"):
+        table.add_column(column, justify="left" if column in ("part", "verdict") else "right")
+    for part in claim.parts:
+        estimate = formats.estimate(part.estimate, part.interval, formats.unit_of(part), part.level)
+        verdict = f"{formats.SYMBOLS[part.verdict]} {shown(part.verdict, claim.papers_own)}"
+        table.add_row(*map(Text, (part.name, verdict, estimate, formats.region(part.region), str(part.replicates))))
+    for size in claim.sizes:
+        estimate = formats.estimate(size.estimate, None, formats.unit_of(size))
+        published = formats.estimate(size.published, None, formats.unit_of(size))
+        expected = f"published {published}, expected {formats.interval(size.expected)}"
+        verdict = f"{formats.SYMBOLS[size.verdict]} {size.verdict}"
+        table.add_row(*map(Text, (f"size: {size.name}", verdict, estimate, expected, str(size.replicates))))
+    lines = [
+        Text.assemble((claim.id, "bold"), f"  {words.clean(claim.title)}"),
+        Text(f"{words.clean(claim.statement)} ({words.clean(claim.source.where)})"),
+        Text.assemble(
+            (f"{formats.SYMBOLS[claim.verdict]} {claim.word}", COLOURS[claim.verdict]), f": {words.clean(claim.reason)}"
+        ),
+        *([Text(formats.robustness(claim))] if formats.robustness(claim) else []),
+    ]
+    return Group(*lines, *([table] if table.row_count else [Text("")]))

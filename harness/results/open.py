@@ -4,13 +4,14 @@ from pathlib import Path
 
 from harness.base.paths import other_results, results_folder
 from harness.paper import Spec, load_spec
-from harness.plan.settings import check_settings
 from harness.results.folders import Folders
 from harness.results.selection import as_recorded
 
 
 def load_scale(root: Path, paper: str, scale: str) -> Spec:
     """A paper at a scale, checked against the available networks and data sets. Raises HarnessError."""
+    from harness.plan.settings import check_settings  # it needs PyTorch, which takes seconds
+
     spec = load_spec(root, paper, scale)
     check_settings(spec)
     return spec

@@ -187,17 +187,11 @@ def check_out(out: Path) -> None:
         )
 
 
-def export(
-    spec: Spec, folders: Folders, experiment: str, replicate: int, k: int, level: int, branch: str, out: Path
-) -> Ticket:
-    """Write a ticket and its card to the folder `out`.
-
-    Raises HarnessError for a ticket that does not exist, and if the folder has other files of the same names.
-    """
+def ticket_of(spec: Spec, folders: Folders, experiment: str, replicate: int, k: int, level: int, branch: str) -> Ticket:
+    """A ticket of a run. Raises HarnessError for one that does not exist, or whose network can't be exported."""
     pack = find_pack(spec, folders, experiment, replicate)
     check_choice(pack, k, level, branch)
     check_network(spec, pack)
-    check_out(out)
     shape = (pack.metadata.network, pack.metadata.input_shape, pack.metadata.classes)
     try:
         weights = plain_torch.state_dict(*shape, pack.rewound(k))
@@ -206,14 +200,26 @@ def export(
         raise HarnessError(
             f"{pack.path}: its tensors are not those of {pack.metadata.network} ({error!s:.80})"
         ) from None
-    origin = _origin(pack, folders, Run(experiment, replicate, k, level, branch, 0), masks)
-    tensors = {f"{WEIGHTS}{name}": value for name, value in weights.items()}
-    tensors |= {f"{MASK}{name}": value for name, value in masks.items()}
-    metadata = {"format": "pt", "ticket": canonical_json(origin)}
+    return Ticket(weights, masks, _origin(pack, folders, Run(experiment, replicate, k, level, branch, 0), masks))
+
+
+def export(
+    spec: Spec, folders: Folders, experiment: str, replicate: int, k: int, level: int, branch: str, out: Path
+) -> Ticket:
+    """Write a ticket and its card to the folder `out`.
+
+    Raises HarnessError as `ticket_of`, and if the folder has other files of the same names.
+    """
+    ticket = ticket_of(spec, folders, experiment, replicate, k, level, branch)
+    check_out(out)
+    tensors = {f"{WEIGHTS}{name}": value for name, value in ticket.weights.items()}
+    tensors |= {f"{MASK}{name}": value for name, value in ticket.masks.items()}
+    metadata = {"format": "pt", "ticket": canonical_json(ticket.origin)}
     write_atomically(out / TENSORS, partial(save, tensors, metadata))
     title = spec.experiments[experiment].title if experiment in spec.experiments else experiment
-    write_text(out / CARD, card(spec, pack, origin, title, file_sha256(out / TENSORS)))
-    return Ticket(weights, masks, origin)
+    pack = find_pack(spec, folders, experiment, replicate)
+    write_text(out / CARD, card(spec, pack, ticket.origin, title, file_sha256(out / TENSORS)))
+    return ticket
 
 
 def _origin(pack: Pack, folders: Folders, run: Run, masks: dict[str, Tensor]) -> dict[str, Any]:

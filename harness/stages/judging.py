@@ -11,11 +11,10 @@ from harness.claims.judge import judge, replicates_of
 from harness.claims.looks import Look, appended, look, read_looks, sentence, with_looks, write_looks
 from harness.claims.metrics import metrics
 from harness.claims.power import power
-from harness.claims.statistics import LEVEL_OF_LOOK
 from harness.claims.table import TestSet
 from harness.data import source_of
 from harness.paper import Spec, frozen
-from harness.paper.claims import ScaleClaim
+from harness.paper.claims import LEVEL_OF_LOOK, ScaleClaim
 from harness.paper.load import dump
 from harness.report.card import read_card, write_card
 from harness.report.crate import copy_workflow, write_crate

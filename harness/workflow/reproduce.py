@@ -19,7 +19,7 @@ from harness.data import require
 from harness.estimate.show import Plan, chosen
 from harness.paper import Spec
 from harness.plan.kinds import prepares
-from harness.report.summary import verdicts_of
+from harness.report.summary import verdict_table, verdicts_of
 from harness.results.clock import start_clock, stop_clock
 from harness.results.environment import place
 from harness.results.fit import forget_broken, other_versions
@@ -96,7 +96,7 @@ def reproduce_selection(root: Path, request: Request, selection: Selection, cons
             return
         write_selection(folders, claims, request.budget, request.every_replicate, True, design)
         remember(root, folders)
-    console.print(verdicts_of(folders))
+    console.print(verdict_table(verdicts_of(folders)))
     console.print(escape(f"{finished_line(folders)}. Page: {folders.report / 'index.html'}"), soft_wrap=True)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.claims import ClaimVerdict, judge
+from harness.claims.document import ClaimVerdict
+from harness.claims.judge import judge
 from harness.claims.table import TestSet
 from harness.paper.claims import Claim
 from harness.paper.columns import TABLE_COLUMNS, TEXT

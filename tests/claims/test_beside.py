@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from harness.claims import ClaimVerdict, judge
+from harness.claims.document import ClaimVerdict
+from harness.claims.judge import judge
 from harness.claims.statistics import image_variance, share_above, standardised, t_interval, with_images
 from harness.claims.table import TestSet
 from tests.claims.tables import (

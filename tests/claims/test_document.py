@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from harness.base.errors import HarnessError
 from harness.base.files import read_json
-from harness.claims import ClaimVerdict, read_claims, write_claims
+from harness.claims.document import ClaimVerdict, read_claims, write_claims
 from tests.claims.tables import DIFFERENCE, GOOD, ONSET, RATIO, curves, distances, judged, table
 
 EVIL = '<script>alert("x")</script>\x1b[31m\n'

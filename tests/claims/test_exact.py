@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.claims import ClaimVerdict, chance_flips
+from harness.claims.document import ClaimVerdict
+from harness.claims.judge import chance_flips
 from harness.claims.power import power
 from harness.paper.published import Published
 from tests.claims.tables import IMP, claim, judged, network, table

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from harness.claims import chance_flips, judge, repeated
+from harness.claims.judge import chance_flips, judge, repeated
 from tests.claims.tables import (
     DENSE,
     DIFFERENCE,

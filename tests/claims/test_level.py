@@ -18,7 +18,7 @@ from benchmarks.simulation import (
     pooled_interval,
     wrong_support,
 )
-from harness.claims import judge
+from harness.claims.judge import judge
 from harness.paper.claims import Claim
 from tests.claims.tables import DENSE, DIFFERENCE, IMP, ONSET, RATIO, claim, network, pair, table
 

@@ -11,8 +11,7 @@ from benchmarks.simulation import NOISES
 from harness.base.errors import HarnessError
 from harness.claims.judge import judge, replicates_of
 from harness.claims.looks import Look, appended, look, read_looks, sentence, with_looks, write_looks
-from harness.claims.statistics import LEVEL, LEVEL_OF_LOOK
-from harness.paper.claims import LOOKS
+from harness.paper.claims import LEVEL, LEVEL_OF_LOOK, LOOKS
 from tests.claims.tables import DIFFERENCE, accuracies, claim
 
 CLAIM = claim(DIFFERENCE | {"region": [0.0, None]})

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.claims import judge
+from harness.claims.judge import judge
 from tests.claims.tables import (
     DENSE,
     DIFFERENCE,

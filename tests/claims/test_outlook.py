@@ -6,7 +6,8 @@ from scipy import stats
 
 from harness.claims.outlook import POWER, chance, outlook
 from harness.claims.parts import PartData
-from harness.claims.statistics import LEVEL, inside, sign_interval, t_interval
+from harness.claims.statistics import inside, sign_interval, t_interval
+from harness.paper.claims import LEVEL
 from tests.claims.tables import DIFFERENCE, MEDIAN, accuracies, curves, judged, table
 
 RNG = np.random.default_rng(5)

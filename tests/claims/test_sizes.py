@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 from harness.base.paths import checkout
-from harness.claims import judge
 from harness.claims.document import SizeVerdict, shown
+from harness.claims.judge import judge
 from harness.claims.statistics import auc, prediction
 from harness.paper import load_spec
 from harness.paper.claims import Cell, Part

@@ -10,7 +10,7 @@ from harness.base.errors import HarnessError
 from harness.base.files import read_json, write_json
 from harness.base.untrusted import check_safetensors
 from harness.base.words import clean
-from harness.claims import read_claims
+from harness.claims.document import read_claims
 from harness.cli import app as cli
 from harness.cli import options
 from harness.report import verdict_table

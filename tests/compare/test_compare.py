@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from harness.base.errors import HarnessError
 from harness.base.paths import checkout
-from harness.claims import write_claims
+from harness.claims.document import write_claims
 from harness.cli.compare import compare as command
 from harness.compare.differences import compare, show, write_page
 from harness.compare.read import read_run

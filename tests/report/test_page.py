@@ -14,7 +14,8 @@ from rich.console import Console
 
 from harness.base import words
 from harness.base.errors import HarnessError
-from harness.claims import ClaimVerdict, repeated
+from harness.claims.document import ClaimVerdict
+from harness.claims.judge import repeated
 from harness.paper.models import PageFigure
 from harness.report import build_report, formats, run_details, summary
 from harness.report.page import FIGURES

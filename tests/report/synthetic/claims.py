@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.claims import ClaimVerdict
+from harness.claims.document import ClaimVerdict
 from harness.claims.statistics import t_interval
 from harness.report import estimates
 
