@@ -153,17 +153,19 @@ class Spread(Model):
 class Paper(Model):
     """paper.yaml.
 
-    A network is stable below an instability of `stable_below`; its accuracy matches within `matching_within` of the
-    dense network's. What is not given is not drawn. Without `published`, no measured size is held against the paper's.
+    A paper has an `arxiv` number, a `doi` or a `url`; a study of one's own may have none. A network is stable below an
+    instability of `stable_below`; its accuracy matches within `matching_within` of the dense network's. What is not
+    given is not drawn. Without `published`, no measured size is held against the paper's.
     """
 
     id: str
     title: str
     authors: str
-    arxiv: str
-    url: str
+    arxiv: str = ""
+    doi: str = ""
+    url: str = ""
     year: int
-    version: str
+    version: str = ""
     networks: dict[str, NetworkRecipe]
     choices: tuple[Choice, ...]
     claims: Step  # how many claims.yaml has: a file that was cut between two would pass for a whole one
@@ -171,6 +173,11 @@ class Paper(Model):
     figures: tuple[PaperFigure, ...] = ()
     stable_below: Threshold | None = None
     matching_within: Threshold | None = None
+
+
+def reference(arxiv: str, doi: str) -> str:
+    """A paper's number as readers write it: `arXiv 1903.01611`, `doi:10.1000/182`, or nothing."""
+    return f"arXiv {arxiv}" if arxiv else f"doi:{doi}" if doi else ""
 
 
 class Experiment(Model):
@@ -375,7 +382,7 @@ class Pictures(Model):
     """
 
     folder: Annotated[str, Field(min_length=1)]
-    size: Annotated[tuple[Count, Count], BeforeValidator(_pair)]
+    size: Annotated[tuple[Count, Count], BeforeValidator(_pair, json_schema_input_type=Count | tuple[Count, Count])]
     channels: Literal[1, 3] = 3
     resize: Literal["refuse", "stretch", "crop"] = "refuse"
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.1

@@ -8,6 +8,7 @@ from harness.base import words
 from harness.claims.document import ClaimVerdict, PartVerdict, SizeVerdict, shown
 from harness.claims.judge import chance_flips, repeated
 from harness.paper.claims import Figure, Obtained, PublishedValue
+from harness.paper.models import reference
 from harness.report import formats, run_details, summary
 from harness.report.figures import Data
 
@@ -110,9 +111,10 @@ def link(url: Any) -> str:
 def _paper(paper: Mapping[str, Any]) -> Content:
     authors = paper.get("authors") or ""
     names = authors if isinstance(authors, str) else ", ".join(str(a) for a in authors)
-    texts = {key: words.clean(paper.get(key)) for key in ("id", "title", "arxiv", "year", "version")}
+    texts = {key: words.clean(paper.get(key)) for key in ("id", "title", "arxiv", "doi", "year", "version")}
     return {
         **texts,
+        "reference": reference(texts["arxiv"], texts["doi"]),
         "title": texts["title"] or texts["id"] or "paper",
         "authors": words.clean(names),
         "url": link(paper.get("url")),

@@ -21,6 +21,7 @@ from harness.base.words import escape_markdown
 from harness.data import SOURCES, source_of
 from harness.paper import Spec
 from harness.paper.load import dump
+from harness.paper.models import reference
 from harness.plan.runs import Run, dense_run
 from harness.report.card import read_card
 from harness.results.folders import Folders
@@ -260,7 +261,7 @@ def card(spec: Spec, pack: Pack, origin: dict[str, Any], title: str, sha256: str
     """The ticket card in Markdown: where the ticket comes from, and plain PyTorch that trains it as in the run."""
     remaining = f"{origin['remaining']:,} of {origin['prunable']:,}"
     rows = {
-        "paper": f"{spec.paper.title} (arXiv {spec.paper.arxiv})",
+        "paper": spec.paper.title + (f" ({number})" if (number := reference(spec.paper.arxiv, spec.paper.doi)) else ""),
         "experiment": f"{origin['experiment']}: {title}",
         "replicate, branch": f"{origin['replicate']}, {origin['branch']}",
         "rewind iteration k, level": f"{origin['k']}, {origin['level']}",
