@@ -5,7 +5,7 @@ the XML after the characters that XML does not allow are removed.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,19 @@ class Check:
     @property
     def name(self) -> str:
         return f"harness check, {self.paper} at {self.scale}"
+
+    def as_json(self) -> dict[str, Any]:
+        """For other programs."""
+        report = self.report
+        return {
+            "paper": self.paper,
+            "scale": self.scale,
+            "baseline": self.where,
+            "failed": report is None or report.failed,
+            "partial": report is not None and report.partial,
+            "findings": [asdict(finding) for finding in report.findings] if report else [],
+            "error": self.error,
+        }
 
     def titled(self, finding: Finding) -> str:
         """A claim's id and title, such as `C6 At k = 0, ...`; the experiment's name for any other finding."""

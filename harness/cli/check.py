@@ -11,7 +11,7 @@ from harness.base.errors import HarnessError, reason
 from harness.base.paths import checkout
 from harness.base.words import printable
 from harness.cli import options
-from harness.cli.options import CORES, RESULTS, Claims, Cores, Paper, Results, Scale
+from harness.cli.options import CORES, RESULTS, Claims, Cores, Json, Paper, Results, Scale
 
 
 def check(
@@ -24,6 +24,7 @@ def check(
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML.")] = None,
     summary: Annotated[Path | None, typer.Option(metavar="FILE", help="Write Markdown for a pull request.")] = None,
     badge: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JSON for a shields.io badge.")] = None,
+    json: Json = False,
     write_baseline: Annotated[
         bool, typer.Option("--write-baseline", help="Run the whole scale and write the committed baseline from it.")
     ] = False,
@@ -47,7 +48,7 @@ def check(
     paper_name, scale_name = paper, scale
     try:
         paper_name, scale_name = options.paper_and_scale(paper, scale)
-        status = _check(baseline, paper_name, scale_name, claims, write_baseline, freeze, cores, results, files)
+        status = _check(baseline, paper_name, scale_name, claims, json, write_baseline, freeze, cores, results, files)
     except (HarnessError, OSError, MemoryError) as error:
         print(f"error: {printable(options.with_run(reason(error)))}", file=sys.stderr)
         status = _failed(reason(error), paper_name, scale_name, files)
@@ -65,6 +66,7 @@ def _check(
     paper: str,
     scale: str,
     claims: str,
+    json: bool,
     write_baseline: bool,
     freeze: bool,
     cores: int,
@@ -78,7 +80,7 @@ def _check(
     from harness.check.outputs import show, write
 
     subject = regression.Subject(checkout().resolve(), paper, scale, options.results_of(results), cores)
-    console = options.console()
+    console = options.console(json)
     if freeze:
         regression.freeze_regions(subject, console)
         return 0
@@ -88,6 +90,8 @@ def _check(
     finished = regression.check(subject, reference, claims, console)
     write(finished, files)
     show(finished, console)
+    if json:
+        options.print_json(finished.as_json())
     return int(finished.report is None or finished.report.failed)
 
 

@@ -82,10 +82,14 @@ class _Output(Console):
         super().print(*(with_run(text) if isinstance(text, str) else text for text in objects), **options)
 
 
-def console() -> Console:
-    """The console for output. Where it is not a terminal, it is as wide as COLUMNS says, or wide enough for lines."""
-    terminal = _Output(highlight=False)
-    return terminal if terminal.is_terminal or "COLUMNS" in os.environ else _Output(highlight=False, width=160)
+def console(json: bool = False) -> Console:
+    """The console for output; beside `json` for what is said meanwhile, on standard error.
+
+    Where it is not a terminal, it is as wide as COLUMNS says, or wide enough for whole lines.
+    """
+    terminal = _Output(highlight=False, stderr=json)
+    wide = terminal.is_terminal or "COLUMNS" in os.environ
+    return terminal if wide else _Output(highlight=False, stderr=json, width=160)
 
 
 def print_json(content: Any) -> None:

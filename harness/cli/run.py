@@ -63,15 +63,22 @@ def plan(
     card: Annotated[
         str, typer.Option(help="The GPU whose published rates give the time: h100, a100 or 4090.", show_default="none")
     ] = "",
+    json: Json = False,
 ) -> None:
     """Show what a scale would run and what each claim needs: trainings, time and disk space. Runs nothing.
 
     Where the scale needs GPUs and there is none, the time is that of an H100.
     """
     spec, folders = options.scale_of(paper, scale), options.folders_of(paper, scale, results)
-    from harness.estimate.show import plan_scale
+    from harness.estimate.show import as_json, list_stages, plan_of, show
 
-    plan_scale(spec, folders, cores, options.console(), claims, budget, stages, card)
+    plan, selection = plan_of(spec, folders, options.console(json), claims, budget, card)
+    if json:
+        options.print_json(as_json(plan, cores, selection, stages))
+        return
+    show(plan, cores, options.console(), selection)
+    if stages:
+        print(*list_stages(plan, selection), sep="\n")
 
 
 def claims(

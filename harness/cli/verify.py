@@ -5,12 +5,13 @@ from typing import Annotated
 import typer
 
 from harness.cli import options
-from harness.cli.options import RESULTS, Paper, Results, Scale
+from harness.cli.options import RESULTS, Json, Paper, Results, Scale
 
 
 def verify(
     sample: Annotated[int, typer.Option(min=0, help="How many networks to train again, 0 for none.")] = 2,
     seed: Annotated[int, typer.Option(help="Random seed of the sample.")] = 0,
+    json: Json = False,
     paper: Paper = "",
     scale: Scale = "",
     results: Results = RESULTS,
@@ -30,6 +31,8 @@ def verify(
     if sample:
         take_device()
         check_device()
-    findings = verify_run(run, sample, seed, options.console())
+    findings = verify_run(run, sample, seed, options.console(json))
+    if json:
+        options.print_json(findings.as_json())
     if not findings.fine:
         raise typer.Exit(1)

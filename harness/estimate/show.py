@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -23,7 +24,7 @@ from harness.results.folders import Folders
 from harness.results.selection import as_selected, read_selection
 from harness.training.device import asks_for_gpu, choose, pick
 
-__all__ = ["Plan", "chosen", "plan_scale", "show"]
+__all__ = ["Plan", "as_json", "chosen", "list_stages", "plan_of", "show"]
 
 
 def chosen(plan: Plan, claims: str, budget: str, console: Console) -> list[str] | None:
@@ -91,17 +92,10 @@ def show(plan: Plan, cores: int, console: Console, claims: list[str] | None = No
         console.print(_claims(part, every=claims is None))
 
 
-def plan_scale(
-    spec: Spec,
-    folders: Folders,
-    cores: int,
-    console: Console,
-    claims: str,
-    budget: str,
-    list_stages: bool,
-    card: str = "",
-) -> None:
-    """Print what a scale would run, or what the claims that the options choose need of it. Raises HarnessError.
+def plan_of(
+    spec: Spec, folders: Folders, console: Console, claims: str, budget: str, card: str = ""
+) -> tuple[Plan, list[str] | None]:
+    """The plan of a scale, and the claims that the options choose of it, None for all. Raises HarnessError.
 
     `card` is a name of CARDS. For a whole scale whose rules ask for GPUs it is DEFAULT where there is none; what claims
     or a budget choose is timed on this machine, which may well be enough for them.
@@ -113,11 +107,32 @@ def plan_scale(
     if whole and not card and variables().device == "auto" and pick().type == "cpu" and asks_for_gpu(spec):
         card = DEFAULT
     plan = Plan(spec, folders, card=CARDS.get(card))
-    selection = chosen(plan, claims, budget, console)
-    show(plan, cores, console, selection)
-    if list_stages:
-        for stage in stages(as_selected(spec, selection)):
-            console.print(stage.name)
+    return plan, chosen(plan, claims, budget, console)
+
+
+def list_stages(plan: Plan, selection: list[str] | None) -> list[str]:
+    """The names of the stages that the chosen claims, or all, need."""
+    return [stage.name for stage in stages(as_selected(plan.spec, selection))]
+
+
+def as_json(plan: Plan, cores: int, selection: list[str] | None, with_stages: bool) -> dict[str, Any]:
+    """A plan for other programs: seconds of one core or GPU for each experiment and claim, and the wall clock."""
+    part = plan if selection is None else plan.part(selection)
+    fields = ("experiment", "networks", "steps", "seconds", "comparing", "bytes")
+    jobs = part.jobs(cores)
+    return {
+        "paper": plan.spec.paper.id,
+        "scale": plan.spec.scale_name,
+        "unit": _unit(part),
+        "experiments": [{name: getattr(cost, name) for name in fields} for cost in part.costs],
+        "wall_clock_seconds": jobs.wall_clock(jobs.widths(cores), cores) if _unit(part) == "core" else None,
+        "cores": cores,
+        "claims": {
+            claim: {"networks": len(part.prices.trained(needed)), "seconds": part.prices.total(needed)}
+            for claim, needed in part.needs.items()
+        },
+        **({"stages": list_stages(plan, selection)} if with_stages else {}),
+    }
 
 
 def _unit(plan: Plan) -> str:

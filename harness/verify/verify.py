@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -62,6 +63,14 @@ class Findings:
     def fine(self) -> bool:
         """Whether nothing differs."""
         return not self.differences and not self.incomparable
+
+    def as_json(self) -> dict[str, Any]:
+        """For other programs."""
+        lists = ("checked", "differences", "incomparable", "missed", "unchecked")
+        again = [{"network": outcome.run, "same_bits": outcome.bits} for outcome in self.outcomes]
+        pairs = [[pair.pair.run.id, pair.pair.run_b.id] for pair in self.pairs]
+        content = {name: getattr(self, name) for name in lists}
+        return {"fine": self.fine, **content, "trained_again": again, "compared_again": pairs}
 
     def say(self, line: str) -> None:
         """Print a line."""

@@ -1,5 +1,6 @@
 """`harness plan` counts what would be run, and each rule hands its threads to `harness stage`."""
 
+import json
 import os
 import re
 import sys
@@ -338,3 +339,17 @@ def test_why_the_workflow_refused_is_told(tmp_path):
     )
     (folders.logs / "workflow.log").write_text(said)
     assert failures(folders, 0) == ["no image: give one"]
+
+
+def test_json_has_what_the_tables_say(tmp_path):
+    command = ["plan", "--scale", "smoke", "--json", "--stages", "--cores", "3", "--results", str(tmp_path)]
+    shown = CliRunner().invoke(cli.app, command)
+    assert shown.exit_code == 0, shown.output
+    content, spec = json.loads(shown.stdout), load_spec(checkout(), "stabilizing-lth", "smoke")
+    networks = {entry["experiment"]: entry["networks"] for entry in content["experiments"]}
+    assert sum(networks.values()) == len(all_runs(spec))
+    assert set(networks) == set(spec.scale.experiments)
+    assert content["stages"] == [stage.name for stage in stages(spec)]
+    assert (content["unit"], content["cores"], content["claims"]) == ("core", 3, {})
+    longest = max(entry["seconds"] + entry["comparing"] for entry in content["experiments"])
+    assert 0 < content["wall_clock_seconds"] < 10 * longest + 3600
