@@ -35,7 +35,9 @@ class Progress:
     networks: int
     done: int
     rate: float  # network steps per second, of this run
+    elapsed_seconds: float
     left_seconds: float
+    stages: tuple[int, int]  # finished, of all
     accuracy: float | None
     running: list[str]
     preparing: list[str] = field(default_factory=list)  # the last line that each data set's preparation told
@@ -106,6 +108,8 @@ class Watcher:
             networks=sum(self.networks.values()),
             done=sum(self.networks[name] for name in finished) + sum(beat["done"] for beat in active),
             rate=steps.total() / elapsed,
+            elapsed_seconds=elapsed,
+            stages=(len(finished), len(self.stages)),
             left_seconds=left_cost * (elapsed + PRIOR_SECONDS) / (done_cost + PRIOR_SECONDS * self.cores),
             accuracy=accuracies[-1][1] if accuracies else None,
             running=[beat["running"] for beat in active if beat["running"]],
@@ -132,8 +136,10 @@ def watch(process: subprocess.Popen[bytes], watcher: Watcher, console: Console) 
 
 def line(now: Progress) -> str:
     """The progress as one line of text."""
-    parts = [f"trainings {now.done} of {now.networks}", f"{now.rate:,.0f} steps/s"]
-    parts.append(f"{duration(now.left_seconds)} left")
+    parts = [f"trainings {now.done} of {now.networks}", "stages {} of {}".format(*now.stages)]
+    parts.append(f"{duration(now.elapsed_seconds)} passed, {duration(now.left_seconds)} left")
+    if now.running:
+        parts.append(f"{now.rate:,.0f} steps/s")
     if now.accuracy is not None:
         parts.append(f"latest test accuracy {now.accuracy:.1f}%")
     if not now.running and now.done == now.networks:

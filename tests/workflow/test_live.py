@@ -202,13 +202,17 @@ def test_what_the_preparation_of_a_data_set_last_told_is_shown_until_it_is_done(
 
 
 def progress(**changes):
-    made = Progress(30, 4, 1234.5, 125.0, 91.26, ["lenet/r0/k0/L1-imp-o0"])
+    made = Progress(30, 4, 1234.5, 45.0, 125.0, (3, 9), 91.26, ["lenet/r0/k0/L1-imp-o0"])
     return Progress(**{**made.__dict__, **changes})
 
 
 def test_the_line_is_plain_text():
-    assert line(progress()) == "trainings 4 of 30, 1,234 steps/s, 2 min 05 s left, latest test accuracy 91.3%"
-    assert line(progress(accuracy=None)) == "trainings 4 of 30, 1,234 steps/s, 2 min 05 s left"
+    assert line(progress()) == (
+        "trainings 4 of 30, stages 3 of 9, 45 s passed, 2 min 05 s left, 1,234 steps/s, latest test accuracy 91.3%"
+    )
+    assert (
+        line(progress(accuracy=None)) == "trainings 4 of 30, stages 3 of 9, 45 s passed, 2 min 05 s left, 1,234 steps/s"
+    )
     assert line(progress(done=30, running=[], left_seconds=0)).endswith(
         "0 s left, latest test accuracy 91.3%, comparing, judging"
     )
@@ -268,7 +272,7 @@ def test_a_log_gets_a_plain_line_every_half_minute_and_the_status_comes_back(fol
     assert status == 3
     lines = out.getvalue().splitlines()
     assert len(lines) == 3
-    assert all(re.fullmatch(r"trainings 0 of 30, 0 steps/s, .* left", text) for text in lines)
+    assert all(re.fullmatch(r"trainings 0 of 30, stages 0 of \d+, .* passed, .* left", text) for text in lines)
 
 
 def test_a_terminal_shows_the_share_and_what_trains(folders, clock):
