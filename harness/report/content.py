@@ -1,13 +1,16 @@
 """The page's content besides its figures, as the templates read it: header, outcome, claims."""
 
+import csv
+import io
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from harness.base import words
 from harness.claims.document import ClaimVerdict, PartVerdict, SizeVerdict, shown
 from harness.claims.judge import chance_flips, repeated
 from harness.paper.claims import Figure, Obtained, PublishedValue
+from harness.paper.load import NAME
 from harness.paper.models import reference
 from harness.report import formats, run_details, summary
 from harness.report.figures import Data
@@ -49,10 +52,11 @@ def page_content(
         "frozen": _frozen(scale, provenance),
         "looks": words.clean(provenance.get("looks")),
         "moves": [words.clean(text) for text in scale.get("moves") or []],
+        "revision": words.clean(provenance.get("code_revision"))[:10],
         "date": words.clean(provenance.get("finished") or provenance.get("started"))[:10],
-        "outcome": outcome(claims, scale),
+        "outcome": outcome(claims, scale, data, provenance),
         "one_line": summary.one_line(claims),
-        "claims": [_claim(claim) for claim in claims],
+        "claims": [_claim(claim) | {"command": command(claim, paper, scale)} for claim in claims],
         "judged": sum(claim.judged for claim in claims),
         "chance": chance(claims),
         "power": summary.power(claims),
@@ -140,17 +144,39 @@ def _frozen(scale: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
     return f"{'on' if len(dates) == 1 else 'from'} {' to '.join(dict.fromkeys((dates[0], dates[-1])))}{after}"
 
 
-def outcome(claims: Sequence[ClaimVerdict], scale: Mapping[str, Any]) -> str:
+def outcome(claims: Sequence[ClaimVerdict], scale: Mapping[str, Any], data: Data, provenance: Mapping[str, Any]) -> str:
     """One sentence: how many claims the run could judge, and how they came out."""
     name = words.clean(scale.get("name")) or "this"
     if not scale.get("judges_claims", True):
-        return f"The {name} scale only shows that the pipeline works; no claim is judged."
+        networks, stages = int((data.table["row"] == "network").sum()), len(provenance.get("stages") or {})
+        return f"The pipeline works: {networks} networks in {stages} stages. The {name} scale judges no claim."
     count = summary.counts(claims)
     judged = len(claims) - count["not tested"]
     if not judged:
         return f"None of {len(claims)} claims could be judged at the {name} scale."
     verdicts = summary.one_line([claim for claim in claims if claim.judged]).replace(", 0 not tested", "")
     return f"Of {len(claims)} claims, {judged} could be judged at the {name} scale: {verdicts}."
+
+
+def command(claim: ClaimVerdict, paper: Mapping[str, Any], scale: Mapping[str, Any]) -> str:
+    """The command that reproduces a judged claim alone."""
+    names = [words.clean(content.get(key)) for content, key in ((paper, "id"), (scale, "name"))]
+    if not claim.judged or not all(NAME.fullmatch(name) for name in names):
+        return ""
+    return f"harness reproduce --paper {names[0]} --scale {names[1]} --claims {claim.id}"
+
+
+def values_csv(claim: ClaimVerdict) -> str:
+    """The numbers behind a claim's figure as CSV: each part's estimate and bounds, and its value in each replicate."""
+    columns = ("part", "verdict", "estimate", "low", "high", "region_low", "region_high", "replicate_values")
+    rows: list[tuple[str, ...]] = [columns]
+    for part in claim.parts:
+        values = " ".join("never" if value is None else repr(value) for value in part.values)
+        numbers = (part.estimate, *(part.interval or (None, None)), *part.region)
+        rows.append((words.clean(part.name), part.verdict, *("" if n is None else repr(n) for n in numbers), values))
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def chance(claims: Sequence[ClaimVerdict]) -> str:
@@ -178,6 +204,10 @@ def _claim(claim: ClaimVerdict) -> Content:
         "replicates": words.number(claim.replicates),
         "robustness": formats.robustness(claim),
         "fragile": bool(claim.fragile),
+        "held": f"{sum(p.verdict == 'supported' for p in claim.parts)} of {len(claim.parts)}"
+        if claim.parts[1:]
+        else "",
+        "csv": f"data:text/csv;charset=utf-8,{quote(values_csv(claim))}" if claim.judged and claim.parts else "",
         "needs": formats.needs(claim),
         "figure": claim.figure,
         "figure_name": SHOWN_IN[claim.figure],

@@ -1,5 +1,6 @@
 """The page: every claim with its verdict, nothing fetched, nothing injected, the same bytes twice."""
 
+import csv
 import errno
 import io
 import re
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, get_args
+from urllib.parse import unquote
 
 import pandas as pd
 import pytest
@@ -18,9 +20,10 @@ from harness.claims.document import ClaimVerdict
 from harness.claims.judge import repeated
 from harness.paper.models import PageFigure
 from harness.report import build_report, formats, run_details, summary
-from harness.report.page import FIGURES
+from harness.report.page import FIGURES, TEMPLATES
 from tests.report import synthetic
 
+FILTER = (TEMPLATES / "page.js.j2").read_text().strip()
 EVIL = '<script>alert("x")</script><img src=x onerror=alert(1)> $\\frac{1}{0}$ | `a` **b** \x00\x1b[31m'
 
 
@@ -109,6 +112,23 @@ def test_fragility_power_and_effects_stand_beside_the_verdicts(built: tuple[str,
     assert page.count(">fragile</span>") == 1
 
 
+def test_each_judged_claim_has_a_link_its_command_and_its_numbers(built: tuple[str, str, Path]) -> None:
+    page, markdown, _ = built
+    articles = dict(re.findall(r'<article class="claim" id="(C\d+)">(.*?)</article>', page, re.S))
+    for claim in synthetic.claims(synthetic.make()[0]):
+        tags, command = Tags(articles[claim.id]), f"--paper stabilizing-lth --scale mini --claims {claim.id}"
+        assert f"#{claim.id}" in set(tags.values("href"))
+        assert (command in articles[claim.id]) == (f"harness reproduce {command}" in markdown) == claim.judged
+        numbers = [unquote(href.partition(",")[2]) for href in tags.values("href") if href.startswith("data:")]
+        rows = [list(csv.DictReader(io.StringIO(text))) for text in numbers]
+        assert len(rows) == claim.judged
+        for row, part in zip(*rows, claim.parts if rows else [], strict=False):
+            assert row["part"] == part.name
+            assert [None if v == "never" else float(v) for v in row["replicate_values"].split()] == part.values
+            if part.estimate is not None and part.interval is not None:
+                assert (float(row["estimate"]), float(row["low"])) == (part.estimate, part.interval[0])
+
+
 def test_the_terminal_names_fragile_verdicts() -> None:
     console = Console(width=200, file=io.StringIO())
     console.print(summary.verdict_table(synthetic.claims(synthetic.make()[0])))
@@ -119,15 +139,23 @@ def test_the_terminal_names_fragile_verdicts() -> None:
     assert "Fragile: another verdict without one of its replicates." in text
 
 
-def test_nothing_is_fetched_and_nothing_runs(built: tuple[str, str, Path]) -> None:
+def scripts(page: str) -> list[str]:
+    """The content of the page's script elements."""
+    return [text.strip() for text in re.findall(r"<script[^>]*>(.*?)</script>", page, re.S)]
+
+
+def test_nothing_is_fetched_and_only_the_filter_runs(built: tuple[str, str, Path]) -> None:
     page, _, _ = built
     tags = Tags(page)
     names = {tag for tag, _ in tags.tags}
-    assert not names & {"script", "link", "iframe", "object", "embed", "img", "image", "foreignobject"}
+    assert scripts(page) == [FILTER]
+    assert not names & {"link", "iframe", "object", "embed", "img", "image", "foreignobject"}
     assert not list(tags.values("src", "srcset", "data", "xlink:href", "action", "poster"))
     assert not [k for _, attributes in tags.tags for k in attributes if k.startswith("on")]
-    outside = [href for href in tags.values("href") if not href.startswith("#")]
-    assert outside == ["https://arxiv.org/abs/1903.01611"]
+    outside = {href for href in tags.values("href") if not href.startswith(("#", "data:text/csv;"))}
+    files = {"report.md", "workflow/papers/stabilizing-lth/claims.yaml"}
+    files |= {f"../{name}" for name in ("claims.json", "table.parquet", "curves.parquet", "card.json")}
+    assert outside == {"https://arxiv.org/abs/1903.01611"} | files
     assert "@import" not in page
     assert not re.findall(r"url\((?!#)", page)
 
@@ -206,7 +234,8 @@ def test_text_from_results_is_escaped(tmp_path: Path) -> None:
     changes = {"claims": claims, "scale": scale, "table": table, "paper": paper, "published": published}
     page, markdown = build(tmp_path, **changes, curves=curves, provenance=provenance)
     tags = Tags(page)
-    assert not {tag for tag, _ in tags.tags} & {"script", "img"}
+    assert scripts(page) == [FILTER]
+    assert "img" not in {tag for tag, _ in tags.tags}
     assert not [k for _, attributes in tags.tags for k in attributes if k.startswith("on")]
     assert '<script>alert("x")' in "".join(tags.text)  # shown as written
     assert "$\\frac{1}{0}$" in page  # a dollar sign is not mathematics
@@ -242,9 +271,11 @@ def test_a_scale_that_judges_nothing(tmp_path: Path) -> None:
             table[name] = float("nan")
     changes = {"claims": claims, "scale": synthetic.scale(judges=False), "table": table}
     page, markdown = build(tmp_path, **changes, curves=curves.iloc[:0])
-    assert "only shows that the pipeline works; no claim is judged" in page
-    assert "0 supported, 0 contradicted, 0 inconclusive, 3 not tested" in markdown
-    assert re.findall(r"<h3><span>(C\d+)</span>", page) == ["C1", "C2", "C10"]
+    networks, stages = (table["row"] == "network").sum(), len(synthetic.provenance()["stages"])
+    for text in (page, markdown):
+        assert f"The pipeline works: {networks} networks in {stages} stages. The smoke scale judges no claim." in text
+        assert "claim 10" not in text
+        assert "not tested" not in text
     assert 'id="figure-accuracy_density"' in page
     assert 'id="figure-distance"' not in page
 
@@ -410,7 +441,7 @@ def test_captions_tell_whose_a_threshold_is(built: tuple[str, str, Path], tmp_pa
     paper["matching_within"] = {"value": 0.2, "source": "Fig. 9 (printed)"}
     page, markdown = build(tmp_path, paper=paper, claims=[])
     assert "below 2 points (&lt;script&gt;" in page
-    assert "<script" not in page + markdown
+    assert scripts(page + markdown) == [FILTER]
     assert "onset-density" in page
     assert "Matching: less than 0.2 points below the dense network (Fig. 9 (printed))." in page
 
