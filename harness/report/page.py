@@ -170,7 +170,7 @@ def _write(out: Path, context: content.Content, figures: list[dict[str, Any]]) -
     for name, svg in pictures.items():
         write_text(out / "figures" / name, f"{svg}\n")
     write_text(out / "index.html", _html().get_template("page.html.j2").render(context))
-    write_text(out / "report.md", _markdown().get_template("report.md.j2").render(context))
+    write_text(out / "report.md", markdown().get_template("report.md.j2").render(context))
     # last, because the old Markdown refers to them until it is replaced
     for stale in set((out / "figures").glob("*.svg")) - {out / "figures" / name for name in pictures}:
         stale.unlink()
@@ -214,11 +214,12 @@ def _forest(claim: ClaimVerdict, number: int) -> dict[str, Any] | None:
 
 def _html() -> Environment:
     escape = select_autoescape(enabled_extensions=("html", "html.j2"), default=True, default_for_string=True)
-    return _environment(autoescape=escape)
+    return _environment(TEMPLATES, autoescape=escape)
 
 
-def _markdown() -> Environment:
-    environment = _environment(autoescape=False, finalize=_finish)
+def markdown(folder: Path = TEMPLATES) -> Environment:
+    """The environment of Markdown templates, which escapes every expression."""
+    environment = _environment(folder, autoescape=False, finalize=_finish)
     environment.filters |= {
         "trusted": Trusted,
         "anchor": lambda claim: Trusted(f'<a id="{claim}"></a>{claim}'),
@@ -232,9 +233,9 @@ def _finish(value: Any) -> str:
     return value if isinstance(value, Trusted) else words.escape_markdown(value)
 
 
-def _environment(**options: Any) -> Environment:
+def _environment(folder: Path, **options: Any) -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, **options
+        loader=FileSystemLoader(folder), trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, **options
     )
     filters: Sequence[Callable[..., str]] = (words.number, words.percent, words.duration, formats.region)
     environment.filters |= {f.__name__: f for f in filters}

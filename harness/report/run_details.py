@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,17 +13,12 @@ from harness.claims.table import Table
 from harness.lottery import branches
 from harness.report import estimates, formats
 from harness.report.figures import Data
+from harness.report.published_points import Point, points
 
 Content = dict[str, Any]
 KINDS = ("prepare", "dense", "orders", "levels", "branches", "stability", "tickets")
+INVARIANTS = "Invariants that held in every training that they are about"
 SHOWN = 12  # digits of a checksum; card.json has all of them
-MEASURES = {
-    "test_accuracy": "test accuracy, %",
-    "train_accuracy": "training accuracy, %",
-    "distance": "distance, L2",
-    "angle": "angle, °",
-    "instability_test": "instability, points",
-}
 
 
 def experiment_names(data: Data, scale: Mapping[str, Any]) -> list[str]:
@@ -95,48 +89,26 @@ def lost_networks(data: Data) -> list[Content]:
 
 
 def published_and_measured(data: Data) -> list[Content]:
-    """Published values whose experiment, branch, k, comparison and density (within 8%) the run also has."""
-    rows = [SimpleNamespace(**{str(k): v for k, v in record.items()}) for record in data.published.to_dict("records")]
-    cells = (_published_and_measured(data, row) for row in rows)
-    return [cell for cell in cells if cell is not None]
+    """Published values and the run's own, as text."""
+    return [_point(data, point) for point in points(data)]
 
 
-def _published_and_measured(data: Data, row: SimpleNamespace) -> Content | None:
-    """The cell of one published value; None if the run does not have it."""
-    is_known = row.measure in MEASURES and np.isfinite(row.value)
-    matching = _matching(data, row) if is_known and (np.isfinite(row.k) or row.branch == "dense") else None
-    if matching is None:
-        return None
-    mean, low, high, replicates = estimates.overall(matching, row.measure, data.grid_of(row.experiment, row.measure))
-    if not np.isfinite(mean):
-        return None
-    span = formats.interval((low, high)) if np.isfinite(low) else ""
-    error = f" ± {words.number(row.error)}" if np.isfinite(row.error) else ""
+def _point(data: Data, point: Point) -> Content:
+    row = point.published
+    span = formats.interval((point.low, point.high)) if np.isfinite(point.low) else ""
+    error = f" ± {words.number(row['error'])}" if np.isfinite(row["error"]) else ""
     return {
-        "experiment": data.title(row.experiment, 200),
-        "branch": branches.label(row.branch),
-        "k": words.number(row.k),
-        "density": words.percent(row.density),
-        "measure": MEASURES[row.measure] + (f" ({row.comparison.replace('_', ' ')})" if row.comparison else ""),
-        "figure": words.clean(row.figure),
-        "measured": f"{words.number(mean, False)} {span}".strip(),
-        "replicates": replicates,
-        "published": f"{words.number(row.value)}{error}",
-        "obtained": words.clean(row.obtained),
+        "experiment": data.title(row["experiment"], 200),
+        "branch": point.branch,
+        "k": words.number(row["k"]),
+        "density": words.percent(row["density"]),
+        "measure": point.measure,
+        "figure": words.clean(row["figure"]),
+        "measured": f"{words.number(point.estimate, False)} {span}".strip(),
+        "replicates": point.replicates,
+        "published": f"{words.number(row['value'])}{error}",
+        "obtained": words.clean(row["obtained"]),
     }
-
-
-def _matching(data: Data, row: SimpleNamespace) -> pd.DataFrame | None:
-    """The measured rows at a published value's cell, at the level of nearest density; None if that is over 8% away."""
-    cell = {"experiment": row.experiment, "branch": row.branch, "row": "pair" if row.comparison else "network"}
-    if row.comparison:
-        cell["comparison"] = row.comparison
-    if row.comparison or row.branch != "dense":
-        cell["k"] = int(row.k)
-    rows = estimates.select(data.table, **cell)
-    levels = rows.groupby("level")["density"].mean()
-    near = (levels / row.density - 1).abs() if np.isfinite(row.density) else levels * np.nan
-    return rows[rows["level"] == near.idxmin()] if not near.empty and near.min() <= 0.08 else None
 
 
 def _records(provenance: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -240,7 +212,7 @@ def run_and_hardware(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
         ),
         ("Memory", "" if memory is None else f"{memory:g} GiB"),
         ("GPU", words.clean(hardware.get("gpu")) or "none"),
-        ("Invariants that held in every training that they are about", _invariants(provenance)),
+        (INVARIANTS, _invariants(provenance)),
         ("Energy of the whole machine in that time", words.energy(provenance.get("energy_joules"))),
         ("Container image", ", ".join(container_images(provenance))),
         ("Training kernels", words.clean(hardware.get("kernels"))),
