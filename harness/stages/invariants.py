@@ -7,7 +7,9 @@ import torch
 
 from harness.lottery import invariants
 from harness.lottery.branches import BRANCHES
+from harness.lottery.criteria import CRITERIA
 from harness.lottery.masks import Masks
+from harness.networks import build
 from harness.paper.models import Pruning
 from harness.plan.runs import Run, dense_run, is_dense, makes_mask
 from harness.results.context import Context
@@ -30,7 +32,11 @@ def of_start(
     yield from invariants.started(start, step, masks, snapshot, branch.weights, continues)
     if not first.level:
         return
-    yield from invariants.counted(masks, prunable, _density(pruning, first.level))
+    density, units = _density(pruning, first.level), _units(context)
+    if units and branch.source != "dense":  # a branch of the dense run prunes by a criterion of its own
+        yield from invariants.counted_units(masks, prunable, density, units)
+    else:
+        yield from invariants.counted(masks, prunable, density)
     if makes_mask(first) and imp is None:
         stepwise = pruning.style == "iterative" and first.level > 1
         parents = [replace(run, level=run.level - 1) if stepwise else dense_run(*_place(run)) for run in stack]
@@ -42,6 +48,14 @@ def of_start(
     elif not makes_mask(first) and branch.mask != "own":
         imp = imp or _read(context, [replace(run, branch="imp", data_order=0).id for run in stack], "mask/")
         yield from invariants.related(masks, imp, branch.mask)
+
+
+def _units(context: Context) -> dict[str, str]:
+    """The units that the experiment's criterion prunes; none if it prunes weights."""
+    if not CRITERIA[context.setting.pruning.criterion].units:
+        return {}
+    with torch.device("meta"):
+        return build(context.setting.network, 1, context.data.input_shape, context.data.classes).units()
 
 
 def _place(run: Run) -> tuple[str, int]:
