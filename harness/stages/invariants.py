@@ -33,10 +33,10 @@ def of_start(
     if not first.level:
         return
     density, units = _density(pruning, first.level), _units(context)
-    if units and branch.source != "dense":  # a branch of the dense run prunes by a criterion of its own
-        yield from invariants.counted_units(masks, prunable, density, units)
-    else:
+    if not units or branch.source == "dense":  # a branch of the dense run prunes by a criterion of its own
         yield from invariants.counted(masks, prunable, density)
+    elif branch.mask != "shuffled":  # which scatters units; its layers' counts are compared below
+        yield from invariants.counted_units(masks, prunable, density, units)
     if makes_mask(first) and imp is None:
         stepwise = pruning.style == "iterative" and first.level > 1
         parents = [replace(run, level=run.level - 1) if stepwise else dense_run(*_place(run)) for run in stack]

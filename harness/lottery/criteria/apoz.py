@@ -1,7 +1,8 @@
 """Network Trimming: units by APoZ, the share of their outputs that is 0 after ReLU (Hu et al., arXiv 1607.03250).
 
-The paper removes a layer's units whose APoZ is more than one standard deviation above the layer's mean. Here it is as
-many deviations, in every layer, as the level's number of weights asks for.
+The paper removes, of one layer at a time, the units whose APoZ is over a standard deviation above the layer's mean.
+Here every layer keeps one share of its units, those of the lowest APoZ: one multiple of the deviations of all layers
+would leave single units in layers where APoZ varies little.
 """
 
 import torch
@@ -9,10 +10,9 @@ from torch import Tensor
 
 from harness.lottery.activations import activations, batches_of, in_double
 from harness.lottery.branch import Criterion, Minibatches, Subject
+from harness.lottery.masks import by_layer
 from harness.lottery.units import surviving
 from harness.networks.layers import Stack
-
-SMALLEST = 1e-30  # in place of no deviation
 
 
 @torch.no_grad()
@@ -29,18 +29,11 @@ def zeros(network: Stack, minibatches: Minibatches) -> dict[str, Tensor]:
 
 
 def score(subject: Subject) -> dict[str, Tensor]:
-    """How many deviations of its layer a unit's APoZ is below the layer's mean, [R, units] by incoming weight."""
+    """The rank of each unit by how often it is above 0 within its layer, [R, units] by incoming weight."""
     network = subject.network()
-    shares, alive = zeros(network, subject.minibatches()), surviving(subject.masks, network.units())
-    return {
-        into: torch.stack([_below(*own) for own in zip(share.cpu(), alive[into], strict=True)])
-        for into, share in shares.items()
-    }
-
-
-def _below(share: Tensor, alive: Tensor) -> Tensor:
-    own = share[alive != 0]
-    return (own.mean() - share) / own.std(correction=0).clamp_min(SMALLEST)
+    shares = zeros(network, subject.minibatches())
+    above = {into: 1 - share.cpu() for into, share in shares.items()}
+    return by_layer(above, surviving(subject.masks, network.units()))
 
 
 CRITERION = Criterion(score, units=True)
