@@ -6,13 +6,13 @@ that read them, is up to the criterion.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor
 
 from harness.lottery.activations import Tensors, batches_of, in_double, products
-from harness.lottery.branch import Criterion, Subject
+from harness.lottery.branch import Criterion, Minibatches, Subject
 from harness.lottery.masks import Masks, by_layer
 from harness.lottery.units import keep_units, surviving
 from harness.networks.layers import Stack, connections
@@ -76,13 +76,13 @@ def criterion(choose: Choose, refit: Refit) -> Criterion:
 
 
 def _scores(choose: Choose, refit: Refit, subject: Subject) -> Masks:
-    network = subject.network()
+    network, minibatches = subject.network(), cache(subject.minibatches)
     units = network.units()
     alive = surviving(subject.masks, units)
     counted = surviving(keep_units(by_layer(alive, alive), subject.masks, units, subject.keep), units)
     scores = {name: torch.zeros_like(part, dtype=torch.float64) for name, part in alive.items()}
     for place, own in enumerate(network.replicates()):
-        for junction in _junctions(subject, network, place, own, alive, counted):
+        for junction in _junctions(minibatches, network, place, own, alive, counted):
             score = torch.where(junction.alive, choose(junction).cpu(), -torch.inf)
             kept = torch.zeros_like(junction.alive)
             kept[score.argsort(descending=True, stable=True)[: junction.keep]] = True
@@ -93,14 +93,14 @@ def _scores(choose: Choose, refit: Refit, subject: Subject) -> Masks:
 
 
 def _values(refit: Refit, subject: Subject, masks: Masks) -> Masks:
-    network, values = subject.network(), []
+    network, minibatches, values = subject.network(), cache(subject.minibatches), []
     units = network.units()
     # before the level that made `masks`: a weight that was pruned then is 0
     alive = surviving({name: (weight != 0).float() for name, weight in subject.weights.items()}, units)
     left = surviving(masks, units)
     for place, own in enumerate(network.replicates()):
         tensors = own
-        for junction in _junctions(subject, network, place, own, alive, left):
+        for junction in _junctions(minibatches, network, place, own, alive, left):
             kept = left[junction.into][place] != 0
             refit(junction, kept)
             junction.remove(kept)
@@ -110,7 +110,7 @@ def _values(refit: Refit, subject: Subject, masks: Masks) -> Masks:
 
 
 def _junctions(
-    subject: Subject, network: Stack, place: int, own: Tensors, alive: Masks, counted: Masks
+    minibatches: Callable[[], Minibatches], network: Stack, place: int, own: Tensors, alive: Masks, counted: Masks
 ) -> Iterator[Junction]:
     """The junctions of one replicate, in the order of the forward pass, on one copy of its tensors."""
     tensors, original = in_double(own), in_double(own)
@@ -119,7 +119,7 @@ def _junctions(
             network,
             tensors,
             original,
-            lambda: batches_of(subject.minibatches(), place),
+            lambda: batches_of(minibatches(), place),
             into,
             out,
             alive[into][place] != 0,

@@ -29,7 +29,7 @@ def path(gram: Tensor, aim: Tensor, most: int) -> tuple[Tensor, float]:
             there[came] = True
         slack = aim - gram @ beta  # at lambda for the units that are there, below it for the others
         slope = torch.zeros_like(aim)
-        slope[there] = torch.linalg.solve(gram[there][:, there], slack[there].sign())
+        slope[there] = _inverse(gram[there][:, there]) @ slack[there].sign()
         fall = gram @ slope
         gaps = torch.stack([1 - fall, 1 + fall])  # 0 for what falls as those that are there do, and never joins
         steps = torch.where(gaps > NEARLY, torch.stack([level - slack, level + slack]) / gaps, torch.inf)
@@ -50,6 +50,11 @@ def path(gram: Tensor, aim: Tensor, most: int) -> tuple[Tensor, float]:
     return beta, level
 
 
+def _inverse(gram: Tensor) -> Tensor:
+    """The pseudo-inverse of mean products: units may say the same, or nothing."""
+    return torch.linalg.pinv(gram, rtol=NEARLY, hermitian=True)
+
+
 def choose(junction: Junction) -> Tensor:
     """The size of each unit's factor, [units]: other than 0 for at most as many as will be kept."""
     own, both = (part.cpu() for part in junction.products())
@@ -68,7 +73,7 @@ def refit(junction: Junction, kept: Tensor) -> None:
     weight = junction.outgoing
     taps = kept.repeat_interleave(weight.shape[1])
     aim = both[taps] @ weight.cpu().flatten(0, 1)
-    new = torch.linalg.pinv(own[taps][:, taps], rtol=1e-10, hermitian=True) @ aim
+    new = _inverse(own[taps][:, taps]) @ aim
     weight[kept] = new.view(int(kept.sum()), *weight.shape[1:]).to(weight)
 
 

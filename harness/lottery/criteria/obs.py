@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from harness.lottery.activations import Tensors, batches_of, in_double, products
-from harness.lottery.branch import Criterion, Subject
+from harness.lottery.branch import Criterion, Minibatches, Subject
 from harness.lottery.masks import Masks, by_layer
 from harness.networks.layers import Stack, connections
 
@@ -65,14 +65,16 @@ def refitted(weight: Tensor, hessian: Tensor, kept: Tensor) -> Tensor:
     return result
 
 
-def _layers(subject: Subject, place: int, own: Tensors, network: Stack) -> dict[str, tuple[Tensor, Tensor]]:
+def _layers(
+    subject: Subject, minibatches: Minibatches, place: int, own: Tensors, network: Stack
+) -> dict[str, tuple[Tensor, Tensor]]:
     """Each layer's weights, then its bias if it has one, [K, outputs], and its damped H [K, K], of one replicate."""
     tensors, result = in_double(own), {}
     for name in subject.weights:
         weight = connections(tensors[name]).flatten(0, 1)
         if _bias(name) in tensors:
             weight = torch.cat([weight, tensors[_bias(name)]])
-        hessian, _ = products(network, tensors, tensors, batches_of(subject.minibatches(), place), name)
+        hessian, _ = products(network, tensors, tensors, batches_of(minibatches, place), name)
         hessian = hessian[: len(weight), : len(weight)].cpu()
         result[name] = weight.cpu(), hessian + DAMPING * torch.eye(len(hessian), dtype=hessian.dtype)
     return result
@@ -91,9 +93,9 @@ def _kept(mask: Tensor, rows: int) -> Tensor:
 def score(subject: Subject) -> dict[str, Tensor]:
     """The rank of each prunable weight in its layer, by how late it would go, [R, ...] by name."""
     result = {name: torch.zeros_like(weight, dtype=torch.float64) for name, weight in subject.weights.items()}
-    network = subject.network()
+    network, minibatches = subject.network(), subject.minibatches()
     for place, own in enumerate(network.replicates()):
-        for name, (weight, hessian) in _layers(subject, place, own, network).items():
+        for name, (weight, hessian) in _layers(subject, minibatches, place, own, network).items():
             view = connections(result[name][place])
             alive = _kept(subject.masks[name][place], len(weight))
             view += ranks(weight, hessian, alive, view[..., 0].numel()).view(view.shape)
@@ -102,10 +104,10 @@ def score(subject: Subject) -> dict[str, Tensor]:
 
 def refit(subject: Subject, masks: Masks) -> dict[str, Tensor]:
     """The kept weights after all removals, and the biases, [R, ...] by name."""
-    network = subject.network()
+    network, minibatches = subject.network(), subject.minibatches()
     result: dict[str, list[Tensor]] = {}
     for place, own in enumerate(network.replicates()):
-        for name, (weight, hessian) in _layers(subject, place, own, network).items():
+        for name, (weight, hessian) in _layers(subject, minibatches, place, own, network).items():
             new = refitted(weight, hessian, _kept(masks[name][place], len(weight)))
             value = torch.zeros_like(subject.weights[name][place], dtype=torch.float64)
             view = connections(value)
