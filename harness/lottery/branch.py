@@ -8,6 +8,7 @@ from torch import Tensor
 
 from harness.base.seeds import CRITERION
 from harness.lottery.masks import Masks, keep_count, keep_largest
+from harness.lottery.units import keep_units
 from harness.networks.layers import Stack
 from harness.training.recipe import Rates
 from harness.training.state import State, write_network
@@ -19,20 +20,33 @@ Minibatches = Sequence[tuple[Tensor, Tensor]]  # x [R, N, C, *S] and y [R, N] ea
 class Subject:
     """The stack of networks that a criterion scores.
 
-    `weights` are the prunable weights, [R, ...] by name. `network` returns the stack with these weights in it, and
-    `minibatches` returns some minibatches in a random order that only the criterion uses.
+    `weights` are the prunable weights, [R, ...] by name, `masks` say which of them survive, and `keep` is how many will
+    be kept. `network` returns the stack with these weights in it, which may be overwritten, `minibatches` some
+    minibatches in a random order that only the criterion uses, and `seeds` the name of each replicate's random draw of
+    a purpose.
     """
 
     weights: dict[str, Tensor]
+    masks: Masks
+    keep: int
     network: Callable[[], Stack]
     minibatches: Callable[[], Minibatches]
+    seeds: Callable[[str], list[tuple[str | int, ...]]]
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """A ranking of weights. `score` gives each weight a score of 0 or more; pruning keeps the largest."""
+    """A ranking of weights, or of whole units, over all layers together.
+
+    `score` gives each weight a score [R, ...] by name, and pruning keeps exactly the level's number of the largest.
+    With `units` it scores units instead, [R, units] by the weight that feeds them: the largest are kept as long as they
+    hold no more weights than the level's, see `harness.lottery.units.keep_units`. `refit` returns new values of what
+    masks keep, [R, ...] by name, for branches that train on from the weights that were pruned.
+    """
 
     score: Callable[[Subject], dict[str, Tensor]]
+    units: bool = False
+    refit: Callable[[Subject, Masks], dict[str, Tensor]] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,16 +78,32 @@ class Origin:
     def pruned(self, criterion: Criterion, state: State, masks: Masks, order: str) -> Masks:
         """Masks that keep the surviving weights of highest score, exactly as many as the level's density says.
 
-        `order` names the order in which the criterion sees minibatches.
+        Of a criterion of whole units, as many as do not exceed it. `order` names the order in which the criterion sees
+        minibatches.
         """
-        subject = Subject(
+        subject = self._subject(state, masks, order)
+        scores = {name: score.cpu() for name, score in criterion.score(subject).items()}
+        if criterion.units:
+            return keep_units(scores, masks, self.network.units(), subject.keep)
+        return keep_largest(scores, masks, subject.keep)
+
+    def refitted(self, criterion: Criterion, state: State, masks: Masks, order: str) -> State:
+        """The state that `masks` were made from, with the criterion's new values of the weights that they keep."""
+        if criterion.refit is None:
+            return state
+        values = criterion.refit(self._subject(state, masks, order), masks)
+        own = {name: value.to(state.weights[name]) for name, value in values.items()}
+        return replace(state, weights=state.weights | own)
+
+    def _subject(self, state: State, masks: Masks, order: str) -> Subject:
+        return Subject(
             {name: state.weights[name] for name in self.prunable},
+            masks,
+            keep_count(sum(mask[0].numel() for mask in masks.values()), self.density),
             lambda: self._holding(state),
             lambda: self.minibatches(order),
+            self.seeds,
         )
-        total = sum(mask[0].numel() for mask in masks.values())
-        scores = {name: score.cpu() for name, score in criterion.score(subject).items()}
-        return keep_largest(scores, masks, keep_count(total, self.density))
 
     def pruned_parent(self) -> tuple[State, Masks]:
         """The parents' final weights at step `k` of the schedule, with a fresh optimizer, pruned to the level."""

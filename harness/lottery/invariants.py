@@ -38,6 +38,36 @@ def counted(masks: Tensors, prunable: list[str], density: float) -> Iterable[Che
     yield Check("exact number of kept weights", (kept == due) & whole, kept, float(due))
 
 
+def counted_units(masks: Tensors, prunable: list[str], density: float, units: dict[str, str]) -> Iterable[Check]:
+    """Whole units are kept, no more weights than round(density * prunable weights), and a unit more could exceed it.
+
+    `units`: the weights whose outputs only one other weight reads, and that weight. What a mask keeps of one output, it
+    keeps of all that it keeps.
+    """
+    views = {name: _views(masks[name]) for name in {*units, *units.values()}}
+    mask = _rows(masks, masks)
+    kept, due = (mask == 1).sum(1), round(density * mask.shape[1])
+    whole = torch.full_like(kept, sorted(masks) == sorted(prunable), dtype=torch.bool)
+    whole &= ((mask == 0) | (mask == 1)).all(1)
+    for others in masks.keys() - views.keys():  # what belongs to no unit stays
+        whole &= (masks[others] == 1).flatten(1).all(1)
+    for view in views.values():
+        whole &= (view == view.amax(3, keepdim=True) * view.amax((1, 2), keepdim=True)).flatten(1).all(1)
+    dearest, all_kept = torch.zeros_like(kept), torch.ones_like(whole)
+    for into, out in units.items():
+        fed, read = views[into].amax((1, 2)), views[out].amax((2, 3))
+        whole &= (fed == read).all(1)
+        cost = views[into].sum((1, 2)).amax(1) + views[out].sum((2, 3)).amax(1)
+        dearest, all_kept = torch.maximum(dearest, cost.to(kept)), all_kept & (fed == 1).all(1)
+    exact = (kept <= due) & ((kept + dearest > due) | all_kept)
+    yield Check("kept weights in whole units", exact & whole, kept, float(due))
+
+
+def _views(mask: Tensor) -> Tensor:
+    """[R, inputs, outputs] of linear layers, [R, outputs, inputs, ...] of convolutions: [R, inputs, taps, outputs]."""
+    return mask[:, :, None] if mask.dim() == 3 else mask.flatten(3).permute(0, 2, 3, 1)
+
+
 def pruned(masks: Tensors, parents: Tensors | None, finals: Tensors, by_magnitude: bool) -> Iterable[Check]:
     """The mask lies within the parent's; no weight that it prunes is larger than one that it keeps (Algorithm 1)."""
     mask = _rows(masks, masks) == 1

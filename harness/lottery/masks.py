@@ -4,7 +4,8 @@ Masks map the name of a prunable weight to a float tensor [R, ...] of ones (keep
 applying a mask is a multiplication, which is exact for 0 and 1.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -36,7 +37,7 @@ def prune_by_magnitude(weights: dict[str, Tensor], masks: Masks, keep: int) -> M
 
 
 def keep_largest(scores: dict[str, Tensor], masks: Masks, keep: int) -> Masks:
-    """Keep the `keep` surviving weights of the largest scores (0 or more), over all masked tensors together.
+    """Keep the `keep` surviving weights of the largest scores, over all masked tensors together.
 
     Exactly `keep` survive in each replicate: equal scores are ranked by position, the earlier one is kept. A pruned
     weight never comes back. Raises ValueError when fewer than `keep` survive already, or when a surviving
@@ -48,7 +49,7 @@ def keep_largest(scores: dict[str, Tensor], masks: Masks, keep: int) -> Masks:
         raise ValueError("weights whose scores are not finite can't be ranked")
     if keep > int(alive.sum(1).min()):
         raise ValueError(f"can't keep {keep} weights: only {int(alive.sum(1).min())} survive")
-    ranked = torch.where(alive, score, torch.full_like(score, -1.0))
+    ranked = torch.where(alive, score, torch.full_like(score, -torch.inf))
     return _split(torch.stack([_largest(row, keep) for row in ranked]), masks)
 
 
@@ -61,6 +62,30 @@ def _largest(row: Tensor, keep: int) -> Tensor:
     ties = (row == edge).nonzero().flatten()
     kept[ties[: keep - int(kept.sum())]] = True
     return kept.to(row.dtype)
+
+
+def by_layer(scores: Masks, masks: Masks, shares: Mapping[str, float] | None = None) -> Masks:
+    """Scores by which the kept share of each layer is the same, or in proportion to its entry in `shares`.
+
+    Over all layers together, pruning then keeps the same entries of a layer as by `scores` [R, ...], and an exact
+    number: a layer's entries are scored by how many survivors of their layer are above them, over the layer's size and
+    its share, in double precision. A layer whose share would be more than 1 is kept whole. `masks` say what survives.
+    """
+    result = {}
+    for name, score in scores.items():
+        alive = torch.where(masks[name] != 0, score.double(), -torch.inf).flatten(1)
+        above = alive.sort(dim=1, descending=True, stable=True).indices.argsort(1)
+        of = alive.shape[1] * (shares[name] if shares else 1.0)
+        result[name] = (-(above + 0.5) / of).view_as(score)
+    return result
+
+
+def erdos_renyi(weights: Masks) -> dict[str, float]:
+    """A layer's share of its connections in an Erdos-Renyi graph: (inputs + outputs) / (inputs outputs) (SET).
+
+    `weights` [R, inputs, outputs] of linear layers, [R, outputs, inputs, ...] of convolutions, by name.
+    """
+    return {name: sum(weight.shape[1:3]) / math.prod(weight.shape[1:3]) for name, weight in weights.items()}
 
 
 def shuffled(masks: Masks, seeds: Sequence[tuple[str | int, ...]]) -> Masks:
@@ -86,4 +111,5 @@ def remaining(masks: Masks) -> list[int]:
 def _split(rows: Tensor, like: Masks) -> Masks:
     """Split [R, total] into one tensor per name."""
     pieces = rows.split([mask[0].numel() for mask in like.values()], dim=1)
-    return {name: piece.view_as(mask).contiguous() for (name, mask), piece in zip(like.items(), pieces, strict=True)}
+    pairs = zip(like.items(), pieces, strict=True)
+    return {name: piece.view_as(mask).to(mask).contiguous() for (name, mask), piece in pairs}

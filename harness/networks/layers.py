@@ -33,6 +33,13 @@ class Stack(nn.Module):
         """Names of the parameters that pruning may touch, in a fixed order."""
         raise NotImplementedError
 
+    def units(self) -> dict[str, str]:
+        """Weights whose outputs only one other weight reads, and that weight, in the order of the forward pass.
+
+        Both are prunable. Criteria that remove whole units do so here; a network that names none has none to remove.
+        """
+        return {}
+
     def replicates(self) -> list[dict[str, Tensor]]:
         """Each network's parameters and buffers by name, views of the stack's."""
         tensors = {**dict(self.named_parameters()), **dict(self.named_buffers())}
@@ -170,6 +177,14 @@ class BatchNorm(nn.Module):
         )
         # a view in between, and an addition or ReLU in place on it makes autograd copy the whole gradient
         return y.view(x.shape) if self.dims == 1 else y
+
+
+def connections(weight: Tensor) -> Tensor:
+    """One network's weight of a `Linear` or `Conv`, or its mask, as a view [inputs, taps, outputs].
+
+    A tap is a position under the kernel; a linear layer has one.
+    """
+    return weight[:, None] if weight.dim() == 2 else weight.flatten(2).permute(1, 2, 0)
 
 
 def fold(x: Tensor, dims: int) -> Tensor:

@@ -4,9 +4,12 @@ from collections.abc import Iterable, Iterator
 
 from harness.base.errors import HarnessError
 from harness.data import SOURCES, source_of
+from harness.data.source import Source
 from harness.lottery.branches import BRANCHES
 from harness.lottery.criteria import CRITERIA
-from harness.networks import check
+from harness.lottery.masks import keep_count
+from harness.lottery.units import fewest_kept
+from harness.networks import build, check
 from harness.paper import Spec
 from harness.paper.claims import expand_parts
 from harness.paper.load import refuse
@@ -74,6 +77,8 @@ def _wrong_data(spec: Spec, name: str, setting: Setting) -> Iterator[str]:
         check(setting.network, source.shape)
     except (HarnessError, ValueError) as error:
         yield f".network: {error}; choose another network or data set"
+    else:
+        yield from _wrong_units(setting, source)
     if recipe.batch_size > source.training_samples:
         yield (
             f".change.batch_size: {recipe.batch_size} is more than the {source.training_samples} training samples of "
@@ -87,6 +92,28 @@ def _wrong_data(spec: Spec, name: str, setting: Setting) -> Iterator[str]:
             f".change.augmentation: flip_crop needs images, {setting.data} has samples of shape {source.shape}; "
             "give none"
         )
+
+
+def _wrong_units(setting: Setting, source: Source) -> Iterator[str]:
+    """A criterion of whole units for a network that names none, or for a level that can't hold one of each layer."""
+    pruning = setting.pruning
+    if pruning.criterion not in CRITERIA or not CRITERIA[pruning.criterion].units:
+        return
+    network = build(setting.network, 1, source.shape, source.classes)
+    if not network.units():
+        yield (
+            f".pruning.criterion: {pruning.criterion} prunes whole units, and {setting.network} names none; choose "
+            "another criterion or network"
+        )
+        return
+    fewest, total = fewest_kept(network), sum(network.get_parameter(name).numel() for name in network.prunable())
+    for level in sorted({level for sweep in setting.sweeps for level in sweep.trained()}):
+        if (keep := keep_count(total, pruning.density(level))) < fewest:
+            yield (
+                f".sweeps: level {level} keeps {keep} weights, but one unit of each layer has {fewest} in "
+                f"{setting.network}; give fewer levels, or a criterion that prunes weights"
+            )
+            return
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:

@@ -48,7 +48,10 @@ EXEMPT: dict[str, tuple[tuple[str, ...], str]] = {
     "harness.training.loop": (("prepare",), "sets how many threads convert a data set"),
     "harness.plan.runs": (("prepare",), "lists the networks; no data set depends on them"),
     **dict.fromkeys(
-        ("harness.lottery.masks", "harness.lottery.criteria.snip", "harness.networks", "harness.training.state"),
+        (
+            *("harness.lottery.masks", "harness.lottery.units", "harness.lottery.criteria.snip", "harness.networks"),
+            "harness.training.state",
+        ),
         (READING, "branches compute with it; these stages use only a branch's label and source"),
     ),
     **dict.fromkeys(

@@ -7,7 +7,9 @@ import torch
 
 from harness.lottery import invariants
 from harness.lottery.branches import BRANCHES
+from harness.lottery.criteria import CRITERIA
 from harness.lottery.masks import Masks
+from harness.networks import build
 from harness.paper.models import Pruning
 from harness.plan.runs import Run, dense_run, is_dense, makes_mask
 from harness.results.context import Context
@@ -39,7 +41,11 @@ def of_start(
     yield from invariants.started(start, step, masks, before, branch.weights, not first.level and not restart)
     if not first.level:
         return
-    yield from invariants.counted(masks, prunable, _density(pruning, first.level))
+    density, units = _density(pruning, first.level), _units(context)
+    if not units or branch.source == "dense":  # a branch of the dense run prunes by a criterion of its own
+        yield from invariants.counted(masks, prunable, density)
+    elif branch.mask != "shuffled":  # which scatters units; its layers' counts are compared below
+        yield from invariants.counted_units(masks, prunable, density, units)
     if makes_mask(first) and own is None:
         finals = _read(context, parents, "final/weights/")
         earlier = _read(context, parents, "mask/") if stepwise else None
@@ -48,6 +54,14 @@ def of_start(
         of = first.branch if branch.source == "level" else branch.of
         own = own or _read(context, [replace(run, branch=of, data_order=0).id for run in stack], "mask/")
         yield from invariants.related(masks, own, branch.mask, BRANCHES[of].label)
+
+
+def _units(context: Context) -> dict[str, str]:
+    """The units that the experiment's criterion prunes; none if it prunes weights."""
+    if not CRITERIA[context.setting.pruning.criterion].units:
+        return {}
+    with torch.device("meta"):
+        return build(context.setting.network, 1, context.data.input_shape, context.data.classes).units()
 
 
 def _place(run: Run) -> tuple[str, int]:

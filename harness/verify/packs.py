@@ -10,7 +10,10 @@ from torch import Tensor
 from harness.base.errors import HarnessError
 from harness.base.files import file_sha256
 from harness.data import source_of
+from harness.lottery.branches import BRANCHES
+from harness.lottery.criteria import CRITERIA
 from harness.lottery.masks import keep_count
+from harness.lottery.units import fewest_kept
 from harness.networks import build, prunable_names
 from harness.networks.layers import Stack
 from harness.paper import Spec
@@ -130,8 +133,12 @@ def remaining(shared: SharedRun, run: Run) -> tuple[int, int]:
     network = network_of(shared.spec, run.experiment)
     sizes = {name: value.numel() for name, value in network.named_parameters()}
     total = sum(sizes[name] for name in prunable_names(network))
-    level = shared.spec.scale.experiments[run.experiment].pruning.density(run.level)
-    return total if run.branch == "dense" else keep_count(total, level), total
+    pruning = shared.spec.scale.experiments[run.experiment].pruning
+    due = total if run.branch == "dense" else keep_count(total, pruning.density(run.level))
+    recorded = shared.networks[run.id].remaining if run.id in shared.networks else None
+    if recorded is not None and CRITERIA[pruning.criterion].units and BRANCHES[run.branch].source != "dense":
+        due = min(max(recorded, fewest_kept(network)), due)  # whole units: as recorded, if that can be
+    return due, total
 
 
 @lru_cache(maxsize=8)

@@ -57,6 +57,45 @@ def test_one_weight_more_or_of_another_tensor_breaks_the_count():
     broken_at(invariants.counted({name: mask / 2 for name, mask in MASKS.items()}, NAMES, 0.0), "exact number")
 
 
+def whole_units(kept=((0, 2, 4), (1, 3))):
+    """Masks of 3 networks with 4 inputs, 6 and 5 units and 2 outputs that keep some units."""
+    first, second = torch.zeros(6), torch.zeros(5)
+    first[list(kept[0])], second[list(kept[1])] = 1, 1
+    masks = {"a": first.expand(4, 6), "b": torch.outer(first, second), "c": second[:, None].expand(5, 2)}
+    return {name: mask.expand(3, *mask.shape).clone() for name, mask in masks.items()}
+
+
+UNITS = {"a": "b", "b": "c"}  # 12 + 6 + 4 weights of 64 are kept above
+
+
+def test_whole_units_hold_as_many_weights_as_fit():
+    def checked(masks, due):
+        return invariants.counted_units(masks, ["a", "b", "c"], due / 64, UNITS)
+
+    assert require(checked(whole_units(), 22)) == ["kept weights in whole units"]
+    require(checked(whole_units(), 27))  # one unit of the first layer has 4 + 2 weights, of the second 3 + 2
+    require(checked(whole_units((range(6), range(5))), 64))
+    broken_at(checked(whole_units(), 28), r"whole units \(22, not 28\)")
+    broken_at(checked(whole_units(), 21), r"whole units \(22, not 21\)")
+    for name, place in (("a", (1, 0, 1)), ("b", (1, 0, 1)), ("c", (1, 1, 0))):
+        masks = whole_units()
+        masks[name][place] = 1 - masks[name][place]
+        assert broken_at(checked(masks, 22), "whole units") == 1
+    fed_alone = whole_units()
+    fed_alone["b"][2, 4] = 0  # a unit that no layer reads keeps its incoming weights
+    assert broken_at(checked(fed_alone, 22), "whole units") == 2
+    broken_at(checked({**whole_units(), "bias": torch.zeros(3, 2)}, 22), "whole units")
+
+
+def test_whole_filters_are_the_outputs_of_convolutions():
+    first, masks = torch.tensor([1.0, 0.0, 1.0]), {}
+    masks["a"] = first[None, :, None, None].expand(2, 3, 2, 3).clone()  # [R, outputs, inputs, taps]
+    masks["b"] = first[None, None, :, None].expand(2, 4, 3, 3).clone()
+    require(invariants.counted_units(masks, ["a", "b"], 36 / 54, {"a": "b"}))
+    masks["b"][1, 3, 2, 1] = 0
+    assert broken_at(invariants.counted_units(masks, ["a", "b"], 36 / 54, {"a": "b"}), "whole units") == 1
+
+
 def test_a_weight_that_comes_back_breaks_the_nesting():
     gone, kept = (
         (flat[1] == value).nonzero()[0] for flat, value in ((PARENTS["a"].flatten(1), 0), (MASKS["a"].flatten(1), 1))

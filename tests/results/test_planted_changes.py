@@ -14,6 +14,7 @@ import pytest
 
 from harness import report
 from harness.data.sets import HOMES as DATA_HOMES
+from harness.lottery.criteria import CRITERIA
 from harness.networks.architectures import HOMES
 from harness.plan.kinds import KINDS
 from harness.plan.runs import stacks, stages
@@ -312,6 +313,8 @@ def unaccounted(package: Package, reachable) -> set[str]:
     """The modules with code that no stage reaches and no exemption names."""
     reached_modules = {key.partition(":")[0] for keys in reachable.values() for key in keys}
     reached_modules |= {*HOMES.values(), *DATA_HOMES.values()}
+    criteria = [(f"harness.lottery.criteria.{name}:CRITERION",) for name in CRITERIA]  # each in the keys of its runs
+    reached_modules |= {key.partition(":")[0] for own in criteria for key in reached(own, exempt=exempt("dense"))}
     named = {name.partition(":")[0] for name in EXEMPT} | set(unreached(package.files))
     with_code = {
         name

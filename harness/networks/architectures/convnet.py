@@ -82,5 +82,9 @@ class ConvNet(BlockNetwork):
         blocks = (Layer(replicates, n, width, 2 if width > n else 1, dims=dims) for n, width in pairwise(widths))
         super().__init__(replicates, input_shape, classes, blocks, dims=dims, width=widths[0], outputs=widths[-1])
 
+    def units(self) -> dict[str, str]:
+        """The filters of all convolutions but the last, whose outputs the dense output layer reads."""
+        return dict(pairwise(self.prunable()))
+
 
 NETWORKS = {"plain9-1d": (ConvNet, {"dims": 1, "widths": (16, 16, 32, 32, 64, 64, 128, 128)})}

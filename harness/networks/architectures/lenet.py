@@ -36,5 +36,9 @@ class LeNet(Stack):
         """All three weight matrices: the paper's level of 10.7% is 0.8**10, a flat 20% of all weights a level."""
         return ["hidden1.weight", "hidden2.weight", "output.weight"]
 
+    def units(self) -> dict[str, str]:
+        """The hidden units."""
+        return {"hidden1.weight": "hidden2.weight", "hidden2.weight": "output.weight"}
+
 
 NETWORKS: dict[str, tuple[type[Stack], dict[str, object]]] = {"lenet-300-100": (LeNet, {})}

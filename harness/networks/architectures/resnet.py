@@ -55,6 +55,11 @@ class ResNet(BlockNetwork):
                 inputs = width
         super().__init__(replicates, input_shape, classes, stages, dims=dims, width=widths[0], outputs=inputs)
 
+    def units(self) -> dict[str, str]:
+        """The filters of each block's first convolution: the others' outputs are added to the shortcut's."""
+        blocks = [f"blocks.{place}" for place in range(len(self.blocks))]
+        return {f"{block}.conv1.weight": f"{block}.conv2.weight" for block in blocks}
+
 
 NETWORKS = {
     "resnet20": (ResNet, {"dims": 2, "widths": (16, 32, 64)}),

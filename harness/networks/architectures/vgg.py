@@ -1,5 +1,7 @@
 """VGG in the paper's CIFAR form: convolutions with BatchNorm, one output layer (STAB Fig. 2, LMC Table 1)."""
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -42,6 +44,10 @@ class VGG(Stack):
     def prunable(self) -> list[str]:
         """The convolutions: the output layer stays dense (LTH prunes 0% of it)."""
         return [name for name, value in self.named_parameters() if value.dim() == 5]
+
+    def units(self) -> dict[str, str]:
+        """The filters of all convolutions but the last, whose outputs the dense output layer reads."""
+        return dict(pairwise(self.prunable()))
 
 
 NETWORKS = {"vgg16": (VGG, {"layers": 16}), "vgg19": (VGG, {"layers": 19})}
