@@ -30,64 +30,81 @@ REMAKE = "Delete the file and run `harness reproduce` again."
 
 
 class PartVerdict(Strict):
-    """One judged part of a claim.
-
-    ``estimate``, ``interval``, ``region`` and ``values`` (one per replicate) are on the reported scale: the measure's
-    unit, or factors if the logarithm was analysed (``log``). None in ``values`` means that the onset was never reached.
-    ``interval`` is the one that decides, and holds at ``level``; ``with_images`` bounds what it would be if the test
-    images had been drawn too. ``standardised``: the estimate's distance from no effect over the standard deviation
-    between replicates, on the analysed scale; ``above``: the share of replicates above no effect, where a tie counts
-    half (the probability of improvement). Both are None for a level, and for a median. ``needed``: of
-    an inconclusive part, about how many replicates would support it at this estimate and spread; None for never.
-    """
+    """One judged part of a claim. Numbers are on the reported scale: the measure's unit, or factors (`log`)."""
 
     name: Text
+    """The part's name in `claims.yaml`."""
     statistic: Statistic
+    """Its statistic."""
     measure: Text
+    """Its measure."""
     log: bool
+    """Whether the logarithm was analysed, and factors are reported."""
     verdict: Verdict
+    """The part's own verdict."""
     reason: str
+    """Why, in words."""
     estimate: Number | None
+    """The statistic's value."""
     interval: Bounds | None
+    """The interval that decides."""
     level: Number | None
+    """The confidence that it holds at."""
     with_images: Bounds | None
+    """What the interval would be at most if the test images had been drawn too."""
     standardised: Number | None
+    """The estimate's distance from no effect over the standard deviation between replicates, on the analysed scale.
+    None for a level and for a median."""
     above: Number | None
+    """The share of replicates above no effect, where a tie counts half: the probability of improvement. None for a
+    level and for a median."""
     needed: Count | None
+    """Of an inconclusive part, about how many replicates would support it at this estimate and spread. None for never.
+    """
     region: Bounds
+    """The values that support it."""
     replicates: Count
+    """How many replicates it rests on."""
     values: Annotated[list[Number | None], FailFast()]
+    """One value for each replicate. None where an onset was never reached."""
     runs: Texts
+    """The networks behind it."""
 
 
 class SizeVerdict(Strict):
-    """A measured value beside the published one, at the paper's own scale, on the reported scale.
-
-    ``expected``: the prediction interval for ``estimate``, which carries both errors; ``z``: their distance in standard
-    errors, on the analysed scale.
-    """
+    """A measured value beside the published one, at the paper's own scale, on the reported scale."""
 
     name: Text
+    """The part's name."""
     statistic: Statistic
+    """Its statistic."""
     measure: Text
+    """Its measure."""
     log: bool
+    """Whether the logarithm was analysed, and factors are reported."""
     verdict: Size
+    """Whether measured and published value agree."""
     estimate: Number
+    """The measured value."""
     published: Number
+    """The published value."""
     expected: Bounds
+    """The prediction interval for `estimate`, which carries both errors."""
     z: Number
+    """Their distance in standard errors, on the analysed scale."""
     replicates: Count
+    """How many replicates were measured."""
 
 
 class Power(Strict):
-    """The share of simulated runs of the world as published that support a claim's parts with published numbers.
-
-    They are ``known`` of ``parts``, of which counts are none; without any the share is None.
-    """
+    """The share of simulated runs of the world as published that support a claim's parts with published numbers."""
 
     share: Number | None
+    """The share. None if no part has a published number."""
     known: Count
+    """How many parts have published numbers, counts left out."""
     parts: Count
+    """How many parts there are."""
 
     def __str__(self) -> str:
         """`94%`, or `94% (2 of 3 parts)` if only so many parts have published numbers."""
@@ -101,41 +118,60 @@ FEWER_REPLICATES = "--every-replicate runs all"
 
 
 class ClaimVerdict(Strict):
-    """One claim with its verdicts at a scale: of its direction, with the deciding part's numbers, and of its size.
-
-    ``needed``: of an inconclusive claim, as of its parts together. ``chance``: how often a planned design's last look
-    would decide it, either way, at the measured estimates and spreads. ``papers_own``: whether the scale is the paper's
-    own, the only one at which a size is judged. ``left_out``: how many replicates were left out in turn, 0 where the
-    claim has its fewest; ``fragile``: those without each of which the direction has another verdict. ``power``: with
-    this run's replicates; None if the scale states nothing.
-    """
+    """One claim with its verdicts at a scale: of its direction, with the deciding part's numbers, and of its size."""
 
     id: ClaimId
+    """The claim's id."""
     title: str
+    """Its title."""
     statement: str
+    """What the paper says."""
     source: Source
+    """Where the paper says it."""
     verdict: Verdict
+    """The verdict on its direction."""
     reason: str
+    """Why, in words."""
     size: Size | None
+    """The verdict on its size, at the paper's own scale alone."""
     papers_own: bool
+    """Whether the scale is the paper's own, the only one at which a size is judged."""
     estimate: Number | None
+    """The deciding part's estimate."""
     interval: Bounds | None
+    """The deciding part's interval."""
     level: Number | None
+    """The confidence that the interval holds at."""
     needed: Count | None
+    """Of an inconclusive claim, about how many replicates would support all its parts. None for never."""
     chance: Number | None
+    """How often a planned design's last look would decide it, either way, at the measured estimates and spreads."""
     region: Bounds
+    """The deciding part's region."""
     replicates: Count
+    """How many replicates the deciding part rests on."""
     left_out: Count
+    """How many replicates were left out in turn. 0 where the claim has its fewest."""
     fragile: Annotated[list[Count], FailFast()]
+    """The replicates without each of which the direction has another verdict."""
     power: Power | None
+    """Its power with this run's replicates. None if the scale states nothing."""
     published: Annotated[list[PublishedValue], FailFast()]
+    """The paper's numbers."""
     runs: Texts
+    """The networks behind it."""
     parts: Annotated[list[PartVerdict], FailFast()]
+    """Its parts."""
     sizes: Annotated[list[SizeVerdict], FailFast()]
+    """Its sizes."""
     note: str | None
+    """What to know about it."""
     figure: Figure
+    """The kind of its figure on the page."""
     figure_experiments: Texts
+    """The experiments in that figure."""
     prediction: str | None
+    """What it predicts at this scale, in words."""
 
     @property
     def judged(self) -> bool:

@@ -33,6 +33,24 @@ Statistic = Literal[
     "auc",
     "exact",
 ]
+#: what each statistic is; a mean and an interval over replicates unless it says otherwise
+STATISTICS: dict[Statistic, str] = {
+    "mean": "The value of `a`. It has no region: a level is a size, not a direction.",
+    "median": "The median of `a` over replicates, with the sign test's interval. For instability.",
+    "difference": "`a` minus `b`.",
+    "midpoint": "`a` minus the middle between `b` and `c`: which of the two it is nearer to.",
+    "ratio": "`a` over `b`. The logarithm is analysed.",
+    "trend": "The fitted change of `a` from the first to the last point of `over` or `over_density`.",
+    "contrast": "The weighted sum of `terms`.",
+    "onset": "The first k of `over` from which `a` stays below `threshold`. The median over replicates, with the sign "
+    "test's interval.",
+    "onset_difference": "The onset of `a` minus that of `b`, in positions of `over`. The median over replicates, with "
+    "the sign test's interval.",
+    "auc": "How well the measure tells the terms of positive weight from those of negative: the share of pairs in "
+    "which the former is higher. 0.5 is no order, 1 a perfect one. The median over replicates, with the sign test's "
+    "interval.",
+    "exact": "A share in percent that is counted, not estimated. Each replicate's value must lie in the region.",
+}
 Figure = Literal["accuracy", "accuracy_density", "accuracy_k", "instability_k", "distance", "angle", "none"]
 
 #: the fewest replicates for a t interval, and for the sign test behind medians (four cannot reach even 90%)
@@ -76,21 +94,29 @@ LEFT_OUT = "not selected: its runs were not asked for"
 
 
 class Source(Strict):
-    """Where in the paper the claim stands, how its numbers were obtained, and the words of its abstract."""
+    """Where in the paper the claim stands."""
 
     where: Text
+    """Figure, table or section of the paper."""
     obtained: Obtained
+    """How its numbers were obtained."""
     quotation: Text | None = None
+    """The abstract's own words."""
 
 
 class PublishedValue(Strict):
-    """One number of the paper. ``error`` is as the paper gives it (standard deviation or half range)."""
+    """One number of the paper."""
 
     quantity: Text
+    """What the number is."""
     value: Number
+    """The number."""
     error: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """Its error as the paper gives it: standard deviation or half range."""
     unit: str = ""
+    """Its unit."""
     obtained: Obtained
+    """How it was obtained."""
 
 
 def trend_weights(points: int) -> NDArray[np.float64]:
@@ -105,20 +131,22 @@ def trend_weights(points: int) -> NDArray[np.float64]:
 
 
 class Cell(Strict):
-    """The rows of the table that a part reads: its value for a replicate is their mean.
-
-    ``density`` is the share of prunable weights remaining and matches a level within 2%. A dense cell selects level 0;
-    without ``k`` it takes every dense network of the replicate. ``measure`` replaces the part's, for the cells of an
-    onset difference.
-    """
+    """The rows of the table that a part reads: its value for a replicate is their mean."""
 
     experiment: Text
+    """An experiment of the scale."""
     branch: Branch
+    """How the networks were made. `dense` selects level 0."""
     k: Step | None = None
+    """Rewind iteration. A dense cell without it takes every dense network of the replicate."""
     density: Density | None = None
+    """Share of prunable weights remaining. It matches a level within 2%. None on a dense cell."""
     comparison: Comparison | None = None
+    """For measures of pairs: two data orders of one network, or a subnetwork and the dense network."""
     data_order: Step | None = None
+    """Only the network of this data order."""
     measure: Text | None = None
+    """In place of the part's measure. Only the cells of an `onset_difference` take it."""
 
     @model_validator(mode="after")
     def _dense(self) -> Cell:
@@ -155,6 +183,7 @@ class Term(Cell):
     """A cell with its weight in a contrast."""
 
     weight: Number
+    """The cell's weight in the contrast."""
 
     @model_validator(mode="after")
     def _weight(self) -> Term:
@@ -171,7 +200,9 @@ class ForEach(Strict):
     """Copies a part once for each value of one key."""
 
     density: Annotated[list[Density], Field(min_length=1)] | None = None
+    """Densities to copy the part for."""
     k: Annotated[list[Step], Field(min_length=1)] | None = None
+    """Rewind iterations to copy the part for."""
 
     @model_validator(mode="after")
     def _one_key(self) -> ForEach:
@@ -194,30 +225,41 @@ class Part(Strict):
     """One statistic over the table and the region of its values that supports the claim.
 
     The region is the direction that the paper states. Of a difference, ratio, trend or contrast it is a sign (bounded
-    by no effect, 0 or 1), or a margin around no effect where the paper states equality. Of a ``midpoint`` (``a`` minus
-    the middle between ``b`` and ``c``) it is a sign: which of the two ``a`` is nearer to. A median's is the paper's own
-    threshold. An ``exact`` is counted and not estimated, a share in percent: each replicate's value lies in the region.
-    An ``auc``, of the terms of positive weight above those of negative, is 0.5 without any order. A part
-    without a region, as every mean, is a size alone. The published value of all is that of the same statistic over
-    published/*.csv; it lies in the region.
+    by no effect, 0 or 1), or a margin around no effect where the paper states equality. Of a ``midpoint`` it is a sign:
+    which of the two networks ``a`` is nearer to. A median's is the paper's own threshold. The published value of all is
+    that of the same statistic over published/*.csv; it lies in the region.
 
-    The region is closed and on the reported scale: the measure's unit, or a ratio where logarithms are analysed, or k
-    for an onset, or positions in ``over`` for an onset difference. ``null`` leaves a side open.
+    The region is on the reported scale: the measure's unit, or a ratio where logarithms are analysed, or k for an
+    onset, or positions in ``over`` for an onset difference.
     """
 
     name: Text
+    """What the part says. Unique in its claim and scale."""
     statistic: Statistic
+    """What is computed from the cells."""
     measure: str
+    """The column that is read."""
     a: Cell | None = None
+    """The first cell."""
     b: Cell | None = None
+    """The cell that `a` is compared with."""
     c: Cell | None = None
+    """The third cell of a `midpoint`."""
     terms: Annotated[list[Term], Field(min_length=1)] | None = None
+    """The weighted cells of a `contrast` or an `auc`."""
     over: list[Step] | None = None
+    """The values of k that a trend or an onset goes over."""
     over_density: list[Density] | None = None
+    """The densities that a trend goes over."""
     threshold: Number | None = None
+    """The value that an onset stays below."""
     log: bool | None = None
+    """Analyse the logarithm, and report a ratio."""
     region: Region | None = None
+    """Lowest and highest value that support the claim, both included. `null` leaves a side open. A part without a
+    region is a size alone."""
     for_each: ForEach | None = None
+    """Copy the part once for each of these values."""
 
     @property
     def logarithmic(self) -> bool:
@@ -297,9 +339,13 @@ class ScaleClaim(Strict):
     """What the claim predicts at one scale."""
 
     replicates: int
+    """The fewest replicates that may judge the claim."""
     combine: Literal["all", "any"] = "all"
+    """Whether all parts have to hold, or any."""
     prediction: Text
+    """What the claim predicts at this scale, in words."""
     parts: Annotated[list[Part], Field(min_length=1)]
+    """What is measured, and the regions."""
 
     @model_validator(mode="after")
     def _replicates(self) -> ScaleClaim:
@@ -316,29 +362,45 @@ class ScaleClaim(Strict):
 
 
 class Erratum(Strict):
-    """Why a claim's entry at a scale moved after results existed. `sha256`: first digits of its digest as it stands."""
+    """Why a claim's entry at a scale moved after results existed."""
 
     date: Date
+    """When it moved."""
     scale: Text
+    """At which scale."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{12,64}$")]
+    """The first digits of the entry's digest as it stands. `harness check` prints them."""
     reason: Text
+    """Why it moved."""
 
 
 class Claim(Strict):
     """One checkable statement of the paper."""
 
     id: ClaimId
+    """Its name, and its anchor on the page."""
     title: Text
+    """A headline that stands alone."""
     statement: Text
+    """What the paper says, as one checkable statement."""
     source: Source
+    """Where the paper says it."""
     note: str | None = None
+    """What to know about it."""
     published: list[PublishedValue] = []
+    """The paper's numbers, for the page."""
     figure: Figure = "none"
+    """The kind of figure that the page draws for it."""
     figure_experiments: list[Text] = []
+    """The experiments in that figure."""
     scales: dict[str, ScaleClaim] = {}
+    """What it predicts, by scale. A scale that isn't named can't judge it."""
     not_tested: Text | None = None
+    """Why no scale can judge it."""
     errata: list[Erratum] = []
-    calibrates: bool = False  # the claim is the calibration itself, so its networks' calibration bands do not gate it
+    """Why a frozen entry moved."""
+    calibrates: bool = False
+    """The claim is the calibration itself, so that calibration bands don't gate it."""
 
 
 def expand_parts(scale_claim: ScaleClaim) -> list[Part]:

@@ -25,13 +25,18 @@ HEAD = """\
 
 
 class FrozenClaim(Strict):
-    """What decided a claim's direction at a scale, at a date; `regions` by the part's name."""
+    """What decided a claim's direction at a scale, at a date."""
 
     date: Date
+    """When it was frozen (UTC)."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """Digest of all that decides the direction."""
     replicates: int
+    """The fewest replicates, as frozen."""
     combine: Literal["all", "any"]
+    """How the parts combine, as frozen."""
     regions: dict[str, Region]
+    """The regions by the parts' names, as frozen."""
 
 
 #: claim -> scale -> its frozen entry

@@ -37,29 +37,40 @@ Band = tuple[float, float]  # lowest, highest
 
 
 class Recipe(Model):
-    """How a network is trained; steps count minibatches. All fields enter the digest of a training.
-
-    The learning rate warms up linearly over `warmup` steps; it drops by `drop_factor` at each of `drops`, or it decays
-    to `final_learning_rate` at the end of training, linearly or exponentially. `rms_decay` of the running mean of
-    squared gradients and `rms_epsilon`, added to that mean's root, are for rmsprop, for which the paper prints neither.
-    """
+    """How a network is trained; steps count minibatches. All fields enter the digest of a training."""
 
     optimizer: Literal["momentum", "adam", "rmsprop"]
+    """SGD with momentum, Adam or RMSProp."""
     learning_rate: Annotated[float, Field(gt=0)]
+    """The learning rate, after the warm-up and before any drop."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Momentum of `momentum` and `rmsprop`."""
     rms_decay: Fraction | None = None
+    """RMSProp's decay of the running mean of squared gradients."""
     rms_epsilon: Annotated[float, Field(gt=0)] | None = None
+    """What RMSProp adds to the root of that mean."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """L2 penalty, added to the gradient."""
     batch_size: Count
+    """Samples in a minibatch."""
     steps: Count
+    """Length of a training, in minibatches."""
     warmup: Step = 0
+    """Steps over which the learning rate rises linearly to its value."""
     drops: tuple[Count, ...] = ()
+    """Steps at which the learning rate is multiplied by `drop_factor`."""
     drop_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """What a drop multiplies the learning rate by."""
     decay: Literal["none", "linear", "exponential"] = "none"
+    """How the learning rate falls to `final_learning_rate` at the end of training. It excludes `drops`."""
     final_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """The learning rate at the end of a `decay`."""
     augmentation: Literal["none", "flip_crop", "resized_crop"] = "none"
-    # of the products; weights, sums and optimizers are always float32. "tf32" is a GPU's, "bfloat16" has no CPU kernels
+    """What is done to training pictures: nothing; mirrored and shifted by up to 4 pixels; or, as for ImageNet, a random
+    part, mirrored."""
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    """Precision of the products. Weights, sums and the optimizer are float32 always. `tf32` is a GPU's; `bfloat16` has
+    no CPU kernels."""
 
     @model_validator(mode="after")
     def _within_training(self) -> "Recipe":
@@ -94,85 +105,109 @@ def _needed_by(name: str, value: float | None, needed: bool, by: str) -> None:
 
 
 class NetworkRecipe(Model):
-    """One row of the paper's network tables.
-
-    `epochs` is the length as the paper prints it, where its figures count rewind points in epochs.
-    """
+    """One row of the paper's network tables."""
 
     title: str
+    """The row's name on the page."""
     network: str
+    """A network of `harness/networks/architectures/`."""
     data: str
+    """A data set of `harness/data/sets/`."""
     recipe: Recipe
+    """How the paper trains it."""
     source: str
+    """Where the paper states this, and what was completed from elsewhere."""
     note: str = ""
+    """Known slips and doubts."""
     epochs: Count | None = None
+    """Length in epochs as the paper prints it, where its figures count rewind points in epochs."""
 
 
 class Choice(Model):
     """A choice that the paper leaves open, how it was settled, and why."""
 
     choice: str
+    """What the paper leaves open."""
     value: str
+    """How it is settled here."""
     source: str
+    """Why, or where that comes from."""
 
 
 class PaperFigure(Model):
-    """A figure or table of the paper and where the page shows the same measured here.
-
-    `published` is how the rows of published/*.csv name it; `drawn_in` names figures of the page.
-    """
+    """A figure or table of the paper and where the page shows the same measured here."""
 
     figure: str
+    """Its name in the paper."""
     shows: str
+    """What it shows."""
     published: str
+    """How the rows of `published/*.csv` name it."""
     drawn_in: tuple[PageFigure, ...] = ()
+    """The page's figures that show the same, measured here."""
     experiments: tuple[str, ...] = ()
+    """The experiments that it is about."""
     note: str = ""
+    """What differs."""
 
 
 class Threshold(Model):
     """A bound that the page draws, in points, and whose it is."""
 
     value: Annotated[float, Field(gt=0)]
+    """The bound, in percentage points."""
     source: str
+    """Where the bound comes from."""
 
 
 class Spread(Model):
-    """What an error in published/*.csv says of how far single networks spread.
-
-    `errors`: how many standard deviations an error is, of networks and of pairs by comparison: 1 where it is one, 0.846
-    where it is half the range of three normal values, 1.82 of eighteen. `unstated`: the standard deviation taken where
-    none is published, by experiment or else by measure. `replicates`: how many the paper's means are over.
-    """
+    """What an error in published/*.csv says of how far single networks spread."""
 
     replicates: Annotated[int, Field(ge=2)]
+    """How many networks the paper's means are over."""
     errors: dict[str, Annotated[float, Field(gt=0)]]
+    """How many standard deviations a published error is, for `network` values and for each comparison of pairs: 1 where
+    it is one, 0.846 where it is half the range of three normal values, 1.82 of eighteen."""
     unstated: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """The standard deviation to take where none is published, by experiment or else by measure."""
 
 
 class Paper(Model):
-    """paper.yaml.
+    """A paper: its citation, the recipes of its networks, what it leaves open, and its figures.
 
-    A paper has an `arxiv` number, a `doi` or a `url`; a study of one's own may have none. A network is stable below an
-    instability of `stable_below`; its accuracy matches within `matching_within` of the dense network's. What is not
-    given is not drawn. Without `published`, no measured size is held against the paper's.
+    It has an `arxiv` number, a `doi` or a `url`; a study of one's own may have none.
     """
 
     id: str
+    """The paper's short name: that of its folder."""
     title: str
+    """Title."""
     authors: str
+    """Authors."""
     arxiv: str = ""
+    """arXiv number, as text."""
     doi: str = ""
+    """Digital object identifier."""
     url: str = ""
+    """Address of the paper."""
     year: int
+    """Year of publication."""
     version: str = ""
+    """The version that the numbers come from."""
     networks: dict[str, NetworkRecipe]
+    """The rows of the paper's network tables, by name."""
     choices: tuple[Choice, ...]
-    claims: Step  # how many claims.yaml has: a file that was cut between two would pass for a whole one
+    """What the paper leaves open, and how it is settled here. The page prints them."""
+    claims: Step
+    """How many claims `claims.yaml` has: a file that was cut between two would pass for a whole one."""
     published: Spread | None = None
+    """What the errors in `published/*.csv` say. Without it, no measured size is held against the paper's."""
     figures: tuple[PaperFigure, ...] = ()
+    """The paper's figures and tables, and where the page shows the same."""
     stable_below: Threshold | None = None
+    """A network whose instability is below this counts as stable. Without it, the page draws no such line."""
     matching_within: Threshold | None = None
+    """An accuracy this close to the dense network's counts as matching. Without it, the page draws no such line."""
 
 
 def reference(arxiv: str, doi: str) -> str:
@@ -181,31 +216,33 @@ def reference(arxiv: str, doi: str) -> str:
 
 
 class Experiment(Model):
-    """experiments.yaml, one entry: a row of the paper, at whatever scale it is run.
-
-    `draws` names another experiment whose random draws are used, so that equal trainings of the two are one.
-    """
+    """A row of the paper's tables, or a variant of one. What is run of it is up to the scale."""
 
     title: str
+    """Its name on the page."""
     network: str
+    """A row of `networks` in `paper.yaml`."""
     question: str
+    """What it asks."""
     untested: str = ""
+    """Why it can't be run here. Only such an experiment may name a network that `paper.yaml` lacks."""
     draws: str = ""
+    """Another experiment whose random draws it uses, so that equal trainings of the two are one."""
 
 
 class Pruning(Model):
-    """What remains at each level: of `fraction`, the share of the survivors that each level prunes, or of `densities`.
-
-    `one_shot` prunes the dense network to every level at once; only it takes `densities`, the share of prunable weights
-    that remains at level 1, 2, ... `criterion`, a file of harness/lottery/criteria, ranks the weights. `snip_batches`
-    is how many minibatches a criterion that looks at data gets; SNIP's sensitivity is summed over them.
-    """
+    """What remains at each level."""
 
     fraction: Fraction | None = None
+    """The share of the surviving weights that each level prunes. Give this or `densities`."""
     densities: tuple[Fraction, ...] = ()
+    """The share of prunable weights that remains at level 1, 2, and so on. One-shot pruning only."""
     style: Literal["iterative", "one_shot"] = "iterative"
+    """`iterative` prunes the level before; `one_shot` prunes the dense network to every level at once."""
     criterion: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")] = "magnitude"
+    """What ranks the weights: a file of `harness/lottery/criteria/`."""
     snip_batches: Count = 1
+    """Minibatches for a criterion that looks at data. SNIP's sensitivity is summed over them."""
 
     @model_validator(mode="after")
     def _one_way(self) -> "Pruning":
@@ -251,15 +288,16 @@ class Orders(RootModel[dict[Branch, Step]]):
 
 
 class Sweep(Model):
-    """Levels 1..levels at each rewind iteration of `k`, with branches and further data orders at some levels.
-
-    One-shot pruning, whose levels don't build on each other, may begin at a `first_level` above 1.
-    """
+    """Levels at each rewind iteration, with branches and further data orders at some of them."""
 
     k: Annotated[tuple[Step, ...], Field(min_length=1)]
+    """Rewind iterations."""
     levels: Count
+    """The last level."""
     first_level: Count = 1
+    """The first level. Above 1 for one-shot pruning only, whose levels don't build on each other."""
     at: dict[Count, Orders] = {}
+    """By level, how many data orders of each branch are trained there."""
 
     @model_validator(mode="after")
     def _levels_exist(self) -> "Sweep":
@@ -278,14 +316,14 @@ class Sweep(Model):
 
 
 class Line(Model):
-    """Linear interpolation: points on the line, samples of each split that the error is measured on.
-
-    With `points: 0` there is no line: of two networks only distance and angle are taken.
-    """
+    """Linear interpolation between two networks."""
 
     points: Step = 30
+    """Points on the line, both ends included. With 0 there is no line, only distance and angle."""
     train_samples: Count = 1500
+    """Training samples that the error is measured on."""
     test_samples: Count = 1500
+    """Test samples that the error is measured on."""
 
     @model_validator(mode="after")
     def _has_a_middle(self) -> "Line":
@@ -295,29 +333,38 @@ class Line(Model):
 
 
 class Setting(Model):
-    """One experiment at one scale. `change` overrides fields of the paper's recipe, `data` and `network` its own.
-
-    At each k of `dense_orders` the dense network is trained again from its snapshot, `dense_copies` times, each time
-    with another data order. With `restart`, what is trained from a snapshot trains all of the recipe's steps, the
-    schedule and the optimizer from their beginning, so that the dense run is no longer one of the copies.
-    The dense run saves a snapshot at each of `snapshots` too, for experiments that share it. `calibration`: bands for
-    the means of the dense networks' measures; where one is missed, the run does not represent the recipe.
-    """
+    """One experiment at one scale."""
 
     network: str
+    """The network, in place of the paper's."""
     data: str
+    """The data set, in place of the paper's."""
     change: dict[str, Any] = {}
+    """Fields of the paper's recipe that differ here, with their values."""
     pruning: Pruning
+    """What each level prunes."""
     replicates: Count
+    """Random initialisations."""
     replicates_per_job: Count
+    """How many replicates a job trains as one stack."""
     levels_per_job: Count
+    """How many levels a job trains in a row."""
     dense_orders: tuple[Step, ...] = ()
+    """Steps from which the dense network is trained again, with other data orders."""
     dense_copies: Count = 1
+    """How often that is done from each of these steps."""
     restart: bool = False
+    """Train all of the recipe's steps from a snapshot, with schedule and optimizer from their beginning. The dense run
+    is then none of the copies."""
     sweeps: tuple[Sweep, ...] = ()
+    """The levels and rewind iterations to train."""
     snapshots: tuple[Step, ...] = ()
+    """Further steps at which the dense run saves a snapshot, for experiments that share it."""
     line: Line = Line()
+    """How the error between two networks is measured."""
     calibration: dict[Gauge, Band] = {}
+    """Lowest and highest mean of a measure of the dense networks. Where a band is missed, the run does not represent
+    the recipe, and no claim on the experiment is tested."""
 
     @model_validator(mode="after")
     def _one_sweep_each(self) -> "Setting":
@@ -357,15 +404,16 @@ class Setting(Model):
 
 
 class Pinned(Model):
-    """What a folder of pictures holds: its classes in their order, its pictures by part, and the digest of their files.
-
-    `sha256` is that of the files' names and contents, so it is the same for a folder and for every archive of it.
-    """
+    """What a folder of pictures holds."""
 
     classes: Annotated[tuple[str, ...], Field(min_length=2)]
+    """The classes, in their order."""
     train: Count
+    """Pictures in `train/`."""
     test: Count
+    """Pictures in `test/`."""
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    """Digest of the files' names and contents: the same for a folder and for every archive of it."""
 
 
 def _pair(size: Any) -> Any:
@@ -374,19 +422,22 @@ def _pair(size: Any) -> Any:
 
 
 class Pictures(Model):
-    """A data set of one's own: pictures in train/<class>/ and test/<class>/ of a folder, or of an archive of it.
-
-    `folder` is below the data folder, or a full path. A picture becomes `channels` x `size` pixels (height, width);
-    `resize` says what is done about one of another size. `validation` is the share of train/ that is held out.
-    With `pinned` nothing else is accepted, and the scale can be read where the pictures are not.
-    """
+    """A data set of one's own: pictures in train/<class>/ and test/<class>/ of a folder, or of an archive of it."""
 
     folder: Annotated[str, Field(min_length=1)]
+    """The folder or the archive: a path below the data folder, or a full path. `~` is not expanded."""
     size: Annotated[tuple[Count, Count], BeforeValidator(_pair, json_schema_input_type=Count | tuple[Count, Count])]
+    """Pixels of a side, or `[height, width]`."""
     channels: Literal[1, 3] = 3
+    """3: colours; grey levels become three equal channels. 1: grey levels; colours become their luminance."""
     resize: Literal["refuse", "stretch", "crop"] = "refuse"
+    """What is done about a picture of another size. `refuse`: an error. `crop`: the largest middle part of the right
+    shape, scaled. `stretch`: the whole, scaled."""
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """The share of `train/` that is held out, drawn by seed."""
     pinned: Pinned | None = None
+    """What the folder holds. With it, other pictures are refused, and the scale can be read where the pictures are not.
+    """
 
     @model_validator(mode="after")
     def _readable(self) -> "Pictures":
@@ -398,19 +449,22 @@ class Pictures(Model):
 
 
 class Scale(Model):
-    """scales/<scale>.yaml. `papers_own`: the paper's networks, data sets and steps, so that sizes can be compared.
-
-    `data` has the data sets of one's own, by the names under which experiments use them.
-    `chosen`: how the settings were chosen, and what was known by then; the page shows it.
-    """
+    """What is run, at what size."""
 
     description: str
+    """What the scale is, in a sentence or two."""
     chosen: str = ""
+    """How the settings were chosen, and what was known by then. The page shows it."""
     judges_claims: bool
+    """Whether it judges claims at all."""
     papers_own: bool = False
+    """Whether networks, data sets and steps are the paper's own, so that sizes can be compared."""
     hardware: str
+    """What it needs."""
     data: dict[str, Pictures] = {}
+    """Data sets of one's own, by the names under which experiments use them."""
     experiments: Annotated[dict[str, Setting], Field(min_length=1)]
+    """What is run of each experiment."""
 
 
 #: the most that a field of any model may be: far above what a machine could train, and soon counted

@@ -12,17 +12,21 @@ from harness.paper.models import Model
 
 
 class Default(Model):
-    """The run that params.yaml names; `folder` is where its results lie, below the checkout."""
+    """The run that params.yaml names."""
 
     paper: str
+    """The paper of every command that gets no `--paper`."""
     scale: str
+    """The scale of every command that gets no `--scale`."""
     folder: str
+    """Where this run's results lie, `results/<paper>/<scale>`, for DVC."""
 
 
 class Params(Model):
-    """The whole file."""
+    """The defaults of the commands."""
 
     run: Default
+    """The run that commands take by default, and that DVC versions."""
 
 
 def default_run(root: Path) -> Default:

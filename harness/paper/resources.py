@@ -12,17 +12,18 @@ from harness.paper.models import Count, Model, Step
 
 
 class Ask(Model):
-    """What is set here of what a job asks for; the rest is taken from what is more general.
-
-    Memory in MiB and GPUs are for the whole job; `grouped` puts the short jobs of one rewind iteration, or those that
-    judge, into one.
-    """
+    """What is set here of what a job asks for; the rest is taken from what is more general."""
 
     threads: Count | None = None
+    """CPU threads."""
     memory_mb: Count | None = None
+    """Memory of the whole job, in MiB."""
     minutes: Count | None = None
+    """The longest that the job may take."""
     gpu: Step | None = None
+    """GPUs of the whole job."""
     grouped: bool | None = None
+    """Submit the short jobs of one rewind iteration, or those that judge, as one."""
 
 
 class Need(Model):
@@ -36,10 +37,14 @@ class Need(Model):
 
 
 class Resources(Model):
-    """A scale's entry: by rule, and by experiment (of `prepare`: data set) and rule, which goes before."""
+    """What the jobs of a scale ask for. The most particular entry of each field counts."""
 
     rules: dict[str, Ask] = Field(default={})
+    """By rule: `prepare`, `dense`, `orders`, `levels`, `branches`, `stability`, `tickets`, `collect`, `claims`,
+    `report`, `card`, or `default` for all."""
     experiments: dict[str, dict[str, Ask]] = Field(default={})
+    """By experiment and rule. This goes before `rules`. For the rule `prepare`, data sets stand in place of
+    experiments."""
 
     @property
     def gpus(self) -> bool | None:
