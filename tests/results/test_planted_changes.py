@@ -35,7 +35,16 @@ SMALL = {"replicates": 1, "replicates_per_job": 1, "dense_orders": [5]}
 LENET = tiny_spec(
     **SMALL,
     change={"steps": 12},
-    sweeps=[{"k": [5], "levels": 2, "at": {1: {"snip": 1}, 2: {"imp": 2, "random_prune": 1, "random_reinit": 1}}}],
+    sweeps=[
+        {
+            "k": [5],
+            "levels": 2,
+            "at": {
+                1: {"snip": 1, "snip_shuffled": 1, "fine_tune": 1, "lr_rewind": 1},
+                2: {"imp": 2, "random_prune": 1, "random_reinit": 1, "scratch_b": 1, "keep_signs": 1},
+            },
+        }
+    ],
 )
 RESNET = tiny_spec(
     **SMALL, change={"steps": 6, "optimizer": "momentum"}, network="resnet8-1d", data="mnist1d", sweeps=[]
@@ -200,7 +209,7 @@ def test_planted_changes_are_noticed_by_the_stages_that_execute_them_and_by_no_o
     assert len(set(touched)) >= 80  # modules
 
 
-MODELS, BASE, RUNS = "paper/models.py", "data/base.py", "plan/runs.py"
+MODELS, BASE, COURSES = "paper/models.py", "data/base.py", "plan/courses.py"
 ONCE_MISSED = [
     (MODELS, "(1.0 - self.fraction) ** level", "(1.0 - self.fraction) ** (1.004 * level)", COMPUTING | {"collect"}),
     (BASE, 'torch.from_numpy(arrays[f"{split}_x"])', '-torch.from_numpy(arrays[f"{split}_x"])', {"prepare"}),
@@ -210,7 +219,7 @@ ONCE_MISSED = [
         'for split in SPLITS}\n    x["test"] = x["validation"]\n    if "mean"',
         {"prepare"},
     ),
-    (RUNS, "return steps if restart else steps - run.k", "return steps if restart else steps", TRAINING),
+    (COURSES, ".restart else k", ".restart else 0", TRAINING),
     ("kernels/dense.c", "+= a[i * ai] * bj;", "+= a[i * ai] * bj * 2;", COMPUTING),
     ("kernels/sparse.c", "sum[v] += w[j] * load(", "sum[v] -= w[j] * load(", COMPUTING),
     ("kernels/build.py", '"-O3"', '"-O2"', COMPUTING),
