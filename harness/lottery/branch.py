@@ -106,9 +106,14 @@ class Origin:
         )
 
     def pruned_parent(self) -> tuple[State, Masks]:
-        """The parents' final weights at step `k` of the schedule, with a fresh optimizer, pruned to the level."""
-        finals, masks = self.parent()
-        return replace(finals.rewound(), step=self.k), self.pruned(self.criterion, finals, masks, order=CRITERION)
+        """The parents' final weights at step `k` of the schedule, with a fresh optimizer, pruned to the level.
+
+        A criterion's new values of what it keeps take the place of the trained ones.
+        """
+        finals, alive = self.parent()
+        masks = self.pruned(self.criterion, finals, alive, order=CRITERION)
+        refitted = self.refitted(self.criterion, finals, masks, order=CRITERION)
+        return replace(refitted.rewound(), step=self.k), masks
 
     def _holding(self, state: State) -> Stack:
         write_network(self.network, state)

@@ -31,18 +31,21 @@ def of_start(
     parents = [
         replace(run, level=run.level - 1, data_order=0).id if stepwise else dense_run(*_place(run)).id for run in stack
     ]
-    before = None
-    if branch.weights == "trained":
+    before, weights = None, branch.weights
+    if weights == "trained" and first.level and CRITERIA[pruning.criterion].refit:
+        weights = "own"  # the trained ones, with the criterion's new values
+    if weights == "trained":
         before = from_tensors(_read(context, parents, "final/"), first.k)
-    elif not is_dense(first) and branch.weights != "own":
+    elif not is_dense(first) and weights != "own":
         dense = [dense_run(*_place(run)).id for run in stack]
         before = from_tensors(_read(context, [f"{name}{SNAPSHOTS}" for name in dense], f"k{first.k}/"), first.k)
     step = 0 if restart or branch.steps == "operations" else first.k
-    yield from invariants.started(start, step, masks, before, branch.weights, not first.level and not restart)
+    yield from invariants.started(start, step, masks, before, weights, not first.level and not restart)
     if not first.level:
         return
     density, units = _density(pruning, first.level), _units(context)
-    if not units or branch.source == "dense":  # a branch of the dense run prunes by a criterion of its own
+    pruner = BRANCHES[branch.of] if branch.source == "mask" else branch
+    if not units or pruner.source == "dense":  # what prunes the dense run has a criterion of its own
         yield from invariants.counted(masks, prunable, density)
     elif branch.mask != "shuffled":  # which scatters units; its layers' counts are compared below
         yield from invariants.counted_units(masks, prunable, density, units)

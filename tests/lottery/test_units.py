@@ -366,17 +366,17 @@ def saliency(incoming, bias, outgoing, i, j):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_units_merge_in_the_order_of_the_definitions_saliency(seed):
-    at = junction((5, 8, 4), seed, keep=2)
+    at = junction((3, 14, 4), seed, keep=2)
     incoming, bias = at.incoming.flatten(0, 1).numpy(), at.bias.numpy()
-    outgoing, left = at.outgoing.flatten(1).numpy().copy(), set(range(8))
-    for gone, into, factor in merging.merges(at, 6):
+    outgoing, left = at.outgoing.flatten(1).numpy().copy(), set(range(14))
+    for gone, into, factor in merging.merges(at, 12):
         pairs = {(j, i): saliency(incoming, bias, outgoing, i, j) for j, i in itertools.permutations(sorted(left), 2)}
         assert min(pairs, key=pairs.get) == (gone, into)
         length = np.linalg.norm(incoming[:, [gone, into]], axis=0)
         assert factor == pytest.approx(length[0] / length[1])
         outgoing[into] += factor * outgoing[gone]
         left.remove(gone)
-    kept = torch.tensor([unit in left for unit in range(8)])
+    kept = torch.tensor([unit in left for unit in range(14)])
     merging.refit(at, kept)
     np.testing.assert_allclose(at.outgoing.flatten(1)[kept].numpy(), outgoing[sorted(left)], rtol=1e-12)
 

@@ -18,12 +18,10 @@ from harness.networks.layers import Stack, connections
 def roots(logits: Tensor) -> Tensor:
     """S [N, classes, classes] with S^T S = diag(p) - p p^T, the Hessian of the cross-entropy of each sample's logits.
 
-    Row c is sqrt(p_c) (e_c - p), where 1 - p_c is added up from the other classes, so that it keeps its digits.
+    Row c is sqrt(p_c) (e_c - p).
     """
     p = logits.softmax(1)
-    classes = torch.eye(p.shape[1], dtype=p.dtype, device=p.device)
-    others = p @ (1 - classes)
-    return p.sqrt()[:, :, None] * (torch.diag_embed(others) - p[:, None, :] * (1 - classes))
+    return p.sqrt()[:, :, None] * (torch.eye(p.shape[1], dtype=p.dtype, device=p.device) - p[:, None, :])
 
 
 def curvature(network: Stack, minibatches: Minibatches, names: list[str]) -> dict[str, Tensor]:
