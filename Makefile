@@ -4,7 +4,7 @@ VENV := .venv
 CORES ?=
 SCALE ?= mini
 
-.PHONY: reproduce test lint clean
+.PHONY: reproduce test lint docs clean
 
 reproduce: $(VENV)/.ready
 	$(VENV)/bin/harness reproduce --scale $(SCALE) $(if $(CORES),--cores $(CORES))
@@ -16,6 +16,10 @@ lint: $(VENV)/.ready
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# A warning, such as a link that leads nowhere, is an error.
+docs: $(VENV)/.ready
+	$(VENV)/bin/python -m sphinx --fail-on-warning --keep-going --quiet -b html -d build/doctrees docs build/docs
 
 # One pip call installs everything, so that no later call changes a version that another package needs.
 # It also compiles the kernels, so their sources are prerequisites.

@@ -1,4 +1,4 @@
-"""Trains the scale of docs/extending.md in a copy of the project, and prints what tests/test_extending.py asks of it.
+"""Trains the scale of docs/guides/extending.md in a copy of the project, and prints what the test asks of it.
 
 `PYTHONPATH=<copy> python tests/extending_run.py <copy>`; the functions serve the test too.
 """

@@ -1,4 +1,4 @@
-"""docs/extending.md: what its files train, and that they leave everything else as it was.
+"""docs/guides/extending.md: what its files train, and that they leave everything else as it was.
 
 `tests/end_to_end/test_extending.py` runs them through the whole workflow.
 """
@@ -26,7 +26,7 @@ from harness.stages.tickets import open_pack, pack_path
 from harness.workflow.run_stage import run_stage
 from tests import extending_run
 from tests.data.picture_sets import encoded, write_tar
-from tests.guide import extended_copy, files_of_guide
+from tests.docs.pages import extended_copy, files_of_guide
 
 STEPS = 60
 WEIGHTS = 16 * 100 + 100 * 10  # prunable: 4 x 4 pixels, 100 units, 10 classes

@@ -147,8 +147,8 @@ def _options(root: Path, profile: str, cores: int) -> list[str]:
     folder, settings = _profile(root, profile)
     if settings.get("executor") == "kubernetes":
         raise HarnessError(
-            f"--profile {profile}: pods write to S3, which this command can't watch. The README's section "
-            '"Containers and clusters" has the line to run'
+            f"--profile {profile}: pods write to S3, which this command can't watch. docs/guides/kubernetes.md has the "
+            "line to run"
         )
     chosen = ["--workflow-profile", str(folder.absolute())]
     if "cores" not in settings:  # a queue limits jobs and assigns GPUs itself

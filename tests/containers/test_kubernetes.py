@@ -71,7 +71,7 @@ def cluster(engine, tmp_path_factory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def manifests(image, s3, cluster, tmp_path_factory) -> list[dict[str, Any]]:
-    """The workflow up to TARGET, started as the README says, and again after a pod was evicted: its pods' manifests."""
+    """The pods' manifests of the workflow up to TARGET, started as the guide says, and again after an eviction."""
     folder = copy_checkout(tmp_path_factory.mktemp("kubernetes") / "checkout")
     resources = folder / "papers" / "stabilizing-lth" / "resources.yaml"
     facts = yaml.safe_load(resources.read_text())
@@ -92,7 +92,7 @@ def manifests(image, s3, cluster, tmp_path_factory) -> list[dict[str, Any]]:
     assert result.returncode != 0
     assert len(list(cluster.glob("snakejob-*.json"))) >= 3, result.stderr[-3000:]  # it went well up to that pod
     (cluster / "evict").unlink()
-    result = attempt(*command, cwd=folder, **variables)  # what the README says to do
+    result = attempt(*command, cwd=folder, **variables)  # what that guide says to do
     logs = "\n".join(path.read_text()[-1500:] for path in sorted(cluster.glob("*.log"))[:3])
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:] + logs
     return [json.loads(path.read_text()) for path in sorted(cluster.glob("snakejob-*.json"))]

@@ -121,7 +121,7 @@ def test_an_image_of_another_class_in_a_folder_is_found_by_its_name(folder, tmp_
 
 
 def test_what_imagenet_takes_of_the_disk():
-    """The archives once, and both sizes: README's figure."""
+    """The archives once, and both sizes."""
     small, large = data.SOURCES["imagenet"], data.SOURCES["imagenet-299"]
     assert small.archives == large.archives
     archives = sum(archive.size for archive in small.archives)

@@ -1,13 +1,11 @@
-"""The guide docs/extending.md: its files are written into a copy of the project as they stand, and run."""
-
-from pathlib import Path
+"""The guide docs/guides/extending.md: its files are written into a copy of the project as they stand, and run."""
 
 import pandas as pd
 import pytest
 
 from harness.base.paths import checkout
+from tests.docs.pages import extended_copy, files_of_guide
 from tests.end_to_end.conftest import Checkout
-from tests.guide import GUIDE, extended_copy, files_of_guide
 
 NEW = 6  # a branch, a criterion, a network, a data set, and two scales
 
@@ -56,9 +54,3 @@ def test_the_files_of_the_guide_run(tmp_path):
     assert "has no definition in plain PyTorch" in refusal[2]
     assert not (tmp_path / "out").exists()
     assert "IMP mask, signs only" in (results / "report" / "index.html").read_text(encoding="utf-8")
-
-
-def test_the_guide_is_where_the_readme_says():
-    readme = (checkout() / "README.md").read_text(encoding="utf-8")
-    assert "docs/extending.md" in readme
-    assert Path(GUIDE).is_file()

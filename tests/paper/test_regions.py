@@ -1,4 +1,6 @@
-"""Every region follows from a published number by the rule in docs/verdicts.md; the numbers come from published/*.csv.
+"""Every region follows from a published number by the rule in docs/explanation/verdicts.md.
+
+The numbers come from published/*.csv.
 
 Signs, and midpoints, whose regions need no number, are the loader's to check.
 """

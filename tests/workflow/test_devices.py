@@ -328,7 +328,7 @@ def test_a_profile_is_left_what_it_sets(tmp_path, monkeypatch):
     monkeypatch.setenv("HARNESS_GPUS", "0,1,2")
     assert _options(root, "local", 3)[-2:] == ["--resources", "gpu=3"]
     assert "gpu=3" not in _options(root, "slurm", 3)  # a cluster has others
-    with pytest.raises(HarnessError, match=r"--profile kubernetes: .* The README's section"):
+    with pytest.raises(HarnessError, match=r"--profile kubernetes: .* docs/guides/kubernetes\.md has the line to run"):
         _options(root, "kubernetes", 3)
     with pytest.raises(HarnessError, match="one of container, kubernetes, local, slurm"):
         _options(root, "slrum", 3)
