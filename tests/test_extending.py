@@ -138,7 +138,7 @@ def test_a_misspelt_branch_is_refused_in_one_line_that_names_the_new_one(answers
     line = answers["refusal"]
     assert "\n" not in line
     assert "misspelt.yaml: experiments.lenet.sweeps: at level 2: 'sings' is unknown" in line
-    assert "dense, imp, random_prune, random_reinit, signs, snip" in line
+    assert "random_prune, random_reinit, scratch_b, signs, snip, snip_reinit" in line
 
 
 def pets() -> dict[str, bytes]:

@@ -7,9 +7,10 @@ from itertools import count
 
 from harness.paper import Spec
 from harness.paper.resources import load_resources
+from harness.plan.courses import steps_of
 from harness.plan.cut import cut
 from harness.plan.kinds import KINDS, WHOLE, kind_of
-from harness.plan.runs import Pair, Run, Stage, pairs, stacks, stages, steps_of
+from harness.plan.runs import Pair, Run, Stage, pairs, stacks, stages
 from harness.results.fit import graph, read_record
 from harness.results.folders import Folders
 
@@ -202,9 +203,7 @@ def _recorded(spec: Spec, folders: Folders, stage: Stage) -> float | None:
     seconds, threads, steps = (record.get(field) for field in ("seconds", "threads", "steps"))
     if not isinstance(seconds, int | float) or not isinstance(threads, int) or threads < 1:
         return None
-    if KINDS[stage.kind].trains:
-        recipe, restart = spec.recipe(stage.experiment), spec.scale.experiments[stage.experiment].restart
-        runs = (run for stack in stacks(spec, stage) for run in stack)
-        if steps != sum(steps_of(run, recipe.steps, restart) for run in runs):
-            return None
+    due = sum(steps_of(spec, run) for stack in stacks(spec, stage) for run in stack)
+    if KINDS[stage.kind].trains and steps != due:
+        return None
     return float(seconds) * cut(spec, stage, 1).weight / cut(spec, stage, threads).weight

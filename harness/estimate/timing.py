@@ -21,8 +21,9 @@ from harness.lottery.masks import dense_masks, keep_count, prune_by_magnitude
 from harness.networks import build, initialise, parameter_count, prunable_names
 from harness.networks.layers import BatchNorm, Stack
 from harness.paper import Spec
-from harness.paper.models import Line, Recipe, Setting
-from harness.plan.runs import Pair, Run, all_runs, dense_run, pairs, stages, steps_of
+from harness.paper.models import Line, Recipe
+from harness.plan.courses import steps_of
+from harness.plan.runs import Pair, Run, all_runs, dense_run, pairs, stages
 from harness.plan.twins import snapshots
 from harness.training.batches import Batches
 from harness.training.device import pick
@@ -375,14 +376,14 @@ def costs(
     timed |= _timings(spec, {alike[name]: name for name in reversed(own) if alike[name] not in timed}, at_most, card)
     for name, setting in spec.scale.experiments.items():
         recipe, subject, timing = spec.recipe(name), subject_of(spec, name), timed[alike[name]]
-        steps = sum(steps_of(run, recipe.steps, setting.restart) for run in own[name])
+        steps = sum(steps_of(spec, run) for run in own[name])
         weights, mask, has_norm = _sizes(subject)
         # float32 weights and as many values for each of the optimizer's slots; masks have one byte per weight
         kept = len(snapshots(spec, name)) * (1 + len(SLOTS[recipe.optimizer])) * 4 * weights
         size = sum(
             4 * weights + mask * (run.level > 0) + kept * (run == dense_run(name, run.replicate)) for run in own[name]
         )
-        seconds = sum(_seconds(run, timing, recipe, setting) for run in own[name])
+        seconds = sum(_seconds(spec, run, timing) for run in own[name])
         pair = timing.forward * line_samples(setting.line, has_norm)
         estimates.append(
             Cost(name, len(own[name]), steps, seconds, size, timing, recipe.batch_size, pair, pair * lines[name])
@@ -393,17 +394,12 @@ def costs(
 def run_seconds(spec: Spec, estimates: list[Cost]) -> dict[Run, float]:
     """The estimated seconds of training every run of the scale."""
     timings = {cost.experiment: cost.timing for cost in estimates}
-    settings = spec.scale.experiments
-    recipes = {name: spec.recipe(name) for name in settings}
-    return {
-        run: _seconds(run, timings[run.experiment], recipes[run.experiment], settings[run.experiment])
-        for run in all_runs(spec)
-    }
+    return {run: _seconds(spec, run, timings[run.experiment]) for run in all_runs(spec)}
 
 
-def _seconds(run: Run, timing: Timing, recipe: Recipe, setting: Setting) -> float:
+def _seconds(spec: Spec, run: Run, timing: Timing) -> float:
     """The estimated seconds of a run's training, at its level's density."""
-    return steps_of(run, recipe.steps, setting.restart) * timing.at(setting.pruning.density(run.level))
+    return steps_of(spec, run) * timing.at(spec.scale.experiments[run.experiment].pruning.density(run.level))
 
 
 def line_seconds(spec: Spec, estimates: list[Cost]) -> dict[Pair, float]:

@@ -1,13 +1,15 @@
 """The interfaces of branches and criteria, and the inputs that they may use."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import Tensor
 
+from harness.base.seeds import CRITERION
 from harness.lottery.masks import Masks, keep_count, keep_largest
 from harness.networks.layers import Stack
+from harness.training.recipe import Rates
 from harness.training.state import State, write_network
 
 Minibatches = Sequence[tuple[Tensor, Tensor]]  # x [R, N, C, *S] and y [R, N] each
@@ -38,8 +40,8 @@ class Origin:
     """The inputs from which a branch makes the starting point of a stack, which has one run per replicate.
 
     `network` is the stack, whose weights a branch may overwrite. `snapshots` reads the dense runs' states at step `k`,
-    `parent` the parents' final states and masks, `stored_masks` the masks of the
-    level's IMP runs. `minibatches` draws from the training data in the order of a name.
+    `parent` the parents' final states and masks, `stored_masks` the masks of the level's runs of the branch `of` (by
+    default of IMP). `minibatches` draws from the training data in the order of a name.
     """
 
     network: Stack
@@ -73,6 +75,11 @@ class Origin:
         scores = {name: score.cpu() for name, score in criterion.score(subject).items()}
         return keep_largest(scores, masks, keep_count(total, self.density))
 
+    def pruned_parent(self) -> tuple[State, Masks]:
+        """The parents' final weights at step `k` of the schedule, with a fresh optimizer, pruned to the level."""
+        finals, masks = self.parent()
+        return replace(finals.rewound(), step=self.k), self.pruned(self.criterion, finals, masks, order=CRITERION)
+
     def _holding(self, state: State) -> Stack:
         write_network(self.network, state)
         return self.network
@@ -80,12 +87,19 @@ class Origin:
 
 @dataclass(frozen=True)
 class Branch:
-    """How a subnetwork is made at a level.
+    """How a subnetwork is made at a level, and how it is trained.
 
     `start` gives the state and the masks that training starts from. `source` is the run that must exist first: "dense",
-    the dense run; "mask", the level's IMP run, for its mask; "level", the run of the previous level. `mask` and
-    `weights` say what every training checks of its start: that the mask is the level's IMP mask, or that mask shuffled
-    in each layer; that the weights are the snapshot's, or others. What is a branch's "own" is not checked.
+    the dense run; "mask", the level's run of the branch `of`, for its mask; "level", the branch's own run of the
+    previous level, so that it is pruned and trained level by level.
+
+    Training goes from step k to the recipe's last one. `rates` "last": every step has the learning rate of the recipe's
+    last one. `steps` "operations": training begins at step 0 and takes as many steps as cost the dense training's
+    operations, at most twice as many, its schedule stretched (`harness.plan.courses`).
+
+    `mask` and `weights` say what every training checks of its start: that the mask is that of `of`, or that mask
+    shuffled in each layer; that the weights are the snapshot's, the snapshot's in sign only, the parent's trained ones,
+    or drawn anew. What is a branch's "own" is not checked.
     """
 
     label: str  # its name on pages
@@ -95,4 +109,7 @@ class Branch:
     packed: bool = False  # whether its masks are shared as tickets
     near_dense: bool = False  # whether its distance from the dense network is measured
     mask: Literal["same", "shuffled", "own"] = "own"
-    weights: Literal["snapshot", "fresh", "own"] = "own"
+    weights: Literal["snapshot", "signs", "trained", "fresh", "own"] = "own"
+    of: str = "imp"
+    rates: Rates = "schedule"
+    steps: Literal["rest", "operations"] = "rest"

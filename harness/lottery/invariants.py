@@ -50,15 +50,15 @@ def pruned(masks: Tensors, parents: Tensors | None, finals: Tensors, by_magnitud
         yield Check("magnitude threshold", smallest >= largest)
 
 
-def related(masks: Tensors, imp: Tensors, relation: str) -> Iterable[Check]:
-    """The mask is IMP's ("same"), or another one with as many weights in each layer ("shuffled")."""
+def related(masks: Tensors, own: Tensors, relation: str, of: str = "IMP") -> Iterable[Check]:
+    """The mask is that of the branch `of` ("same"), or another with as many weights in each layer ("shuffled")."""
     if relation == "same":
-        yield Check("IMP's mask", _same(masks, imp))
+        yield Check(f"{of}'s mask", _same(masks, own))
     if relation == "shuffled":
-        layers = torch.stack([masks[name].flatten(1).sum(1) == imp[name].flatten(1).sum(1) for name in imp]).all(0)
+        layers = torch.stack([masks[name].flatten(1).sum(1) == own[name].flatten(1).sum(1) for name in own]).all(0)
         # of a million arrangements or more, so that a shuffle that changes nothing is no accident
-        many = torch.stack([_arrangements(mask) for mask in imp.values()]).sum(0) > math.log(1e6)
-        yield Check("IMP's mask, shuffled in each layer", layers & ~(_same(masks, imp) & many))
+        many = torch.stack([_arrangements(mask) for mask in own.values()]).sum(0) > math.log(1e6)
+        yield Check(f"{of}'s mask, shuffled in each layer", layers & ~(_same(masks, own) & many))
 
 
 def _arrangements(mask: Tensor) -> Tensor:
@@ -68,24 +68,31 @@ def _arrangements(mask: Tensor) -> Tensor:
 
 
 def started(
-    start: State, step: int, masks: Tensors, snapshot: State | None, weights: str, continues: bool
+    start: State, step: int, masks: Tensors, before: State | None, weights: str, continues: bool
 ) -> Iterable[Check]:
-    """Training starts at `step`, from the snapshot's weights times the mask, or from others ("fresh").
+    """Training starts at `step`, from the weights of the state `before` times the mask.
 
-    From a snapshot, the optimizer's memory is the snapshot's if training `continues` it, else there is none.
+    That state is the snapshot or, of "trained" weights, the parent's end. Of "signs" only the signs of masked weights
+    are its own, and "fresh" weights are others. The optimizer's memory is the state's if training `continues` it, else
+    there is none.
     """
     at = torch.full((len(next(iter(start.weights.values()))),), float(start.step))
     yield Check("step of the start", at == step, at, float(step))
-    if snapshot is None or weights == "own":
+    if before is None or weights == "own":
         return
-    kept = _same(_masked(start.weights, masks), _masked(snapshot.weights, masks))
-    if weights == "fresh":
+    own, theirs = _masked(start.weights, masks), _masked(before.weights, masks)
+    kept = _same(own, theirs)
+    if weights == "signs":
+        signs = [_signs(tensors, masks) for tensors in (own, theirs)]
+        yield Check("signs kept, magnitudes drawn anew", _same(*signs) & ~kept & _same(start.buffers, before.buffers))
+    elif weights == "fresh":
         yield Check("weights drawn anew", ~kept)
-        return
-    yield Check("start is snapshot * mask", kept & _same(start.buffers, snapshot.buffers))
-    if continues:
-        yield Check("optimizer goes on", _same(start.optimizer, snapshot.optimizer))
     else:
+        name = "trained weights" if weights == "trained" else weights
+        yield Check(f"start is {name} * mask", kept & _same(start.buffers, before.buffers))
+    if continues:
+        yield Check("optimizer goes on", _same(start.optimizer, before.optimizer))
+    elif weights != "fresh":
         yield Check("optimizer is fresh", torch.full_like(kept, not start.optimizer))
 
 
@@ -94,6 +101,11 @@ def ended(final: State, masks: Tensors) -> Iterable[Check]:
     if masks:
         lost = [((final.weights[name].abs() > 0) & (mask == 0)).flatten(1).any(1) for name, mask in masks.items()]
         yield Check("pruned weights stay zero", ~torch.stack(lost).any(0))
+
+
+def _signs(tensors: Tensors, masks: Tensors) -> Tensors:
+    """The tensors, with those that have a mask as their signs."""
+    return {name: value.sign() if name in masks else value for name, value in tensors.items()}
 
 
 def _masked(weights: Tensors, masks: Tensors) -> Tensors:

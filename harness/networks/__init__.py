@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -69,6 +70,32 @@ def _fans(layer: Linear | Conv | nn.Linear | nn.Conv2d) -> tuple[int, int]:
 def prunable_names(network: Stack) -> list[str]:
     """Names of the parameters that pruning may touch, in a fixed order."""
     return network.prunable()
+
+
+@lru_cache(maxsize=32)
+def operations(name: str, input_shape: tuple[int, ...], classes: int) -> dict[str, int]:
+    """The multiply-adds of one sample's forward pass by weight: as many for each of its numbers as there are positions.
+
+    Of convolutions and fully connected layers; biases, normalisation and pooling are not counted.
+    """
+    counts: dict[str, int] = {}
+    with torch.device("meta"):
+        network = build(name, 1, input_shape, classes).train()  # a second head is computed in training only
+
+        def count(layer: str) -> Callable[..., None]:
+            def after(module: Any, _: Any, out: Tensor) -> None:
+                weight = module.weight  # the network's own, without the stack's dimension
+                outputs = weight.shape[1] if isinstance(module, Linear) else weight.shape[0]
+                # two samples, of which a BatchNorm over a single position takes the mean
+                counts[f"{layer}.weight"] = weight.numel() * (out.numel() // (2 * outputs))
+
+            return after
+
+        for layer, module in network.named_modules():
+            if isinstance(module, Linear | Conv | nn.Linear | nn.Conv2d):
+                module.register_forward_hook(count(layer))
+        network.heads(network.replicates()[0], torch.empty(2, *input_shape))
+    return counts
 
 
 def parameter_count(network: nn.Module) -> int:

@@ -447,9 +447,10 @@ def too_large(content: Any, place: tuple[str, ...] = ()) -> Iterator[str]:
 
 
 def _networks(setting: Setting) -> int:
-    """How many networks a setting trains, or a few more."""
+    """How many networks a setting trains, or more, as if each of its branches had every level."""
     of_replicate = 1 + len(setting.dense_orders) * setting.dense_copies
     for sweep in setting.sweeps:
         orders = sum(max(at.root.get("imp", 1) - 1, 0) + sum(at.root.values()) for at in sweep.at.values())
-        of_replicate += len(sweep.k) * (sweep.levels + orders)
+        branches = {"imp"}.union(*(at.root for at in sweep.at.values()))
+        of_replicate += len(sweep.k) * (sweep.levels * len(branches) + orders)
     return setting.replicates * of_replicate

@@ -14,7 +14,8 @@ class Kind:
     """A kind of stage.
 
     `compute` names the function that computes it, "module:function". `forms` are the last parts of its stages' names,
-    with placeholders for numbers; without forms the stage has the kind's name. `files` are a stage's outputs in the
+    with placeholders for numbers and, `{branch}`, for nothing or a hyphen and a branch; without forms the stage has the
+    kind's name. `files` are a stage's outputs in the
     workflow engine, below the run's folder, its record first; the four stages of the whole run have no record.
     """
 
@@ -33,7 +34,8 @@ class Kind:
             return prepares("[a-z0-9-]+")
         if self.whole:
             return self.name
-        forms = "|".join(re.sub(r"\\{\w+\\}", r"\\d+", re.escape(form)) for form in self.forms)
+        forms = "|".join(map(re.escape, self.forms)).replace(re.escape("{branch}"), "(?:-[a-z][a-z0-9_]*)?")
+        forms = re.sub(r"\\{\w+\\}", r"\\d+", forms)
         return rf"[a-z0-9-]+/c\d+/(?:{forms})"
 
 
@@ -44,8 +46,8 @@ KINDS = {
         Kind("prepare", "harness.stages.prepare:prepare_stage", files=("{name}.json",)),
         Kind("dense", TRAIN, ("dense",), trains=True, on_device=True),
         Kind("orders", TRAIN, ("orders",), trains=True, on_device=True),
-        Kind("levels", TRAIN, ("k{k}-L{first}-{last}",), trains=True, on_device=True),
-        Kind("branches", TRAIN, ("k{k}-L{first}-branches",), trains=True, on_device=True),
+        Kind("levels", TRAIN, ("k{k}-L{first}-{last}{branch}",), trains=True, on_device=True),
+        Kind("branches", TRAIN, ("k{k}-L{first}-branches{branch}",), trains=True, on_device=True),
         Kind(
             "stability",
             "harness.stages.stability:stability_stage",

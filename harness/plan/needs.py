@@ -21,7 +21,7 @@ from harness.base.errors import HarnessError
 from harness.paper import Spec
 from harness.paper.claims import LEFT_OUT, LOOKS, Cell, Part, expand_parts
 from harness.paper.models import Setting, Sweep
-from harness.plan.runs import Run, all_runs, pairs, stages
+from harness.plan.runs import Run, all_runs, owner, pairs, parent, stages
 from harness.plan.twins import snapshots
 
 UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -176,11 +176,13 @@ def cells(part: Part) -> Iterator[Cell]:
 
 
 def _matching(spec: Spec, cell: Cell, measure: str) -> set[Run]:
-    """The runs of the rows that a cell selects, and the dense runs, from which every run starts."""
+    """The runs of the rows that a cell selects, those whose masks they have, and the dense runs, the start of all."""
     rows = _rows(spec)[cell.experiment]
     selected = np.flatnonzero(cell.rows(measure, rows.columns))
     dense = {run for runs in rows.runs for run in runs if run.level == 0 and run.data_order == 0}
-    return dense.union(*(rows.runs[row] for row in selected))
+    runs = dense.union(*(rows.runs[row] for row in selected))
+    style = spec.scale.experiments[cell.experiment].pruning.style
+    return runs | {parent(run, style) for run in runs if owner(run.branch) not in ("imp", run.branch)}
 
 
 class _Rows(NamedTuple):

@@ -8,7 +8,7 @@ from functools import lru_cache
 from harness.base.errors import HarnessError
 from harness.lottery.branches import BRANCHES
 from harness.paper import Spec
-from harness.paper.models import Branch, Setting
+from harness.paper.models import Branch, Setting, Sweep
 
 
 @dataclass(frozen=True, order=True)
@@ -44,7 +44,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Stage:
-    """One job of the workflow: stacks of replicates trained in turn, pairs compared, or tickets packed."""
+    """One job of the workflow: stacks of replicates trained in turn, pairs compared, or tickets packed.
+
+    `branch`: whose masks a stage of levels makes, and one of branches trains with.
+    """
 
     kind: str  # dense, orders, levels, branches, stability, tickets
     experiment: str
@@ -52,13 +55,15 @@ class Stage:
     replicates: tuple[int, ...]
     k: int | None = None
     levels: tuple[int, ...] = ()
+    branch: Branch = "imp"
 
     @property
     def name(self) -> str:
-        """Its name below stages/: lenet/c0/dense, lenet/c0/k20-L1-5, lenet/c0/k20-L5-branches."""
+        """Its name below stages/: lenet/c0/dense, lenet/c0/k20-L1-5, lenet/c0/k20-L5-branches; -snip if not of imp."""
+        own = "" if self.branch == "imp" else f"-{self.branch}"
         detail = {
-            "levels": f"k{self.k}-L{self.levels[0]}-{self.levels[-1]}" if self.levels else "",
-            "branches": f"k{self.k}-L{self.levels[0]}-branches" if self.levels else "",
+            "levels": f"k{self.k}-L{self.levels[0]}-{self.levels[-1]}{own}" if self.levels else "",
+            "branches": f"k{self.k}-L{self.levels[0]}-branches{own}" if self.levels else "",
             "stability": "dense-stability" if self.k is None else f"k{self.k}-stability",
         }.get(self.kind, self.kind)
         return f"{self.experiment}/c{self.chunk}/{detail}"
@@ -70,8 +75,18 @@ def is_dense(run: Run) -> bool:
 
 
 def makes_mask(run: Run) -> bool:
-    """Whether a run prunes the previous level. Other branches and data orders of its level reuse its mask."""
-    return BRANCHES[run.branch].source == "level" and run.data_order == 0
+    """Whether a run prunes the previous level. Other branches and data orders of its level reuse its mask.
+
+    What starts from the previous level's weights prunes them in every data order, to the same mask.
+    """
+    branch = BRANCHES[run.branch]
+    return branch.source == "level" and (run.data_order == 0 or branch.weights == "trained")
+
+
+def owner(name: Branch) -> Branch:
+    """The branch whose masks a branch has where its own run does not make one."""
+    branch = BRANCHES[name]
+    return branch.of if branch.source == "mask" else name
 
 
 def parent(run: Run, style: str) -> Run:
@@ -80,15 +95,28 @@ def parent(run: Run, style: str) -> Run:
     if BRANCHES[run.branch].source == "dense":
         return dense
     if not makes_mask(run):
-        return Run(run.experiment, run.replicate, run.k, run.level, "imp", 0)
+        return Run(run.experiment, run.replicate, run.k, run.level, owner(run.branch), 0)
     if run.level == 1 or style == "one_shot":
         return dense
-    return Run(run.experiment, run.replicate, run.k, run.level - 1, "imp", 0)
+    return Run(run.experiment, run.replicate, run.k, run.level - 1, run.branch, 0)
 
 
 def dense_run(experiment: str, replicate: int) -> Run:
     """The dense run of a replicate."""
     return Run(experiment, replicate, 0, 0, "dense", 0)
+
+
+def chains(sweep: Sweep, style: str) -> dict[Branch, list[int]]:
+    """The branches of a sweep that are pruned level by level, IMP first, and the levels that each is trained at.
+
+    IMP has all levels. Another has those down to the last at which it is named or, in one shot, these alone.
+    """
+    levels = {"imp": list(sweep.trained())}
+    for name, branch in BRANCHES.items():
+        asked = [level for level, orders in sweep.at.items() if orders.of(name)]
+        if name != "imp" and branch.source == "level" and asked:
+            levels[name] = sorted(asked) if style == "one_shot" else list(range(sweep.first_level, max(asked) + 1))
+    return levels
 
 
 def stages(spec: Spec) -> list[Stage]:
@@ -120,13 +148,14 @@ def _stages(name: str, setting: Setting) -> Iterator[Stage]:
             yield Stage("orders", name, chunk, replicates)
         for sweep in setting.sweeps:
             for k in sweep.k:
-                levels = sweep.trained()
-                for start in range(0, len(levels), setting.levels_per_job):
-                    part = tuple(levels[start : start + setting.levels_per_job])
-                    yield Stage("levels", name, chunk, replicates, k, part)
+                for branch, levels in chains(sweep, setting.pruning.style).items():
+                    for start in range(0, len(levels), setting.levels_per_job):
+                        part = tuple(levels[start : start + setting.levels_per_job])
+                        yield Stage("levels", name, chunk, replicates, k, part, branch)
                 for level in sorted(sweep.at):
-                    if any(_branch_runs(name, 0, setting, k, level)):
-                        yield Stage("branches", name, chunk, replicates, k, (level,))
+                    trained = {_home(run.branch): None for run in _branch_runs(name, 0, setting, k, level)}
+                    for branch in sorted(trained, key=lambda branch: (branch != "imp", branch)):
+                        yield Stage("branches", name, chunk, replicates, k, (level,), branch)
         if setting.dense_orders:
             yield Stage("stability", name, chunk, replicates)
         for k in setting.rewind_grid():
@@ -155,12 +184,16 @@ def parents(spec: Spec, stage: Stage) -> list[Stage]:
             else [
                 other
                 for other in siblings
-                if other.kind == "levels" and other.k == stage.k and other.levels[-1] == stage.levels[0] - 1
+                if (other.kind, other.k, other.branch) == ("levels", stage.k, stage.branch)
+                and other.levels[-1] == stage.levels[0] - 1
             ]
         )
         return before or [other for other in siblings if other.kind == "dense"]
     if stage.kind == "branches":
-        spans = [other for other in siblings if other.kind == "levels" and other.k == stage.k]
+        # of masks that are made level by level, the stage of the level; of others, that of the branches beside it
+        by_level = BRANCHES[stage.branch].source == "level"
+        home = ("levels", stage.branch) if by_level else ("branches", _home(stage.branch))
+        spans = [other for other in siblings if (other.kind, other.branch) == home and other.k == stage.k]
         return [span for span in spans if stage.levels[0] in span.levels]
     if stage.kind == "tickets":
         packed = set(tickets(spec, stage))
@@ -197,10 +230,16 @@ def _runs(stage: Stage, replicate: int, setting: Setting) -> list[Run]:
     if stage.kind == "orders":
         return [copy for k in setting.dense_orders for copy in _dense_copies(name, replicate, setting, k)]
     if stage.kind == "levels" and stage.k is not None:
-        return [Run(name, replicate, stage.k, level, "imp", 0) for level in stage.levels]
+        return [Run(name, replicate, stage.k, level, stage.branch, 0) for level in stage.levels]
     if stage.kind == "branches" and stage.k is not None:
-        return list(_branch_runs(name, replicate, setting, stage.k, stage.levels[0]))
+        runs = _branch_runs(name, replicate, setting, stage.k, stage.levels[0])
+        return [run for run in runs if _home(run.branch) == stage.branch]
     return []
+
+
+def _home(name: Branch) -> Branch:
+    """Whose masks the stage of branches has that trains a branch: what makes masks of the dense run is with IMP's."""
+    return "imp" if BRANCHES[name].source == "dense" else owner(name)
 
 
 def _dense_copies(name: str, replicate: int, setting: Setting, k: int) -> list[Run]:
@@ -224,12 +263,8 @@ def tickets(spec: Spec, stage: Stage) -> list[Run]:
     name, runs = stage.experiment, []
     packed = {name: branch for name, branch in BRANCHES.items() if branch.packed}
     for replicate, sweep in itertools.product(stage.replicates, spec.scale.experiments[stage.experiment].sweeps):
-        levels = {
-            branch: sweep.trained()
-            if packed[branch].source == "level"
-            else [level for level in sorted(sweep.at) if sweep.at[level].of(branch)]
-            for branch in packed
-        }
+        named = {branch: [level for level in sorted(sweep.at) if sweep.at[level].of(branch)] for branch in packed}
+        levels = named | chains(sweep, spec.scale.experiments[stage.experiment].pruning.style)
         runs += [
             Run(name, replicate, k, level, branch, 0) for k in sweep.k for branch in packed for level in levels[branch]
         ]
@@ -259,7 +294,8 @@ def _pairs(stage: Stage, replicate: int, setting: Setting) -> list[Pair]:
             for run, other in itertools.combinations([*own, *_dense_copies(name, replicate, setting, k)], 2)
         ]
     sweep = next(sweep for sweep in setting.sweeps if stage.k in sweep.k)
-    runs = [Run(name, replicate, stage.k, level, "imp", 0) for level in sweep.trained()]
+    levels = chains(sweep, setting.pruning.style)
+    runs = [Run(name, replicate, stage.k, level, branch, 0) for branch in levels for level in levels[branch]]
     runs += [run for level in sorted(sweep.at) for run in _branch_runs(name, replicate, setting, stage.k, level)]
     # freshly drawn weights are unrelated to the dense network, and a restarted network has no dense network of equal
     # steps: these are compared between data orders only
@@ -270,8 +306,3 @@ def _pairs(stage: Stage, replicate: int, setting: Setting) -> list[Pair]:
         if (run.level, run.branch) == (other.level, other.branch):
             compared.append(Pair(run, other, "data_order", has_line))
     return compared
-
-
-def steps_of(run: Run, steps: int, restart: bool = False) -> int:
-    """Steps that a run trains: those after its rewind iteration (0 for the dense run), or with `restart` all."""
-    return steps if restart else steps - run.k

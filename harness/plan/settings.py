@@ -11,6 +11,7 @@ from harness.paper import Spec
 from harness.paper.claims import expand_parts
 from harness.paper.load import refuse
 from harness.paper.models import Setting
+from harness.plan.runs import owner
 
 
 def check_settings(spec: Spec) -> None:
@@ -44,6 +45,8 @@ def _wrong_pruning(setting: Setting) -> Iterator[str]:
             for branch in orders.root:
                 if branch not in BRANCHES:
                     yield f".sweeps: at level {level}: {_unknown(branch, BRANCHES)}"
+                elif orders.of(branch) and not orders.of(of := owner(branch)):
+                    yield f".sweeps: at level {level}: {branch} has the mask of {of}; give {of}: 1 there too"
     if setting.pruning.criterion not in CRITERIA:
         yield f".pruning.criterion: {_unknown(setting.pruning.criterion, CRITERIA)}"
 

@@ -27,6 +27,12 @@ COLOURS = {
     "random_prune": "#D55E00",
     "random_reinit": "#009E73",
     "snip": "#CC79A7",
+    "snip_shuffled": "#A6761D",
+    "snip_reinit": "#7A4A8C",
+    "fine_tune": "#B8A200",
+    "lr_rewind": "#D1495B",
+    "scratch_b": "#66A61E",
+    "keep_signs": "#5F7A8C",
 }
 SPARE_COLOURS = ("#E69F00", "#56B4E9", "#8C564B", "#4B0082")  # in turn, of branches without an entry in COLOURS
 VERDICT_COLOURS = {

@@ -15,6 +15,7 @@ from harness.lottery.branches import BRANCHES
 from harness.networks.architectures import HOMES
 from harness.paper import Spec
 from harness.paper.models import Recipe, Setting
+from harness.plan.courses import Course, course
 from harness.plan.kinds import KINDS
 from harness.plan.runs import Run, Stage, find_stage, is_dense, parent
 from harness.plan.twins import drawing_alike, draws, snapshots
@@ -105,6 +106,10 @@ class Context:
     def parent(self, run: Run) -> Run:
         """The run whose final weights or mask a run starts from."""
         return parent(run, self.setting.pruning.style)
+
+    def course(self, run: Run) -> Course:
+        """The step that a run's training begins at, and the recipe that it follows."""
+        return course(self.spec, run)
 
     def key(self, run: Run) -> str:
         """Digest of exactly the settings and code that can change a run's numbers.

@@ -17,31 +17,37 @@ from harness.training.state import State, from_tensors
 
 
 def of_start(
-    context: Context, stack: list[Run], prunable: list[str], start: State, masks: Masks, imp: Masks | None
+    context: Context, stack: list[Run], prunable: list[str], start: State, masks: Masks, own: Masks | None
 ) -> Iterator[Check]:
-    """What must hold of the state and masks that a stack starts from; `imp`: IMP's masks, if no file has them."""
+    """What must hold of the state and masks that a stack starts from; `own`: what masks it reuses, if no file has them.
+
+    The step of the start is the branch's, as the paper defines it: not by the course that the plan makes of it.
+    """
     first, pruning = stack[0], context.setting.pruning
     branch, restart = BRANCHES[first.branch], context.setting.restart and not is_dense(first)
-    snapshot = None
-    if not is_dense(first) and branch.weights != "own":
-        dense = [dense_run(run.experiment, run.replicate) for run in stack]
-        snapshot = from_tensors(_read(context, [f"{run.id}{SNAPSHOTS}" for run in dense], f"k{first.k}/"), first.k)
-    step, continues = 0 if restart else first.k, not first.level and not restart
-    yield from invariants.started(start, step, masks, snapshot, branch.weights, continues)
+    stepwise = pruning.style == "iterative" and first.level > 1
+    parents = [
+        replace(run, level=run.level - 1, data_order=0).id if stepwise else dense_run(*_place(run)).id for run in stack
+    ]
+    before = None
+    if branch.weights == "trained":
+        before = from_tensors(_read(context, parents, "final/"), first.k)
+    elif not is_dense(first) and branch.weights != "own":
+        dense = [dense_run(*_place(run)).id for run in stack]
+        before = from_tensors(_read(context, [f"{name}{SNAPSHOTS}" for name in dense], f"k{first.k}/"), first.k)
+    step = 0 if restart or branch.steps == "operations" else first.k
+    yield from invariants.started(start, step, masks, before, branch.weights, not first.level and not restart)
     if not first.level:
         return
     yield from invariants.counted(masks, prunable, _density(pruning, first.level))
-    if makes_mask(first) and imp is None:
-        stepwise = pruning.style == "iterative" and first.level > 1
-        parents = [replace(run, level=run.level - 1) if stepwise else dense_run(*_place(run)) for run in stack]
-        names = [run.id for run in parents]
-        finals = _read(context, names, "final/weights/")
-        yield from invariants.pruned(
-            masks, _read(context, names, "mask/") if stepwise else None, finals, pruning.criterion == "magnitude"
-        )
+    if makes_mask(first) and own is None:
+        finals = _read(context, parents, "final/weights/")
+        earlier = _read(context, parents, "mask/") if stepwise else None
+        yield from invariants.pruned(masks, earlier, finals, pruning.criterion == "magnitude")
     elif not makes_mask(first) and branch.mask != "own":
-        imp = imp or _read(context, [replace(run, branch="imp", data_order=0).id for run in stack], "mask/")
-        yield from invariants.related(masks, imp, branch.mask)
+        of = first.branch if branch.source == "level" else branch.of
+        own = own or _read(context, [replace(run, branch=of, data_order=0).id for run in stack], "mask/")
+        yield from invariants.related(masks, own, branch.mask, BRANCHES[of].label)
 
 
 def _place(run: Run) -> tuple[str, int]:

@@ -27,13 +27,13 @@ from harness.lottery.masks import Masks, dense_masks, remaining
 from harness.networks import build, initialise, prunable_names
 from harness.networks.layers import Stack
 from harness.plan.cut import Cut, cut, is_chain
-from harness.plan.runs import Run, Stage, dense_run, is_dense, makes_mask, stacks, steps_of
+from harness.plan.runs import Run, Stage, dense_run, is_dense, makes_mask, stacks
 from harness.results.context import DATA, Context, Work
 from harness.results.environment import computed_with
 from harness.results.heartbeats import Heartbeat, clear_heartbeats, heartbeat_path
 from harness.results.store import SNAPSHOTS, final_tensors, part_of, snapshot_tensors, state_of
 from harness.stages import invariants
-from harness.training.audit import Audit, Broken, require
+from harness.training.audit import Audit, Broken, require, schedule
 from harness.training.batches import Batches
 from harness.training.loop import Stopped, Trained, evaluate, train, use_threads
 from harness.training.partial import read_partial, write_partial
@@ -204,7 +204,7 @@ def train_stack(
 ) -> list[dict[str, Any]]:
     """Train one run per replicate, all together, and store them. Replicates whose ancestors diverged are skipped.
 
-    `stored_masks`: IMP's masks of the stack's level, if the parents' weights are not on this machine.
+    `stored_masks`: the masks of the stack's level that its branch reuses, if the parents are not on this machine.
     """
     healthy = [run for run in stack if not _ancestor_diverged(context, run)]
     records = [_record_skipped(context, run) for run in stack if run not in healthy]
@@ -214,7 +214,7 @@ def train_stack(
     network = build(setting.network, len(healthy), data.input_shape, data.classes).to(context.device)
     start, masks = starting_point(context, healthy, network, stored_masks)
     if setting.restart and not is_dense(first):
-        start = State(0, start.weights, start.buffers)
+        start = replace(start.rewound(), step=context.course(first).first)
     try:
         held = require(invariants.of_start(context, healthy, prunable_names(network), start, masks, stored_masks))
         trained, watched = _trained(context, healthy, network, start, masks, heartbeat)
@@ -294,10 +294,12 @@ def _trained(
         heartbeat.steps = before + (step - begin) * len(stack)
         heartbeat.beat()
 
-    audit = Audit(network, context.recipe, start.step, masks, _snapshot_steps(context, stack[0]))
+    recipe = context.course(stack[0]).recipe
+    rates = schedule(context.recipe, recipe.steps, BRANCHES[stack[0].branch].rates)
+    audit = Audit(network, recipe, start.step, masks, _snapshot_steps(context, stack[0]), rates)
     trained = train(
         network,
-        context.recipe,
+        recipe,
         _batches(context, orders),
         start,
         masks,
@@ -368,7 +370,7 @@ def _parents_finals(context: Context, stack: list[Run], prunable: list[str]) -> 
 
 
 def _stored_masks(context: Context, stack: list[Run]) -> Masks:
-    """The masks of the level's IMP runs."""
+    """The masks that the parents have."""
     parts = [context.store.load_part(context.parent(run).id, "mask/") for run in stack]
     return {name: torch.stack([part[name].float() for part in parts]) for name in parts[0]}
 
@@ -434,7 +436,7 @@ def _record(context: Context, run: Run) -> dict[str, Any]:
         "branch": run.branch,
         "data_order": run.data_order,
         "density": 1.0,
-        "steps": steps_of(run, context.recipe.steps, context.setting.restart),
+        "steps": context.course(run).steps,
         "computed_with": computed_with(),
     }
 

@@ -10,7 +10,9 @@ in batch-normalised networks happened in one of 50 steps, they were up to 2% apa
 followed by the next one: an invariant is broken if it does not hold in any of TRIES steps.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterable
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +23,7 @@ from torch.nn import functional as F
 from harness.networks.fused import Samples, Selected
 from harness.networks.layers import Stack
 from harness.paper.models import Recipe
+from harness.training.recipe import Rates
 from harness.training.state import State
 
 NEAR, ROUNDING = 0.01, 1e-5  # relative; of sums in float32, of which a small part can't be told
@@ -58,28 +61,42 @@ def require(checks: Iterable[Check]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def schedule(recipe: Recipe) -> np.ndarray:
-    """The learning rate of each of a recipe's steps, [steps]."""
-    rates = np.full(recipe.steps, recipe.learning_rate)
-    rates[: recipe.warmup] = np.linspace(0, recipe.learning_rate, recipe.warmup + 1)[1:]
-    for drop in recipe.drops:
+def schedule(recipe: Recipe, steps: int | None = None, kind: Rates = "schedule") -> np.ndarray:
+    """The learning rate of each of a recipe's steps, [steps], stretched to another number of them where one is given.
+
+    "last" has that of the last step throughout.
+    """
+    steps = steps or recipe.steps
+    warmup, *drops = (math.ceil(Fraction(step * steps, recipe.steps)) for step in (recipe.warmup, *recipe.drops))
+    rates = np.full(steps, recipe.learning_rate)
+    rates[:warmup] = np.linspace(0, recipe.learning_rate, warmup + 1)[1:]
+    for drop in drops:
         rates[drop:] *= recipe.drop_factor
     if recipe.final_learning_rate is not None:
         spaced = np.geomspace if recipe.decay == "exponential" else np.linspace
-        rates *= spaced(1, recipe.final_learning_rate / recipe.learning_rate, recipe.steps + 1)[:-1]
-    return rates
+        rates *= spaced(1, recipe.final_learning_rate / recipe.learning_rate, steps + 1)[:-1]
+    return rates if kind == "schedule" else np.full(steps, rates[-1])
 
 
 class Audit:
-    """Watches one training of `network` from step `first` by a recipe, with these masks, for these snapshots."""
+    """Watches one training of `network` from step `first` by a recipe, with these masks, for these snapshots.
+
+    `rates` [steps]: the learning rates, laid out apart from the recipe where a branch changes it.
+    """
 
     def __init__(
-        self, network: Stack, recipe: Recipe, first: int, masks: dict[str, Tensor], snapshots: Collection[int]
+        self,
+        network: Stack,
+        recipe: Recipe,
+        first: int,
+        masks: dict[str, Tensor],
+        snapshots: Collection[int],
+        rates: np.ndarray | None = None,
     ):
         self.network, self.recipe, self.first, self.masks = network, recipe, first, masks
         self.names: list[str] = []
         self.updates = 0
-        self._rates = [*schedule(recipe).tolist(), 0.0]  # of each step, and of one too many
+        self._rates = [*(schedule(recipe) if rates is None else rates).tolist(), 0.0]  # and of one step too many
         self._watched, self._tries = min(first + 1, recipe.steps - 1), TRIES
         self._fits: Tensor | None = None  # which replicates' watched steps have been the recipe's
         self._sample = min(network.parameters(), key=lambda parameter: parameter.numel())  # moves at every step

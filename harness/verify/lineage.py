@@ -5,8 +5,9 @@ from typing import Any
 
 from harness.base.files import file_sha256
 from harness.lottery.branches import BRANCHES
+from harness.plan.courses import course, steps_of
 from harness.plan.kinds import prepares
-from harness.plan.runs import Run, Stage, dense_run, parents, stages, steps_of
+from harness.plan.runs import Run, Stage, dense_run, parents, stages
 from harness.results.context import DATA, Context
 from harness.results.fit import own_networks, written
 from harness.results.keys import stage_digest
@@ -54,7 +55,7 @@ def _planned(shared: SharedRun, context: Context, run: Run, network: Network) ->
     return {
         "id": run.id,
         **vars(run),
-        "steps": steps_of(run, context.recipe.steps, context.setting.restart),
+        "steps": steps_of(shared.spec, run),
         "density": kept / total if network.trained else None,
         "remaining": kept if pruned else None,
         "prunable": total if pruned else None,
@@ -87,8 +88,8 @@ def _ending(shared: SharedRun, context: Context, run: Run, network: Network) -> 
         if healthy if score is None else not healthy or not 0 <= score <= most:
             yield f"{name} is {score} where its status is {network.status}"
             break
-    step = network.diverged_at
-    if (step is not None) != (network.status == "diverged") or not 0 <= (step or 0) <= context.recipe.steps:
+    step, last = network.diverged_at, course(shared.spec, run).recipe.steps
+    if (step is not None) != (network.status == "diverged") or not 0 <= (step or 0) <= last:
         yield f"diverged_at is {step} where its status is {network.status}"
     before = "ok"
     if run != dense_run(run.experiment, run.replicate):

@@ -17,7 +17,7 @@ from harness.data import source_of
 from harness.lottery.branches import BRANCHES
 from harness.lottery.masks import Masks
 from harness.plan.cut import cut
-from harness.plan.runs import Run, Stage, dense_run, stacks, stages
+from harness.plan.runs import Run, Stage, dense_run, owner, stacks, stages
 from harness.results.context import Context
 from harness.results.environment import made_with
 from harness.results.folders import Folders
@@ -123,8 +123,8 @@ def _lay_inputs(shared: SharedRun, context: Context, run: Run, scratch: Path) ->
     """Put into the scratch store what a run starts from. Returns IMP's masks where the parent's weights are not there.
 
     The inputs are the run's own networks where they lie with it, else its pack of tickets. Copies of the dense network
-    continue with the optimizer's memory, which no pack has, and of an IMP network that diverged it has no mask: then
-    what they start from is trained first.
+    continue with the optimizer's memory, which no pack has, and other networks from trained weights, which none has
+    either; of an IMP network that diverged it has no mask: then what they start from is trained first.
     """
     dense = dense_run(run.experiment, run.replicate)
     if run == dense:
@@ -135,7 +135,9 @@ def _lay_inputs(shared: SharedRun, context: Context, run: Run, scratch: Path) ->
         raise HarnessError(f"{shared.folders.networks}: {snapshots}: has no checksum of step {run.k}. Pull it again")
     if all(linked):
         return None
-    if run.branch == "dense" or (BRANCHES[run.branch].source == "level" and shared.network(run.id).status != "ok"):
+    branch = BRANCHES[run.branch]
+    diverged = branch.source == "level" and shared.network(run.id).status != "ok"
+    if run.branch == "dense" or branch.weights == "trained" or diverged:
         _train_ancestors(context, run)
         return None
     return _unpack(shared, context, run, parent, snapshots)
@@ -160,7 +162,8 @@ def _unpack(shared: SharedRun, context: Context, run: Run, parent: str, snapshot
     context.store.write_record(parent, {"sha256": network.sha256, "status": network.status})
     if BRANCHES[run.branch].source == "dense":
         return None
-    return {weight: mask.float().unsqueeze(0) for weight, mask in pack.mask("imp", run.k, run.level).items()}
+    masks = pack.mask(owner(run.branch), run.k, run.level)
+    return {weight: mask.float().unsqueeze(0) for weight, mask in masks.items()}
 
 
 def _train_ancestors(context: Context, run: Run) -> None:

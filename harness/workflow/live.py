@@ -18,8 +18,9 @@ from rich.table import Table
 from harness.base.files import read_json
 from harness.base.words import duration
 from harness.paper import Spec
+from harness.plan.courses import steps_of
 from harness.plan.kinds import prepares
-from harness.plan.runs import Run, data_sets, stacks, stages, steps_of
+from harness.plan.runs import Run, data_sets, stacks, stages
 from harness.results.folders import Folders
 from harness.results.heartbeats import read_heartbeats
 
@@ -61,9 +62,7 @@ class Watcher:
         for stage in self.stages.values():
             runs = [run for stack in stacks(spec, stage) for run in stack]
             self.networks[stage.name] = len(runs)
-            steps, restart = spec.recipe(stage.experiment).steps, spec.scale.experiments[stage.experiment].restart
-            own = (steps_of(run, steps, restart) for run in runs)
-            self.steps[stage.name] = list(accumulate(own, initial=0))
+            self.steps[stage.name] = list(accumulate((steps_of(spec, run) for run in runs), initial=0))
             self.cost[stage.name] = list(accumulate((cost[run] for run in runs), initial=0.0))
         self.earlier = {name: self._log_changed(name) for name in self.preparations}
         self.began = time.monotonic()

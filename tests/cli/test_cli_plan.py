@@ -20,9 +20,10 @@ from harness.estimate.budget import together
 from harness.estimate.schedule import START_SECONDS
 from harness.estimate.timing import costs
 from harness.paper import load_spec
+from harness.plan.courses import steps_of
 from harness.plan.kinds import KINDS
 from harness.plan.needs import judged, needs
-from harness.plan.runs import all_runs, stages, steps_of
+from harness.plan.runs import all_runs, stages
 from harness.results.code import PACKAGE
 from harness.results.folders import Folders
 from harness.workflow.engine import failures
@@ -71,7 +72,7 @@ def test_the_plan_names_every_training_and_step_of_the_scale():
     found = [match for line in lines if (match := re.match(r"([\d,]+) trainings, ([\d,]+) steps, ", line))]
     assert len(found) == 1
     assert number(found[0][1]) == len(runs)
-    assert number(found[0][2]) == sum(steps_of(run, spec.recipe(run.experiment).steps) for run in runs)
+    assert number(found[0][2]) == sum(steps_of(spec, run) for run in runs)
     assert "on 3 cores" in found[0].string
     for name in spec.scale.experiments:
         (row,) = [line for line in lines if name in re.split(r"[ │]+", line)]
@@ -102,8 +103,8 @@ def test_each_claim_has_its_trainings_time_and_share():
     # C6: five replicates of the dense ResNet-20, four levels of IMP at k 0, and at the fourth what it is compared with
     needed = needs(spec, "C6")
     assert number(rows["C6"][3]) == len(needed)
-    total = sum(steps_of(run, spec.recipe(run.experiment).steps) for run in all_runs(spec))
-    own = sum(steps_of(run, spec.recipe(run.experiment).steps) for run in needed)
+    total = sum(steps_of(spec, run) for run in all_runs(spec))
+    own = sum(steps_of(spec, run) for run in needed)
     assert rows["C6"][5] == f"{own / total:.1%}"
     replicates = {name: setting.replicates for name, setting in spec.scale.experiments.items()}
     found = {c.id: power(c.scales["mini"], replicates, spec.published) for c in spec.claims if "mini" in c.scales}
@@ -138,7 +139,7 @@ def test_a_budget_says_what_it_judges_and_what_it_leaves_out_and_what_it_counts(
     chosen, rest = line.split(". Left out: ")
     names = re.findall(r"[CS]\d+", chosen)
     needed = together({name: needs(spec, name) for name in names}, names)
-    cost = sum(0.01 * steps_of(run, spec.recipe(run.experiment).steps) for run in needed)
+    cost = sum(0.01 * steps_of(spec, run) for run in needed)
     assert 0 < cost <= 3600
     assert chosen.startswith(f"--budget 1h: {len(names)} of 21 claims, ")
     assert sorted(names + re.findall(r"[CS]\d+", rest)) == sorted(judged(spec))
@@ -171,7 +172,7 @@ def test_the_plan_says_what_claims_and_what_figures_need():
     every, alone = all_runs(spec), together(needed, needed)
     assert f"claims alone: {len(alone):,} trainings ({sum(map(len, needed.values())):,} if each claim were" in line
     rest = set(every) - alone
-    seconds = sum(0.01 * steps_of(run, spec.recipe(run.experiment).steps) for run in rest)
+    seconds = sum(0.01 * steps_of(spec, run) for run in rest)
     assert (
         f"{len(rest):,} more for figures and for replicates that no claim asks for, {duration(seconds)} of core time"
         in line

@@ -83,11 +83,12 @@ def test_relations_to_imps_mask():
     wide = {"a": MASKS["b"], "b": MASKS["a"]}
     broken_at(invariants.related(wide, {"a": MASKS["a"][:, :4, 0], "b": MASKS["a"]}, "shuffled"), "shuffled")
     assert require(invariants.related(other, MASKS, "own")) == []
+    assert require(invariants.related(MASKS, MASKS, "same", "SNIP")) == ["SNIP's mask"]
 
 
 def start_of(**changes):
     snapshot = State(5, weights(1), {"mean": torch.ones(3, 2)}, {"momentum/a": torch.ones(3, 1)}, 5)
-    fields = {"start": snapshot.rewound(), "step": 5, "masks": MASKS, "snapshot": snapshot, "weights": "snapshot"}
+    fields = {"start": snapshot.rewound(), "step": 5, "masks": MASKS, "before": snapshot, "weights": "snapshot"}
     return invariants.started(**{**fields, "continues": False, **changes})
 
 
@@ -106,12 +107,36 @@ def test_the_start_is_the_snapshot_times_the_mask():
     broken_at(start_of(start=other_statistics), "start is snapshot")
 
 
+def test_the_start_of_trained_weights_is_the_parents_end_and_not_the_snapshot():
+    ends = State(5, weights(3), {"mean": torch.ones(3, 2)})
+    found = require(start_of(start=ends, before=ends, weights="trained"))
+    assert found == ["step of the start", "start is trained weights * mask", "optimizer is fresh"]
+    rewound = State(5, weights(1), {"mean": torch.ones(3, 2)})
+    assert broken_at(start_of(start=rewound, before=ends, weights="trained"), "start is trained weights") == 0
+
+
+def test_signs_are_kept_where_magnitudes_are_drawn_anew():
+    snapshot, drawn = weights(1), weights(4)
+    signed = {name: drawn[name].abs() * snapshot[name].sign() if name in MASKS else snapshot[name] for name in drawn}
+    statistics = {"mean": torch.ones(3, 2)}
+    found = require(start_of(start=State(5, signed, statistics), weights="signs"))
+    assert found == ["step of the start", "signs kept, magnitudes drawn anew", "optimizer is fresh"]
+    kept = State(5, weights(1), statistics)
+    assert broken_at(start_of(start=kept, weights="signs"), "magnitudes drawn anew") == 0
+    flipped = {**signed, "a": signed["a"].clone()}
+    place = tuple(torch.nonzero(MASKS["a"][1])[0])
+    flipped["a"][1][place] *= -1
+    assert broken_at(start_of(start=State(5, flipped, statistics), weights="signs"), "signs kept") == 1
+    others = {**signed, "bias": -signed["bias"]}  # what is never pruned stays as it was
+    broken_at(start_of(start=State(5, others, statistics), weights="signs"), "signs kept")
+
+
 def test_the_step_and_the_optimizer_of_the_start():
     broken_at(start_of(step=6), r"step of the start \(5, not 6\)")
     snapshot = State(5, weights(1), {}, {"momentum/a": torch.ones(3, 1)}, 5)
-    broken_at(start_of(start=snapshot, snapshot=snapshot), "optimizer is fresh")
-    assert require(start_of(start=snapshot, snapshot=snapshot, continues=True))[-1] == "optimizer goes on"
-    broken_at(start_of(start=snapshot.rewound(), snapshot=snapshot, continues=True), "optimizer goes on")
+    broken_at(start_of(start=snapshot, before=snapshot), "optimizer is fresh")
+    assert require(start_of(start=snapshot, before=snapshot, continues=True))[-1] == "optimizer goes on"
+    broken_at(start_of(start=snapshot.rewound(), before=snapshot, continues=True), "optimizer goes on")
 
 
 def test_pruned_weights_are_zero_at_the_end_but_for_a_network_that_diverged():

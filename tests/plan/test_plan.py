@@ -1,14 +1,18 @@
 """The plan: nothing twice, everything a claim needs, parents before children."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
+from harness.base.errors import HarnessError
 from harness.base.files import digest
 from harness.base.paths import checkout
 from harness.paper import load_spec
 from harness.paper.claims import expand_parts
-from harness.plan.runs import Run, all_runs, pairs, parents, stacks, stages, tickets
+from harness.plan.kinds import kind_of
+from harness.plan.runs import Run, all_runs, dense_run, pairs, parent, parents, stacks, stages, tickets
+from harness.plan.settings import check_settings
 from tests.tiny import tiny_spec
 
 
@@ -163,6 +167,64 @@ def test_one_shot_levels_start_from_the_dense_run_alone_and_any_may_be_first():
         if stage.kind == "levels":
             assert [parent.kind for parent in parents(spec, stage)] == ["dense"]
     assert [spec.scale.experiments["lenet"].pruning.density(level) for level in range(4)] == [1.0, 0.7, 0.5, 0.1]
+
+
+AFTER = {1: {"lr_rewind": 1}, 2: {"fine_tune": 2, "snip": 1, "snip_shuffled": 2, "snip_reinit": 1, "scratch_b": 1}}
+
+
+def test_branches_that_are_pruned_level_by_level_have_chains_of_their_own():
+    """Down to the last level at which they are named; what has SNIP's masks comes after SNIP."""
+    spec = tiny_spec(sweeps=[{"k": [5], "levels": 3, "at": AFTER}], dense_orders=[], levels_per_job=2)
+    by_name = {stage.name: stage for stage in stages(spec)}
+    assert {name: [stack[0].id for stack in stacks(spec, stage)] for name, stage in by_name.items() if "L" in name} == {
+        "lenet/c0/k5-L1-2": ["lenet/r0/k5/L1-imp-o0", "lenet/r0/k5/L2-imp-o0"],
+        "lenet/c0/k5-L3-3": ["lenet/r0/k5/L3-imp-o0"],
+        "lenet/c0/k5-L1-2-fine_tune": ["lenet/r0/k5/L1-fine_tune-o0", "lenet/r0/k5/L2-fine_tune-o0"],
+        "lenet/c0/k5-L1-1-lr_rewind": ["lenet/r0/k5/L1-lr_rewind-o0"],
+        "lenet/c0/k5-L2-branches": ["lenet/r0/k5/L2-scratch_b-o0", "lenet/r0/k5/L2-snip-o0"],
+        "lenet/c0/k5-L2-branches-fine_tune": ["lenet/r0/k5/L2-fine_tune-o1"],
+        "lenet/c0/k5-L2-branches-snip": [
+            "lenet/r0/k5/L2-snip_reinit-o0",
+            "lenet/r0/k5/L2-snip_shuffled-o0",
+            "lenet/r0/k5/L2-snip_shuffled-o1",
+        ],
+    }
+    before = {name: [parent.name for parent in parents(spec, stage)] for name, stage in by_name.items() if "L" in name}
+    assert before == {
+        "lenet/c0/k5-L1-2": ["lenet/c0/dense"],
+        "lenet/c0/k5-L3-3": ["lenet/c0/k5-L1-2"],
+        "lenet/c0/k5-L1-2-fine_tune": ["lenet/c0/dense"],
+        "lenet/c0/k5-L1-1-lr_rewind": ["lenet/c0/dense"],
+        "lenet/c0/k5-L2-branches": ["lenet/c0/k5-L1-2"],
+        "lenet/c0/k5-L2-branches-fine_tune": ["lenet/c0/k5-L1-2-fine_tune"],
+        "lenet/c0/k5-L2-branches-snip": ["lenet/c0/k5-L2-branches"],
+    }
+    assert all(kind_of(name).name == stage.kind for name, stage in by_name.items())
+    packed = {(run.branch, run.level) for run in tickets(spec, by_name["lenet/c0/tickets"])}
+    assert packed == {("imp", 1), ("imp", 2), ("imp", 3), ("snip", 2)}
+    assert all(len(runs) == len(set(runs)) for runs in [all_runs(spec)])
+
+
+def test_what_a_run_of_a_chain_starts_from():
+    own = {level: Run("lenet", 0, 5, level, "fine_tune", 0) for level in (1, 2)}
+    assert parent(own[1], "iterative") == dense_run("lenet", 0)
+    assert parent(own[2], "iterative") == own[1]
+    assert parent(replace(own[2], data_order=1), "iterative") == own[1]  # it trains the same weights on
+    assert parent(own[2], "one_shot") == dense_run("lenet", 0)
+    assert parent(replace(own[2], branch="snip_reinit"), "iterative") == replace(own[2], branch="snip")
+    assert parent(replace(own[2], branch="scratch_b"), "iterative") == replace(own[2], branch="imp")
+
+
+def test_in_one_shot_a_chain_has_the_levels_at_which_it_is_named():
+    at = {3: {"lr_rewind": 1}}
+    spec = tiny_spec(pruning=ONE_SHOT, sweeps=[{"k": [5], "levels": 3, "at": at}], dense_orders=[])
+    assert [run.level for run in all_runs(spec) if run.branch == "lr_rewind"] == [3, 3]
+
+
+def test_a_branch_that_lacks_the_run_whose_mask_it_has_is_refused():
+    spec = tiny_spec(sweeps=[{"k": [0], "levels": 1, "at": {1: {"snip_reinit": 1}}}], dense_orders=[])
+    with pytest.raises(HarnessError, match="at level 1: snip_reinit has the mask of snip; give snip: 1 there too"):
+        check_settings(spec)
 
 
 def test_restarted_subnetworks_are_compared_with_each_other_only():

@@ -34,7 +34,16 @@ SMALL = {"replicates": 1, "replicates_per_job": 1, "dense_orders": [5]}
 LENET = tiny_spec(
     **SMALL,
     change={"steps": 12},
-    sweeps=[{"k": [5], "levels": 2, "at": {1: {"snip": 1}, 2: {"imp": 2, "random_prune": 1, "random_reinit": 1}}}],
+    sweeps=[
+        {
+            "k": [5],
+            "levels": 2,
+            "at": {
+                1: {"snip": 1, "snip_shuffled": 1, "fine_tune": 1, "lr_rewind": 1},
+                2: {"imp": 2, "random_prune": 1, "random_reinit": 1, "scratch_b": 1, "keep_signs": 1},
+            },
+        }
+    ],
 )
 RESNET = tiny_spec(
     **SMALL, change={"steps": 6, "optimizer": "momentum"}, network="resnet8-1d", data="mnist1d", sweeps=[]

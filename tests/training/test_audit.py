@@ -12,7 +12,7 @@ from harness.paper.models import Recipe
 from harness.training.audit import Audit, Broken, Check, effect, require, schedule
 from harness.training.batches import Batches
 from harness.training.loop import train, use_threads
-from harness.training.recipe import learning_rate
+from harness.training.recipe import at_last_rate, learning_rate, stretched
 from harness.training.state import State, read_network
 from tests.training.test_loop import ADAM, MOMENTUM
 from tests.training.test_updates import RECIPE as RMSPROP
@@ -117,6 +117,9 @@ def test_the_first_replicate_that_breaks_an_invariant_is_named():
 def test_the_audits_schedule_is_the_loops(changes):
     recipe = Recipe.model_validate({**MOMENTUM.model_dump(), **changes})
     assert schedule(recipe) == pytest.approx([learning_rate(recipe, step) for step in range(60)], rel=1e-12)
+    longer, last = stretched(recipe, 97), at_last_rate(recipe)
+    assert schedule(recipe, 97) == pytest.approx([learning_rate(longer, step) for step in range(97)], rel=1e-12)
+    assert schedule(recipe, kind="last") == pytest.approx([learning_rate(last, step) for step in range(60)], rel=1e-12)
 
 
 @pytest.mark.parametrize("rate", [1e4, 1e18, 1e35])

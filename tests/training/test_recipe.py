@@ -7,7 +7,7 @@ from torch.optim.lr_scheduler import ExponentialLR, LinearLR, MultiStepLR
 
 from harness.paper.load import describe
 from harness.paper.models import Recipe
-from harness.training.recipe import learning_rate
+from harness.training.recipe import at_last_rate, learning_rate, stretched
 
 PLAIN = {"optimizer": "momentum", "learning_rate": 0.1, "batch_size": 8, "steps": 40}
 LINEAR = PLAIN | {"learning_rate": 0.03, "decay": "linear", "final_learning_rate": 0.005}
@@ -84,3 +84,25 @@ def test_a_changed_recipe_is_checked_again_as_a_whole():
     assert Recipe.model_validate(recipe.model_dump() | {"steps": 3}).steps == 3
     with pytest.raises(ValidationError, match="rms_decay: only optimizer: rmsprop uses it"):
         Recipe.model_validate(recipe.model_dump() | {"optimizer": "adam"})
+
+
+def test_the_last_rate_is_that_of_the_last_step_throughout():
+    for fields, last in ((PLAIN | {"drops": (10, 30)}, 0.001), (PLAIN | {"warmup": 40}, 0.1), (PLAIN, 0.1)):
+        recipe = at_last_rate(Recipe.model_validate(fields))
+        assert [learning_rate(recipe, step) for step in range(40)] == pytest.approx([last] * 40)
+    recipe = at_last_rate(Recipe.model_validate(LINEAR))
+    before_the_end = 0.03 + (0.005 - 0.03) * 39 / 40
+    assert [learning_rate(recipe, step) for step in (0, 39)] == pytest.approx([before_the_end] * 2)
+    Recipe.model_validate(recipe.model_dump())  # a recipe as any other
+
+
+def test_a_stretched_schedule_changes_at_the_same_shares_of_training():
+    """Twice as long: each step twice. 1.5 times: a drop at 7 of 40 comes at the first step after 10.5."""
+    fields = PLAIN | {"drops": (10, 30)}
+    recipe, double = Recipe.model_validate(fields), stretched(Recipe.model_validate(fields), 80)
+    assert [learning_rate(double, step) for step in range(80)] == [learning_rate(recipe, s // 2) for s in range(80)]
+    longer = stretched(Recipe.model_validate(PLAIN | {"drops": (7,), "warmup": 4}), 60)
+    assert (longer.steps, longer.drops, longer.warmup) == (60, (11,), 6)
+    linear = stretched(Recipe.model_validate(LINEAR), 80)
+    assert learning_rate(linear, 40) == pytest.approx(learning_rate(Recipe.model_validate(LINEAR), 20))
+    Recipe.model_validate(double.model_dump())

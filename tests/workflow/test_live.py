@@ -12,7 +12,8 @@ from rich.console import Console
 
 from harness.base.files import write_json
 from harness.base.words import disk, duration
-from harness.plan.runs import all_runs, stages, steps_of
+from harness.plan.courses import steps_of
+from harness.plan.runs import all_runs, stages
 from harness.results.folders import Folders
 from harness.results.heartbeats import Heartbeat, clear_heartbeats, heartbeat_path
 from harness.workflow import live
@@ -52,7 +53,7 @@ def finish(folders, name):
 
 def watcher(folders, cost=COST):
     spec = tiny_spec()
-    return Watcher(spec, folders, {run: cost * steps_of(run, 30) for run in all_runs(spec)}, CORES)
+    return Watcher(spec, folders, {run: cost * steps_of(spec, run) for run in all_runs(spec)}, CORES)
 
 
 def test_nothing_done_takes_what_the_calibration_says(folders, clock):
@@ -137,7 +138,7 @@ def test_a_machine_at_half_the_calibrated_speed_doubles_the_time_left_in_the_end
 def test_the_steps_of_sparse_networks_weigh_less(folders, clock):
     """The seconds of a level's step are halved at each level; IMP's stage trains level 1 and then 2, 60 steps each."""
     spec = tiny_spec()
-    cost = {run: COST / 2**run.level * steps_of(run, 30) for run in all_runs(spec)}
+    cost = {run: COST / 2**run.level * steps_of(spec, run) for run in all_runs(spec)}
     whole = sum(cost.values())
     for found, steps, before, own in (
         (0, 30, 0.0, 30 * 1.0),  # half of level 1
@@ -153,7 +154,7 @@ def test_the_steps_of_sparse_networks_weigh_less(folders, clock):
 
 def test_the_processes_that_share_a_stage_are_at_the_same_level(folders, clock):
     spec = tiny_spec()
-    cost = {run: COST / 2**run.level * steps_of(run, 30) for run in all_runs(spec)}
+    cost = {run: COST / 2**run.level * steps_of(spec, run) for run in all_runs(spec)}
     watching = Watcher(spec, folders, cost, CORES)
     for part in ("17", "18"):  # each a replicate: level 1, and 10 steps of level 2
         path = heartbeat_path(folders.progress, "lenet/c0/k0-L1-2", part)

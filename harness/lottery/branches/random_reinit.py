@@ -1,4 +1,8 @@
-"""random_reinit: IMP's mask on freshly drawn weights (STAB section 3)."""
+"""random_reinit: IMP's mask on freshly drawn weights (STAB section 3).
+
+At k = 0 this is the unstructured Scratch-E of "Rethinking the Value of Network Pruning": the pruned structure trained
+from new weights for as many steps as the dense network. `scratch_b` is its Scratch-B.
+"""
 
 from harness.base.seeds import REINITIALISATION
 from harness.lottery.branch import Branch, Origin

@@ -1,0 +1,18 @@
+"""snip_reinit: SNIP's mask on freshly drawn weights.
+
+"Pruning Neural Networks at Initialization: Why are We Missing the Mark?" (arXiv 2009.08576). It is also what SNIP's
+official code trains (namhoonlee/snip-public, snip/model.py): weights of another draw than those that it scored.
+"""
+
+from harness.lottery.branch import Branch
+from harness.lottery.branches import random_reinit
+
+BRANCH = Branch(
+    "SNIP, reinitialised",
+    random_reinit.start,  # the stored masks are SNIP's here
+    source="mask",
+    rewinds=False,
+    of="snip",
+    mask="same",
+    weights="fresh",
+)
