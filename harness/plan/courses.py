@@ -16,7 +16,7 @@ from harness.paper.models import Recipe
 from harness.plan.runs import Run
 from harness.training.recipe import at_last_rate, stretched
 
-MOST_TIMES = 2  # as long as the dense training ("Rethinking the Value of Network Pruning", its longest Scratch-B)
+MOST_TIMES = 2  # the steps of the dense training: the longest Scratch-B of Liu et al. (2019)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """fine_tune: pruned weights trained on from their trained values, at the schedule's last learning rate.
 
-"Comparing Rewinding and Fine-tuning in Neural Network Pruning" (arXiv 2003.02389), iterated as there: each level prunes
-what fine-tuning the level before ended with. It trains as many steps as rewinding to k would, T - k, in their order.
+Renda, Frankle and Carbin (2020), iterated as there: each level prunes what fine-tuning the level before ended with. It
+trains as many steps as rewinding to k would, T - k, on the same batches. The optimizer is fresh, as after a rewind.
 """
 
 from harness.lottery.branch import Branch, Origin

@@ -1,7 +1,7 @@
 """keep_signs: IMP's mask on weights of the snapshot's signs, their magnitudes drawn anew.
 
-"The Early Phase of Neural Network Training" (arXiv 2002.10365): is a ticket at step k more than its signs? The
-magnitudes are those of `random_reinit`, so that the two differ in signs alone.
+Frankle, Schwab and Morcos (2020): is a ticket at step k more than its signs? The magnitudes are those of
+`random_reinit`, so that the two differ in signs alone.
 """
 
 from dataclasses import replace

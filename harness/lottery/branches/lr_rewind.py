@@ -1,7 +1,7 @@
 """lr_rewind: pruned weights trained on from their trained values, with the learning rates from step k on.
 
-Learning-rate rewinding of "Comparing Rewinding and Fine-tuning in Neural Network Pruning" (arXiv 2003.02389), iterated
-as there: the schedule goes back to step k, the weights do not.
+Learning-rate rewinding of Renda, Frankle and Carbin (2020), iterated as there: the schedule goes back to step k, the
+weights do not.
 """
 
 from harness.lottery.branch import Branch, Origin

@@ -1,7 +1,7 @@
 """random_reinit: IMP's mask on freshly drawn weights (STAB section 3).
 
-At k = 0 this is the unstructured Scratch-E of "Rethinking the Value of Network Pruning": the pruned structure trained
-from new weights for as many steps as the dense network. `scratch_b` is its Scratch-B.
+At k = 0 this is the unstructured Scratch-E of Liu et al. (2019): the pruned structure trained from new weights for as
+many steps as the dense network. `scratch_b` is their Scratch-B.
 """
 
 from harness.base.seeds import REINITIALISATION

@@ -1,8 +1,7 @@
 """scratch_b: IMP's mask on freshly drawn weights, trained for as many operations as the dense network.
 
-Scratch-B of "Rethinking the Value of Network Pruning" (arXiv 1810.05270): `random_reinit`, which at k = 0 is its
-Scratch-E, for longer. The weights are drawn as there, so that at k = 0 the two differ in their length alone; training
-begins at step 0 whatever k the mask is of.
+Scratch-B of Liu et al. (2019): `random_reinit`, which at k = 0 is their Scratch-E, for longer. The weights are drawn as
+there, so that at k = 0 the two differ in their length alone; training begins at step 0 whatever k the mask is of.
 """
 
 from dataclasses import replace

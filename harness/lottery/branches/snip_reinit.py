@@ -1,7 +1,7 @@
 """snip_reinit: SNIP's mask on freshly drawn weights.
 
-"Pruning Neural Networks at Initialization: Why are We Missing the Mark?" (arXiv 2009.08576). It is also what SNIP's
-official code trains (namhoonlee/snip-public, snip/model.py): weights of another draw than those that it scored.
+Frankle et al. (2021). It is also what SNIP's official code trains (namhoonlee/snip-public, snip/model.py): weights of
+another draw than those that it scored.
 """
 
 from harness.lottery.branch import Branch

@@ -1,7 +1,6 @@
 """snip_shuffled: SNIP's mask with each layer's positions shuffled, on the same weights.
 
-"Pruning Neural Networks at Initialization: Why are We Missing the Mark?" (arXiv 2009.08576): SNIP without its choice of
-weights, of which only the share of each layer is left.
+Frankle et al. (2021): SNIP without its choice of weights, of which only the share of each layer is left.
 """
 
 from harness.base.seeds import RANDOM_PRUNE
