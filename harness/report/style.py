@@ -1,9 +1,11 @@
 """The style of every figure, and the conversion of a Matplotlib figure to one clean, deterministic SVG element.
 
-Colours are Okabe and Ito's colour-blind safe set: one per branch, in every figure. A rewind iteration has one marker.
+Each branch has one colour in every figure, the first of Okabe and Ito's colour-blind safe set. A rewind iteration has
+one marker.
 """
 
 import io
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -139,10 +141,12 @@ def plain_ticks(axis: matplotlib.axis.Axis, ticks: Sequence[float] | None = None
 
 
 def branch_legend(figure: Figure, branches: Sequence[str], extra: Sequence[Line2D] = ()) -> None:
-    """One legend above the panels: a colour for each branch."""
+    """One legend above the panels, in as few rows as fit: a colour for each branch."""
     handles = [Line2D([], [], color=branch_colour(b), lw=2.6, label=label_of(b)) for b in branches]
     handles += list(extra)
-    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), handlelength=1.8, columnspacing=1.6)
+    inches = sum(0.46 + 0.06 * len(str(handle.get_label())) for handle in handles)  # in letters of 7.5 points
+    columns = math.ceil(len(handles) / max(1, math.ceil(inches / figure.get_figwidth())))
+    figure.legend(handles=handles, loc="outside upper left", ncols=columns, handlelength=1.8, columnspacing=1.6)
 
 
 def mark_published(ax: Axes) -> None:
