@@ -98,6 +98,18 @@ def test_a_claim_needs_what_its_cells_read_and_where_that_starts(spec, name):
     assert needs(spec, name) == BY_HAND[name]
 
 
+def test_a_claim_needs_the_networks_whose_masks_its_own_have_and_those_that_they_go_on_from():
+    at = {2: {"snip": 2, "snip_reinit": 1, "fine_tune": 1, "lr_rewind": 1}}
+    made = tiny_spec(replicates=3, sweeps=[{"k": [5], "levels": 3, "at": at}])
+    claims = [
+        claim("Redrawn", cell("snip_reinit", k=5, density=L2)),
+        claim("Tuned", cell("fine_tune", k=5, density=L2)),
+    ]
+    spec = Spec(made.folder, made.paper, made.experiments, claims, "tiny", made.scale)
+    assert needs(spec, "Redrawn") == runs(*chain(5, 2), (5, 2, "snip", 0), (5, 2, "snip_reinit", 0))
+    assert needs(spec, "Tuned") == runs(*chain(5, 2), (5, 1, "fine_tune", 0), (5, 2, "fine_tune", 0))
+
+
 def test_a_selection_is_what_its_claims_need_together(spec):
     for size in (1, 2, 3):
         for names in itertools.combinations(BY_HAND, size):

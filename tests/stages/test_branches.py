@@ -199,6 +199,7 @@ WRONG = [
     ("snip_shuffled", wrong_start("snip_shuffled", "snip"), "SNIP's mask, shuffled in each layer"),
     ("snip_reinit", wrong_start("snip_reinit", "snip"), "weights drawn anew"),
     ("snip_reinit", wrong_start("snip_reinit", "scratch_b"), "step of the start"),
+    ("imp", wrong_start("imp", "random_reinit"), r"start is snapshot \* mask"),
     ("snip", wrong_start("snip", "snip_reinit"), r"start is snapshot \* mask"),
 ]
 

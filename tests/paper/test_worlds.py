@@ -1,0 +1,90 @@
+"""The papers of which only the abstract was read: worlds in which it is right, and in which a method is wrong.
+
+Accuracies are drawn around what a world has, a tenth of a point wide, for every network that the mini scale trains.
+"""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.base.paths import checkout
+from harness.claims.judge import judge
+from harness.paper import load_spec
+from harness.plan.runs import all_runs
+from tests.claims.tables import network, table
+
+#: mean accuracy by experiment, branch and, where it matters, level
+AT_INITIALISATION = {
+    ("resnet20-standard", "dense"): 89.2,
+    ("resnet20-standard", "imp"): 89.0,
+    ("resnet20-standard", "random_prune"): 87.0,
+    ("resnet20-standard", "random_reinit"): 87.5,
+    ("resnet20-standard", "snip"): 86.0,
+    ("resnet20-standard", "snip_shuffled"): 86.0,
+    ("resnet20-standard", "snip_reinit"): 86.1,
+    ("lenet", "dense"): 98.2,
+    ("lenet", "imp"): 98.0,
+    ("lenet", "random_prune"): 96.5,
+    ("lenet", "random_reinit"): 97.0,
+    ("lenet", "snip"): 97.0,
+    ("lenet", "snip_shuffled"): 97.0,
+    ("lenet", "snip_reinit"): 97.1,
+}
+AFTER_PRUNING = {
+    ("resnet20-standard", "dense"): 89.2,
+    ("resnet20-standard", "imp"): 88.5,
+    ("resnet20-standard", "lr_rewind"): 88.6,
+    ("resnet20-standard", "fine_tune"): 86.5,
+}
+TICKETS = {
+    ("lenet", "dense"): 98.0,
+    ("lenet", "imp"): 98.4,
+    ("lenet", "random_reinit"): 97.2,
+    ("lenet", "random_prune"): 96.8,
+}
+SHUFFLED_OVER_ALL_LAYERS = {("resnet20-standard", "snip_shuffled"): 80.0, ("lenet", "snip_shuffled"): 92.0}
+REINIT_KEEPS_THE_WEIGHTS = {("resnet20-standard", "random_reinit"): 88.9, ("lenet", "random_reinit"): 98.1}
+PRUNED_AFTER_TRAINING = {("resnet20-standard", "snip"): 89.2, ("lenet", "snip"): 98.2}
+LAST_RATE_FOR_BOTH = {("resnet20-standard", "lr_rewind"): 86.4}
+SCHEDULE_FOR_BOTH = {("resnet20-standard", "fine_tune"): 88.8}
+TICKETS_OF_ANOTHER_DRAW = {("lenet", "imp"): 97.1}
+
+
+def verdicts(paper: str, world: dict) -> dict[str, str]:
+    """The verdicts of the mini scale, by claim, of those that it judges."""
+    spec, draw = load_spec(checkout(), paper, "mini"), np.random.default_rng(0)
+    rows = [
+        network(
+            run.branch,
+            run.replicate,
+            run.experiment,
+            run.k,
+            level=run.level,
+            data_order=run.data_order,
+            test_accuracy=world[run.experiment, run.branch] + 0.1 * draw.standard_normal(),
+        )
+        for run in all_runs(spec)
+    ]
+    found: pd.DataFrame = table(*rows)
+    judged = judge([claim for claim in spec.claims if "mini" in claim.scales], "mini", found, {})
+    return {claim.id: claim.verdict for claim in judged}
+
+
+@pytest.mark.parametrize(
+    ("paper", "world", "wrong", "missed"),
+    [
+        ("missing-the-mark", AT_INITIALISATION, {}, ""),
+        ("missing-the-mark", AT_INITIALISATION, SHUFFLED_OVER_ALL_LAYERS, "M1"),
+        ("missing-the-mark", AT_INITIALISATION, REINIT_KEEPS_THE_WEIGHTS, "M2 M3"),
+        # what SNIP then has to lose, it loses when its mask is shuffled or its weights are drawn anew
+        ("missing-the-mark", AT_INITIALISATION, PRUNED_AFTER_TRAINING, "M1 M2 M4"),
+        ("rewinding-and-fine-tuning", AFTER_PRUNING, {}, ""),
+        ("rewinding-and-fine-tuning", AFTER_PRUNING, LAST_RATE_FOR_BOTH, "R2 R3"),
+        ("rewinding-and-fine-tuning", AFTER_PRUNING, SCHEDULE_FOR_BOTH, "R1 R2 R3"),
+        ("the-lottery-ticket-hypothesis", TICKETS, {}, ""),
+        ("the-lottery-ticket-hypothesis", TICKETS, TICKETS_OF_ANOTHER_DRAW, "L1 L2 L3"),
+    ],
+)
+def test_a_right_world_is_seen_in_every_claim_and_a_wrong_variant_is_not(paper, world, wrong, missed):
+    found = verdicts(paper, world | wrong)
+    assert [name for name, verdict in found.items() if verdict != "supported"] == missed.split()
