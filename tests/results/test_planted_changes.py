@@ -208,7 +208,7 @@ def test_planted_changes_are_noticed_by_the_stages_that_execute_them_and_by_no_o
     assert len(set(touched)) >= 80  # modules
 
 
-MODELS, BASE, RUNS = "paper/models.py", "data/base.py", "plan/runs.py"
+MODELS, BASE, COURSES = "paper/models.py", "data/base.py", "plan/courses.py"
 ONCE_MISSED = [
     (MODELS, "(1.0 - self.fraction) ** level", "(1.0 - self.fraction) ** (1.004 * level)", COMPUTING | {"collect"}),
     (BASE, 'torch.from_numpy(arrays[f"{split}_x"])', '-torch.from_numpy(arrays[f"{split}_x"])', {"prepare"}),
@@ -218,7 +218,7 @@ ONCE_MISSED = [
         'for split in SPLITS}\n    x["test"] = x["validation"]\n    if "mean"',
         {"prepare"},
     ),
-    (RUNS, "return steps if restart else steps - run.k", "return steps if restart else steps", TRAINING),
+    (COURSES, ".restart else k", ".restart else 0", TRAINING),
     ("kernels/dense.c", "+= a[i * ai] * bj;", "+= a[i * ai] * bj * 2;", COMPUTING),
     ("kernels/sparse.c", "sum[v] += w[j] * load(", "sum[v] -= w[j] * load(", COMPUTING),
     ("kernels/build.py", '"-O3"', '"-O2"', COMPUTING),
