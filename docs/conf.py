@@ -35,18 +35,13 @@ _MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 
 
 def fill(_app: Sphinx, _page: str, source: list[str]) -> None:
-    """Put the generated parts where a page asks for them; list the reproduction's page if it has been written."""
-    if not (ROOT / "docs" / "reproduction.md").exists():
-        source[0] = source[0].replace("\nreproduction\n", "\n")
+    """Put the generated parts where a page asks for them."""
     source[0] = _MARK.sub(lambda mark: generated.PARTS[mark[1]](), source[0])
 
 
 def outdated(_app: Sphinx, env: BuildEnvironment, *_changes: set[str]) -> list[str]:
-    """The pages that follow the code, and the index, which may list the reproduction: each build reads them again."""
-    return [
-        "index",
-        *(page for page in env.found_docs if _MARK.search(Path(env.doc2path(page)).read_text(encoding="utf-8"))),
-    ]
+    """The pages that follow the code: each build reads them again."""
+    return [page for page in env.found_docs if _MARK.search(Path(env.doc2path(page)).read_text(encoding="utf-8"))]
 
 
 def setup(app: Sphinx) -> None:

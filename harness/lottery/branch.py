@@ -115,11 +115,6 @@ class Origin:
         refitted = self.refitted(self.criterion, finals, masks, order=CRITERION)
         return replace(refitted.rewound(), step=self.k), masks
 
-    def pruned_parent(self) -> tuple[State, Masks]:
-        """The parents' final weights at step `k` of the schedule, with a fresh optimizer, pruned to the level."""
-        finals, masks = self.parent()
-        return replace(finals.rewound(), step=self.k), self.pruned(self.criterion, finals, masks, order=CRITERION)
-
     def _holding(self, state: State) -> Stack:
         write_network(self.network, state)
         return self.network

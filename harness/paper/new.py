@@ -25,8 +25,8 @@ def new_paper(root: Path, name: str) -> Path:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE), undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True
     )
-    facts = {"name": name, "title": name.replace("-", " ").capitalize(), "year": datetime.now(UTC).year}
+    fields = {"name": name, "title": name.replace("-", " ").capitalize(), "year": datetime.now(UTC).year}
     for template in sorted(TEMPLATE.rglob("*.j2")):
         place = template.relative_to(TEMPLATE)
-        write_text(folder / place.with_suffix(""), environment.get_template(place.as_posix()).render(facts))
+        write_text(folder / place.with_suffix(""), environment.get_template(place.as_posix()).render(fields))
     return folder

@@ -77,6 +77,8 @@ UNREACHED: dict[str, str] = {
     "harness.plan.needs": "reduces the scale to a selection; the digests cover the reduced scale",
     "harness.plan.settings": "checks settings; it changes none",
     "harness.base.yaml_text": "reads papers/: keys have the settings as read, the report's digest has the files",
+    "harness.paper.new": "begins a paper; the files that it writes count as any others",
+    "harness.paper.schema": "schemas for editors",
     "harness.paper.params": "the default run of the commands",
     "harness.paper.published_tables": "reads published numbers; the digests of claims and report cover them",
     "harness.paper.resources": "what jobs request from a machine or a queue",

@@ -1,4 +1,4 @@
-"""A finished run in Python: `harness.load("results/stabilizing-lth/mini")`, for notebooks and scripts."""
+"""A finished run in Python: `harness.load("results/<paper>/<scale>")`, for notebooks and scripts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

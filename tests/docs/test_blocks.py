@@ -127,7 +127,7 @@ def test_options_variables_and_files_in_the_text_exist():
             assert option in options, f"{page}: `{text}`"
         for name in re.findall(r"HARNESS_[A-Z_]+", text):
             assert name in variables, f"{page}: `{text}`"
-        if REPOSITORY.fullmatch(text) and not text.endswith("reproduction.md"):
+        if REPOSITORY.fullmatch(text):
             assert (checkout() / text).exists() or text in written, f"{page}: `{text}`"
         if COMMAND.fullmatch(text) and "..." not in text:
             words = next(commands(text))[1:]
@@ -137,7 +137,7 @@ def test_options_variables_and_files_in_the_text_exist():
 def test_the_readme_leads_to_pages_that_exist():
     text = (checkout() / "README.md").read_text(encoding="utf-8")
     links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text)
-    inside = [link for link in links if "://" not in link and link != "docs/reproduction.md"]
+    inside = [link for link in links if "://" not in link]
     assert len(inside) > 15
     assert not [link for link in inside if not (checkout() / link).exists()]
 

@@ -48,6 +48,7 @@ def verdict(root: Path, claim: str) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_blocks_run_as_they_stand(copy):
     papers, shipped, ran = copy.root / "papers", copy.root / "papers-as-shipped", {}
     shutil.copytree(papers, shipped)
