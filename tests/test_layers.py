@@ -26,6 +26,7 @@ stages
 estimate
 workflow
 compare verify share check bench
+publish
 __init__
 cli
 """

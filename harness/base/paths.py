@@ -7,6 +7,7 @@ from harness.base.variables import variable, variables
 
 OWN = Path(__file__).parents[2]  # the checkout of an editable install
 RESULTS = Path("results")  # below a checkout: where results lie unless another folder is named
+REFERENCE = Path("reference")  # below a checkout: published runs, laid out as results are
 CHECK = ".check"  # below a results folder: where `harness check` works
 
 
@@ -41,6 +42,11 @@ def _around() -> Path | None:
 def results_folder(results: Path, paper: str, scale: str) -> Path:
     """The folder of a run: results/<paper>/<scale>."""
     return results / paper / scale
+
+
+def references(root: Path) -> list[tuple[str, str]]:
+    """The papers and scales that a checkout has a published run of."""
+    return sorted((path.parent.parent.name, path.parent.name) for path in (root / REFERENCE).glob("*/*/card.json"))
 
 
 def other_results(results: Path, root: Path, paper: str, scale: str) -> tuple[Path, ...]:

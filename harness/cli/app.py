@@ -15,7 +15,7 @@ from harness.base.errors import HarnessError, reason
 from harness.base.paths import elsewhere
 from harness.base.variables import variables
 from harness.base.words import printable
-from harness.cli import check, compare, new, options, remote, run, ticket, verify
+from harness.cli import check, compare, new, options, publish, remote, run, ticket, verify
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,7 +26,7 @@ app = typer.Typer(
 NO_MEMORY = re.compile(r"failed to map segment|[Cc]annot allocate memory")  # a library that doesn't fit into memory
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(run.reproduce, run.plan, run.claims, run.report, verify.verify, compare.compare, check.check),
-    *(remote.push, remote.pull, remote.adopt, run.bench, new.schema),
+    *(publish.publish, remote.push, remote.pull, remote.adopt, run.bench, new.schema),
 )
 
 

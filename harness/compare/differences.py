@@ -17,10 +17,10 @@ from harness.base.files import write_text
 from harness.claims.document import ClaimVerdict, Verdict
 from harness.compare.noise import Comparison, Difference, compare_tables
 from harness.compare.overlay import Both, draw_all
-from harness.compare.read import ComparedRun, read_run
+from harness.compare.read import ComparedRun, read_runs
 from harness.lottery import branches
 from harness.paper import load_spec
-from harness.paper.claims import LEVEL
+from harness.paper.claims import LEFT_OUT, LEVEL
 from harness.report import formats
 from harness.report.summary import COLOURS
 
@@ -67,9 +67,9 @@ def compare_folders(
 ) -> Path:
     """Compare two runs, print the differences and write the page below `out`. Returns the page's path.
 
-    `sources` are folders or git revisions, `names` what the user called them. Raises HarnessError.
+    `sources` are folders, git revisions or `reference`, `names` what the user called them. Raises HarnessError.
     """
-    runs = [read_run(source, root, results, paper, scale, name) for source, name in zip(sources, names, strict=True)]
+    runs = read_runs(sources, names, root, results, paper, scale)
     comparison = compare(*runs)
     show(comparison, console)
     try:
@@ -89,7 +89,8 @@ def compare(a: ComparedRun, b: ComparedRun) -> RunComparison:
             "Give two runs of one paper."
         )
     tables = compare_tables(a.table, b.table)
-    claims_a, claims_b = ({claim.id: claim for claim in run.claims} for run in (a, b))
+    # a claim that was not selected is none of the run's
+    claims_a, claims_b = ({claim.id: claim for claim in run.claims if claim.reason != LEFT_OUT} for run in (a, b))
     shared = [name for name in claims_a if name in claims_b]
     if a.scale != b.scale:
         shared = [name for name in shared if claims_a[name].judged and claims_b[name].judged]

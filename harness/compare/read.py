@@ -3,7 +3,7 @@
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from harness.base.errors import HarnessError
-from harness.base.paths import results_folder
+from harness.base.paths import REFERENCE, references, results_folder
 from harness.base.untrusted import read_checked_json
 from harness.claims.document import ClaimVerdict, read_claims
 from harness.results.folders import Folders
@@ -45,6 +45,35 @@ class ComparedRun:
     def __str__(self) -> str:
         finished = str(self.provenance.get("finished") or "")[:10]
         return ", ".join(filter(None, [f"{self.paper} at scale {self.scale}", self.code, finished]))
+
+
+def read_runs(
+    sources: Sequence[str], names: Sequence[str], root: Path, results: Path, paper: str, scale: str
+) -> list[ComparedRun]:
+    """Read both runs of a comparison. The source `reference` is the published run of the other run's paper and scale.
+
+    Raises HarnessError as `read_run`, and where there is no such reference.
+    """
+    runs = [
+        None if source == str(REFERENCE) else read_run(source, root, results, paper, scale, name)
+        for source, name in zip(sources, names, strict=True)
+    ]
+    other = next((run for run in runs if run is not None), None)
+    if other is None:
+        raise HarnessError(f"{REFERENCE}, {REFERENCE}: one of the two is a run of yours. Give its folder.")
+    return [run or _reference_of(other, root) for run in runs]
+
+
+def _reference_of(run: ComparedRun, root: Path) -> ComparedRun:
+    """The published run of another run's paper and scale, whose names a stranger may have written."""
+    known = references(root)
+    if (run.paper, run.scale) not in known:
+        there = ", ".join(f"{paper} at {scale}" for paper, scale in known) or "none"
+        raise HarnessError(
+            f"{REFERENCE}: there is none of {run.paper:.60} at scale {run.scale:.60}; there is {there}. "
+            "`harness publish` makes one of a finished run"
+        )
+    return read_run(str(root / REFERENCE), root, REFERENCE, run.paper, run.scale, str(REFERENCE))
 
 
 def read_run(source: str, root: Path, results: Path, paper: str, scale: str, name: str = "") -> ComparedRun:

@@ -67,6 +67,7 @@ UNREACHED: dict[str, str] = {
     "harness.cli": "commands: options and calls",
     "harness.compare": "compares two finished runs on a page of its own",
     "harness.estimate": "estimates of time, before a run",
+    "harness.publish": "copies finished results into git, and writes a page about them",
     "harness.share": "copies finished results, and exports tickets",
     "harness.verify": "checks finished results",
     "harness.workflow": "schedules stages, and runs each by its entry in the table of kinds",

@@ -21,6 +21,7 @@ from harness.claims.document import write_claims
 from harness.cli.compare import compare as command
 from harness.compare.differences import compare, show, write_page
 from harness.compare.read import read_run
+from harness.paper.claims import LEFT_OUT
 from harness.paper.columns import REAL, TABLE_COLUMNS, TEXT, WHOLE
 from tests.report import synthetic
 from tests.report.synthetic.run import make
@@ -129,6 +130,55 @@ def test_a_results_folder_holds_the_run_of_the_scale(runs, tmp_path):
     assert read(tmp_path).scale == "mini"
     with pytest.raises(HarnessError, match="neither a run's folder nor one that contains stabilizing-lth/smoke/"):
         read_run(str(tmp_path), checkout(), Path("results"), "stabilizing-lth", "smoke")
+
+
+@pytest.fixture
+def published(runs, tmp_path, monkeypatch) -> Path:
+    """A checkout whose reference of the mini scale is a run."""
+    shutil.copytree(checkout() / "papers", tmp_path / "checkout/papers")
+    shutil.copytree(runs["a"], tmp_path / "checkout/reference/stabilizing-lth/mini")
+    (tmp_path / "checkout/reference/stabilizing-lth/mini/card.json").write_text("{}")
+    monkeypatch.setenv("HARNESS_ROOT", str(tmp_path / "checkout"))
+    return tmp_path / "checkout"
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_run_is_held_against_the_reference_of_its_paper_and_scale(runs, published, tmp_path, first):
+    (tmp_path / "reference").mkdir()  # a folder of that name is none
+    names = ["reference", str(runs["b"])] if first else [str(runs["b"]), "reference"]
+    _, out = run_command(*names, "--paper", "stabilizing-lth", "--scale", "paper", "--out", str(tmp_path))
+    assert f"{'A' if first else 'B'}  reference: stabilizing-lth at scale mini, code 0123456789" in out
+    row = next(line for line in out.splitlines() if line.startswith(" C1"))
+    assert (row.index("supported") < row.index("contradicted")) is first
+
+
+def test_without_a_reference_one_line_says_which_there_are(published, tmp_path):
+    other = write_run(tmp_path / "other", scale="wide")
+    message = "reference: there is none of stabilizing-lth at scale wide; there is stabilizing-lth at mini"
+    options = ("--paper", "stabilizing-lth", "--scale", "mini")
+    with pytest.raises(HarnessError, match=message) as refused:
+        run_command("reference", str(other), *options)
+    assert "\n" not in str(refused.value)
+    with pytest.raises(HarnessError, match="one of the two is a run of yours"):
+        run_command("reference", "reference", *options)
+
+
+def test_a_strangers_paper_is_no_path_to_a_reference(published, tmp_path):
+    shutil.copytree(published / "reference/stabilizing-lth/mini", published / "elsewhere/mini")
+    hostile = write_run(tmp_path / "hostile", paper="../elsewhere", scale="mini")
+    with pytest.raises(HarnessError, match=r"there is none of \.\./elsewhere at scale mini"):
+        run_command("reference", str(hostile), "--paper", "stabilizing-lth", "--scale", "mini")
+
+
+def test_claims_that_were_not_selected_are_none_of_a_runs(runs, tmp_path):
+    b = Path(shutil.copytree(runs["a"], tmp_path / "b"))
+    claims = json.loads((b / "claims.json").read_text())
+    for claim in claims[3:]:
+        claim |= {"verdict": "not tested", "reason": LEFT_OUT}
+    (b / "claims.json").write_text(json.dumps(claims))
+    comparison = compare(read(runs["a"]), read(b))
+    assert (comparison.claims, comparison.changes) == (3, [])
+    assert comparison.claims_in_one == [claim["id"] for claim in claims[3:]]
 
 
 @pytest.mark.parametrize(
