@@ -141,11 +141,11 @@ def _row(spec: Spec, point: Point, judgements: Sequence[Judged]) -> dict[str, An
 
 
 def _measured(point: Point, judgements: Sequence[Judged]) -> str:
-    """The estimate with its interval: a claim's, if one judges it at the same level, so that no number has two."""
+    """The estimate with its interval: of the first claim that judges it at this level, else the point's own."""
     estimate, low, high = (words.finite(number) for number in (point.estimate, point.low, point.high))
-    for part in (judged.part for judged in judgements):
-        if part is not None and part.estimate is not None and part.level == LEVEL:
-            estimate, (low, high) = part.estimate, part.interval or (None, None)
+    parts = [judged.part for judged in judgements if judged.part is not None and judged.part.level == LEVEL]
+    if parts and parts[0].estimate is not None:
+        estimate, (low, high) = parts[0].estimate, parts[0].interval or (None, None)
     span = "" if low is None or high is None else f" [{_decimals(low)}, {_decimals(high)}]"
     return f"{_decimals(estimate or 0.0)}{span}"
 
