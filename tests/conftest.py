@@ -16,9 +16,11 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(autouse=True)
 def in_the_checkout(monkeypatch):
-    """Each test starts in the checkout and with the device as it was: a command in this process goes to its run's."""
+    """Each test starts in the checkout, with the device as it was (a command in this process goes to its run's) and
+    without a width."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("HARNESS_DEVICE", os.environ.get("HARNESS_DEVICE", "auto"))
+    monkeypatch.delenv("COLUMNS", raising=False)  # where tests run in several processes, their runner sets it
 
 
 @pytest.fixture(scope="session")

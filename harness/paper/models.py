@@ -211,7 +211,7 @@ class Paper(Model):
 
 
 def reference(arxiv: str, doi: str) -> str:
-    """A paper's number as readers write it: `arXiv 1903.01611`, `doi:10.1000/182`, or nothing."""
+    """A paper's number as readers write it: `arXiv 2101.00001`, `doi:10.1000/182`, or nothing."""
     return f"arXiv {arxiv}" if arxiv else f"doi:{doi}" if doi else ""
 
 

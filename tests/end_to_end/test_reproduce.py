@@ -24,8 +24,8 @@ def test_a_run_leaves_what_the_readme_promises(finished_checkout):
     assert [claim["id"] for claim in claims] == [*(f"C{number}" for number in range(1, 34)), "S1"]
     assert {claim["verdict"] for claim in claims} == {"not tested"}
     page = (results / "report" / "index.html").read_text()
-    assert "C33" in page
-    assert "C33" in (results / "report" / "report.md").read_text()
+    assert "The pipeline works: " in page
+    assert "The pipeline works: " in (results / "report" / "report.md").read_text()
     facts = read_json(results / "provenance.json")
     assert facts["packages"]["torch"]
     assert all(stage["outputs"] for stage in facts["stages"])

@@ -109,7 +109,7 @@ def test_a_removed_claim_moved_and_one_that_is_not_selected_did_not():
     assert list(moved([claim(calibrates=True)], "mini", FROZEN)) != []
 
 
-@pytest.mark.parametrize("paper", PAPERS)
+@pytest.mark.parametrize("paper", [paper for paper in PAPERS if paper != "pruning-methods"])  # claims nothing
 def test_a_selection_of_claims_moves_none(paper):
     spec = load_spec(checkout(), paper, "mini")
     assert moves(selected(spec, [judged(spec)[0]]).claims, "mini", spec.frozen) == []

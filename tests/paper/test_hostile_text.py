@@ -112,7 +112,7 @@ def test_one_line_with_the_value_as_written(papers, old, new, message):
         ("dense_orders: [0]", "dense_orders: [0]\n    dense_copies: 100000000", "dense_copies: 100000000 is more than"),
         ("imp: 2", "imp: 1000000", "at.2.imp: 1000000 is more than the 100"),
         ("change: {steps: 200}", "change: {steps: 99999999999}", "change.steps: 99999999999 is more than"),
-        ("replicates: 2", "replicates: 1000\n    dense_copies: 100", "experiments.lenet: 117,000 networks; give fewer"),
+        ("replicates: 2", "replicates: 1000\n    dense_copies: 100", "experiments.lenet: 125,000 networks; give fewer"),
     ],
 )
 def test_numbers_that_would_be_planned_for_ever(papers, old, new, message):

@@ -242,7 +242,7 @@ def test_a_file_of_the_wrong_kind(papers):
 
 
 def test_unknown_papers_and_scales_list_what_there_is():
-    with pytest.raises(HarnessError, match="no such paper; choose one of linear-mode-connectivity, stabilizing-lth"):
+    with pytest.raises(HarnessError, match="no such paper; choose one of linear-mode-connectivity, missing-the-mark, "):
         load_spec(checkout(), "nope", "mini")
     message = r"nope\.yaml: no such scale; choose one of cifar-short, mini, paper, smoke, wide"
     with pytest.raises(HarnessError, match=message):
