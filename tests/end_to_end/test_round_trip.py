@@ -30,7 +30,7 @@ def theirs(ours, s3, tmp_path_factory) -> Shared:
 @pytest.mark.slow
 def test_a_reader_pulls_page_tables_and_tickets_and_has_nothing_to_make(theirs, ours):
     assert theirs.shared_files() == ours.shared_files()
-    assert "C33" in (theirs.results / "report" / "index.html").read_text()
+    assert "The pipeline works" in (theirs.results / "report" / "index.html").read_text()
     assert len(pd.read_parquet(theirs.results / "table.parquet"))
     assert list((theirs.results / "tickets").rglob("*.safetensors"))
     assert "; 0 to train" in theirs.harness("plan", "--scale", "tiny")
