@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import tarfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,10 +41,24 @@ def test_the_papers_splits(name, sizes):
 
 def stored(name, published, tmp_path, use):
     """Through the real path: prepare, then load."""
-    use(name, published_source(published, {"mnist": mnist.arrays, "cifar10": cifar10.arrays}[name]))
+    use(name, published_source(published, cifar10.arrays if name == "cifar10" else mnist.arrays))
     record = tmp_path / "results" / f"{name}.json"
     data.prepare(name, record)
     return record, data.load(record)
+
+
+def test_unscaled_mnist_has_the_same_samples_with_pixels_from_0_to_1(folder, tmp_path, use):
+    published, _, _ = write_mnist(folder)
+    source = data.SOURCES["mnist-0-to-1"]
+    scaled, unscaled = (
+        stored(name, replace(published, **scale), tmp_path, use)[1]
+        for name, scale in (("mnist", {}), ("mnist-0-to-1", {"mean": (0.0,), "std": (1.0,)}))
+    )
+    assert source.checksum == replace(mnist.MNIST, mean=(0.0,), std=(1.0,)).checksum != data.checksum("mnist")
+    for split in ("train", "validation", "test"):
+        torch.testing.assert_close(unscaled.x[split], scaled.x[split] * 0.3081 + 0.1307, atol=1e-6, rtol=0)
+        torch.testing.assert_close(unscaled.y[split], scaled.y[split], atol=0, rtol=0)
+    assert (unscaled.x["train"].min(), unscaled.x["train"].max()) == (0, 1)
 
 
 def test_mnist_from_its_files(folder, tmp_path, use):

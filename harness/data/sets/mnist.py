@@ -2,6 +2,7 @@
 
 import math
 import struct
+from dataclasses import replace
 from functools import partial
 from pathlib import PurePosixPath
 
@@ -77,4 +78,7 @@ def read_idx(content: bytes, source: str, shape: tuple[int, ...]) -> np.ndarray:
     return np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape)
 
 
-SOURCES = {"mnist": published(MNIST, arrays)}
+SOURCES = {
+    "mnist": published(MNIST, arrays),
+    "mnist-0-to-1": published(replace(MNIST, mean=(0.0,), std=(1.0,)), arrays),  # pixels from 0 to 1, same split
+}

@@ -7,7 +7,7 @@ from harness.paper.models import Recipe, Setting, Sweep
 
 STEPS = 2
 BATCH = 2  # batch normalisation needs two, and Inception-v3 takes a second and a half for them
-SMALL_SETS = ("mnist", "cifar10")  # two replicates and two levels there, except of VGG
+SMALL_SETS = ("mnist", "mnist-0-to-1", "cifar10")  # two replicates and two levels there, except of VGG
 BRANCHES = ("imp", "random_prune", "random_reinit", "snip")
 
 

@@ -21,6 +21,7 @@ from harness.data.archives import Archive, Published
 from harness.data.ilsvrc import PublishedImages
 
 SOURCES["mnist"] = published({mnist!r}, mnist.arrays)
+SOURCES["mnist-0-to-1"] = published({unscaled!r}, mnist.arrays)
 SOURCES["cifar10"] = published({cifar10!r}, cifar10.arrays)
 SOURCES["imagenet"] = images({imagenet!r})
 SOURCES["imagenet-299"] = images({imagenet299!r})
@@ -35,7 +36,8 @@ def write_sets(root: Path) -> dict[str, str]:
     cifar10 = write_cifar10(data, cifar_members()[0])
     imagenet = write_imagenet(data, side=342, crop=299)
     small = dataclasses.replace(imagenet, **SMALL)
-    code = HOOK.format(mnist=mnist, cifar10=cifar10, imagenet=small, imagenet299=imagenet)
+    unscaled = dataclasses.replace(mnist, mean=(0.0,), std=(1.0,))
+    code = HOOK.format(mnist=mnist, unscaled=unscaled, cifar10=cifar10, imagenet=small, imagenet299=imagenet)
     (hook / "sitecustomize.py").write_text(code)
     before = os.environ.get("PYTHONPATH", "")
     return {"HARNESS_DATA": str(data), "PYTHONPATH": os.pathsep.join(filter(None, (str(hook), before)))}
