@@ -12,6 +12,7 @@ from harness.base.files import write_text
 from harness.base.paths import references
 from harness.claims.document import ClaimVerdict, PartVerdict, SizeVerdict, read_claims, shown
 from harness.claims.looks import read_looks, sentence
+from harness.data import checksum
 from harness.paper import Spec
 from harness.paper.claims import LEFT_OUT, LEVEL, Cell, Part, PublishedValue, ScaleClaim, expand_parts
 from harness.paper.columns import same_density
@@ -93,9 +94,17 @@ def section(root: Path, reference: SharedRun) -> dict[str, Any]:
             for claim in claims
             if claim.id not in judged and claim.reason != LEFT_OUT
         ],
+        "other_data": _other_data(reference),
         "not_measured": _not_measured(spec, data, measured),
         "not_run": list(_not_run(root, spec, data)),
     }
+
+
+def _other_data(reference: SharedRun) -> list[str]:
+    """The data sets of the run that the scale no longer trains on."""
+    own = reference.spec.scale.data
+    today = {e.data: checksum(e.data, own) for e in reference.spec.scale.experiments.values()}
+    return sorted(name for name, digest in reference.card["data"].items() if today.get(name) != digest)
 
 
 def _hours(provenance: Mapping[str, Any]) -> str:

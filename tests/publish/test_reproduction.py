@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from harness.base.files import read_json, write_json
+from harness.data import checksum
 from harness.publish.reproduction import page, printed
 
 EVIL = '<script>alert("x")</script> | `a` **b** [c](javascript:d) \x1b[31m'
@@ -95,16 +96,38 @@ def test_what_was_not_run_is_said(text):
     assert "ResNet-20, standard learning rate (" in skipped
     assert "not selected, and so are not tested: C5, C6, C7" in skipped
     assert "Of 34 claims, 4 could be judged at the paper scale" in text
-    assert "Only a part of the scale was run: see [what was not](#stabilizing-lth-paper-not-run)." in text
+    assert 'Only a part of the scale was run: see <a href="#stabilizing-lth-paper-not-run">what was not</a>.' in text
 
 
 def test_the_run_is_told_with_its_machine_time_code_and_replicates(made, text):
     provenance = read_json(made.folders.provenance)
     assert cells(text, "Code")[1].startswith(provenance["code_revision"])
     assert cells(text, "Processor")[1].startswith(provenance["hardware"]["cpu"])
-    assert cells(text, "LeNet-300-100", "mnist")[2] == "5"
+    assert cells(text, "LeNet-300-100", "mnist-0-to-1")[2] == "5"
     assert provenance["finished"][:10] in text
     assert "\nharness reproduce --paper stabilizing-lth --scale paper --claims C1,C2,C3,C4\n" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "digest", "outdated"),
+    [
+        ("mnist-0-to-1", checksum("mnist-0-to-1"), []),
+        ("mnist-0-to-1", "0" * 64, ["mnist-0-to-1"]),
+        ("mnist", checksum("mnist"), ["mnist"]),
+    ],
+)
+def test_a_run_on_other_data_than_the_scale_trains_on_today_is_told(made, name, digest, outdated):
+    path = made.folders.card
+    card = read_json(path)
+    try:
+        write_json(path, {**card, "data": {name: digest}})
+        rows = [line for line in page(made.root).splitlines() if "older recipe" in line]
+    finally:
+        write_json(path, card)
+    rows = [row.replace("\\", "") for row in rows]
+    assert rows == [
+        f"| Data sets that the scale no longer trains on | {n}: this run is of an older recipe |" for n in outdated
+    ]
 
 
 @pytest.mark.parametrize(
