@@ -181,7 +181,7 @@ def test_a_refactoring_that_changes_no_result_passes(unchanged, tmp_path):
     project, status, output = checked(unchanged, tmp_path, refactor, "C1")
     assert status == 0, output
     assert "No result changed: what was run is bit-identical to the baseline." in output
-    assert "changed since then: training." in project.summary
+    assert "changed since then: training, stability." in project.summary
     assert project.trained() == {"dense", "levels", "branches"}  # nothing was taken from the unchanged code's results
     before, now = (
         read_json(checkout_.root / f"{RUN}/runs/lenet/r0/k0/L3-imp-o0.json") for checkout_ in (unchanged, project)

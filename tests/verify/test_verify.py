@@ -116,7 +116,6 @@ def test_a_finished_run_passes_an_altered_one_does_not_and_both_say_what_was_che
     assert failed.exit_code == 1
     assert re.search(r"DIFFERS claims.json: [\d,]+ bytes, the card says", failed.output)
     assert "DIFFERS claims.json: C1: title: 'Other', judged again" in failed.output
-    assert "DIFFERS report/index.html: is not what its tables give" in failed.output
     assert "no network was trained again" in failed.output
 
 
@@ -216,9 +215,9 @@ def test_a_pack_that_does_not_fit_the_network_is_a_difference_and_no_traceback(p
 
 def test_a_page_that_tells_something_else_is_found(pulled):
     page = pulled / "report" / "index.html"
-    page.write_text(page.read_text().replace("not tested", "supported", 1))
+    page.write_text(page.read_text().replace("The pipeline works", "All claims are supported", 1))
     twin = pulled / "report" / "report.md"
-    twin.write_text(twin.read_text().replace("34 not tested", "34 supported"))
+    twin.write_text(twin.read_text().replace("The pipeline works", "All claims are supported"))
     figure = next((pulled / "report" / "figures").glob("*.svg"))
     figure.write_text(figure.read_text().replace("<path", "<path opacity='0'", 1))
     names = [path.relative_to(pulled).as_posix() for path in (page, twin, figure)]
