@@ -34,14 +34,22 @@ SETS = ("digits", "mnist1d")
 SMALL = {"replicates": 1, "replicates_per_job": 1, "dense_orders": [5]}
 LENET = tiny_spec(
     **SMALL,
-    change={"steps": 12},
+    change={"steps": 12, "batch_size": 200},
     sweeps=[
         {
             "k": [5],
             "levels": 2,
             "at": {
-                1: {"snip": 1, "snip_shuffled": 1, "fine_tune": 1, "lr_rewind": 1},
-                2: {"imp": 2, "random_prune": 1, "random_reinit": 1, "scratch_b": 1, "keep_signs": 1},
+                1: {"snip": 1, "snip_shuffled": 1, "fine_tune": 1, "lr_rewind": 1, "set": 1, "dsr": 1},
+                2: {
+                    "imp": 2,
+                    "random_prune": 1,
+                    "random_reinit": 1,
+                    "scratch_b": 1,
+                    "keep_signs": 1,
+                    "gradual": 1,
+                    "rigl": 1,
+                },
             },
         }
     ],
