@@ -280,7 +280,7 @@ def test_harmless_edits_are_noticed_by_no_stage(before, reachable, tmp_path):
     package = Package(root)
     # a package that looks modules up by name counts all of them, so a new function there is no harmless edit
     modules = {key.partition(":")[0] for keys in reachable.values() for key in keys} - LOOKED_UP
-    # likewise the stages that judge and report, which ask any data set for its test set's size, any branch for its label
+    # likewise the stages that judge and report, which ask any data set for its test set, and any branch for its label
     registries = ("harness.data.sets.", "harness.lottery.branches.")
     modules = sorted(module for module in modules if not module.startswith(registries))
     for number, module in enumerate(draw.sample(modules, 15)):
