@@ -1,8 +1,8 @@
 """dsr: connections move between layers (Mostafa and Wang, dynamic sparse reparameterisation, arXiv 1902.05967).
 
-A random mask, as large a share of each layer; after every epoch but the last, the smallest SHARE of all weights is
+A random mask, as large a share of each layer; after every epoch but the last, the smallest 11% of all weights are
 dropped, and as many are drawn among the free ones, at 0, each layer's number in proportion to its survivors. The
-authors' code drops what is below a threshold that it doubles or halves to come near this number.
+authors' code drops what is below a threshold, which it doubles or halves to come near this number.
 """
 
 import torch

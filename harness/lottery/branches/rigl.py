@@ -1,9 +1,9 @@
 """rigl: the weights of the largest gradients grow (Evci et al., arXiv 1911.11134).
 
-An Erdos-Renyi mask; every EVERYth of the first three quarters of training, each layer drops the smallest weights and
-grows those of its others whose gradients on the next minibatch are the largest, at 0. The share falls as a cosine from
-ALPHA to 0. A weight that is dropped and grown at once keeps its value, as in the authors' code, which takes no step
-then, where this does.
+An Erdos-Renyi mask; about 75 times in the first three quarters of training, each layer drops its smallest weights and
+grows those of its others whose gradients on the next minibatch are the largest, at 0. Their share falls as a cosine from
+30% to 0. A weight that is dropped and grown at once keeps its value, as in the authors' code. That takes no step at a
+change; this does.
 """
 
 import math
@@ -15,11 +15,11 @@ from harness.lottery.branches.erdos_renyi import start
 from harness.lottery.rewiring import each_layer, highest, smallest
 from harness.training.changes import Change, Changes, Moment
 
-ALPHA, UNTIL, EVERY = 0.3, 0.75, 75  # ResNet-50's in the paper: 25,000 of 32,000 steps, every 100 to 300
+ALPHA, UNTIL, TIMES = 0.3, 0.75, 75  # ResNet-50's in the paper: 25,000 of 32,000 steps, every 100 to 300
 
 
 def changes(origin: Origin, span: Span) -> Changes:
-    """As often as EVERY says, and not before the first step."""
+    """TIMES times until the share UNTIL of training is done, and not before the first step."""
     end = span.first + int(UNTIL * (span.steps - span.first))
 
     def rewire(moment: Moment) -> Change:
@@ -33,7 +33,7 @@ def changes(origin: Origin, span: Span) -> Changes:
 
         return Change(each_layer(moment.weights, moment.masks, layer))
 
-    interval = max(1, (end - span.first) // EVERY)
+    interval = max(1, (end - span.first) // TIMES)
     return Changes(frozenset(range(span.first + interval, end, interval)), rewire)
 
 

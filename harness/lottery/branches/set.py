@@ -1,8 +1,8 @@
 """set: sparse evolutionary training (Mocanu et al., arXiv 1707.04780).
 
-An Erdos-Renyi mask; after every epoch but the last, each layer drops the ZETA of its positive weights that are
-smallest and the ZETA of its negative ones that are closest to 0, and as many free connections are drawn at random, with
-new weights. SET goes by sign, not by magnitude alone. A layer without free connections stays.
+An Erdos-Renyi mask; after every epoch but the last, each layer drops the smallest 30% of its positive weights and the
+30% of its negative ones that are closest to 0, and as many free connections are drawn at random, with new weights. SET
+goes by sign, not by magnitude alone. A layer without free connections stays.
 """
 
 from copy import deepcopy
