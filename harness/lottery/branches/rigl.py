@@ -1,9 +1,9 @@
 """rigl: the weights of the largest gradients grow (Evci et al., arXiv 1911.11134).
 
 An Erdos-Renyi mask; about 75 times in the first three quarters of training, each layer drops its smallest weights and
-grows those of its others whose gradients on the next minibatch are the largest, at 0. Their share falls as a cosine from
-30% to 0. A weight that is dropped and grown at once keeps its value, as in the authors' code. That takes no step at a
-change; this does.
+grows those of its others whose gradients on the next minibatch are the largest, at 0. Their share falls as a cosine
+from 30% to 0. A weight that is dropped and grown at once keeps its value, as in the authors' code. That takes no step
+at a change; this does.
 """
 
 import math
