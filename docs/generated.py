@@ -6,6 +6,7 @@ The words come from where the fact lives: help texts, docstrings, and the docstr
 import inspect
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import typer
@@ -16,6 +17,10 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from harness.base.variables import Variables, variable
 from harness.claims.document import ClaimVerdict
 from harness.cli.app import app
+from harness.lottery import branches as branch_files
+from harness.lottery import criteria as criterion_files
+from harness.lottery.branches import BRANCHES
+from harness.lottery.criteria import CRITERIA
 from harness.paper import claim_checks, columns
 from harness.paper.claims import STATISTICS
 from harness.paper.frozen import Frozen
@@ -228,7 +233,38 @@ def environment() -> str:
     )
 
 
+def branches() -> str:
+    """Every branch, with its name on pages and what must exist before it."""
+    text = {"dense": "from the dense run", "level": "level by level"}
+    entries = []
+    for name, branch in BRANCHES.items():
+        facts = [f"“{branch.label}”", text.get(branch.source) or f"after `{branch.of}`"]
+        facts += ["masks change in training"] * (branch.changes is not None)
+        entries.append(_entry(name, "; ".join(facts), _docstring(f"{branch_files.__name__}.{name}")))
+    return "\n".join(entries)
+
+
+def criteria() -> str:
+    """Every criterion, and whether it prunes weights or units."""
+    return "\n".join(
+        _entry(
+            name,
+            ("units" if criterion.units else "weights") + ("; new values of what is kept" if criterion.refit else ""),
+            _docstring(f"{criterion_files.__name__}.{name}"),
+        )
+        for name, criterion in CRITERIA.items()
+    )
+
+
+def _docstring(module: str) -> str:
+    """What a module says of itself, without its own name in front, as one paragraph."""
+    text = inspect.getdoc(import_module(module)) or ""
+    return _capital(" ".join(text.removeprefix(f"{module.rpartition('.')[2]}: ").split()))
+
+
 PARTS = {
+    "branches": branches,
+    "criteria": criteria,
     "commands": commands,
     "yaml_files": yaml_files,
     "verdicts": verdicts,

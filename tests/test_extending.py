@@ -28,7 +28,7 @@ from tests import extending_run
 from tests.data.picture_sets import encoded, write_tar
 from tests.docs.pages import extended_copy, files_of_guide
 
-STEPS = 60
+STEPS = 100
 WEIGHTS = 16 * 100 + 100 * 10  # prunable: 4 x 4 pixels, 100 units, 10 classes
 KEPT = {1: 1664, 2: 1065}  # round(2600 x 0.64), round(2600 x 0.4096)
 
@@ -75,7 +75,7 @@ def test_every_network_of_the_scale_is_trained(copy):
     records = [json.loads(path.read_text()) for path in (copy / "results" / "runs").rglob("*L[0-9]-*-o[0-9].json")]
     assert {record["status"] for record in records} == {"ok"}
     # of each replicate: dense, trained again, IMP at two levels, a second order of it, and two orders of each branch
-    assert len(records) == 2 * (1 + 1 + 2 + 1 + 2 + 2)
+    assert len(records) == 2 * (1 + 1 + 2 + 1 + 2 + 2 + 2)
     dense = [record for record in records if record["level"] == 0]
     assert all(record["steps"] == STEPS and record["test_accuracy"] > 50 for record in dense)  # chance is 10
 
@@ -118,6 +118,16 @@ def test_the_new_branch_has_the_mask_of_imp(copy, replicate):
 
 
 @pytest.mark.parametrize("replicate", [0, 1])
+def test_the_branch_whose_masks_change_ends_with_the_exact_count_and_other_masks_in_each_order(copy, replicate):
+    ends = [mask(copy, f"r{replicate}/k40/L2-regrow-o{order}") for order in (0, 1)]
+    assert [sum(part.sum() for part in end.values()) for end in ends] == [KEPT[2]] * 2
+    assert not all(np.array_equal(part, ends[1][name]) for name, part in ends[0].items())
+    for order, end in enumerate(ends):
+        final = stored(copy, f"r{replicate}/k40/L2-regrow-o{order}")
+        assert not any(final[name.replace("mask/", "final/weights/")][~part].any() for name, part in end.items())
+
+
+@pytest.mark.parametrize("replicate", [0, 1])
 def test_the_new_branch_starts_from_the_signs_of_the_snapshot(copy, replicate):
     start, snapshots = load_file(copy / "start.safetensors"), stored(copy, f"r{replicate}/k0/L0-dense-o0.snapshots")
     for name in ("hidden.weight", "output.weight"):
@@ -138,7 +148,7 @@ def test_a_misspelt_branch_is_refused_in_one_line_that_names_the_new_one(answers
     line = answers["refusal"]
     assert "\n" not in line
     assert "misspelt.yaml: experiments.lenet.sweeps: at level 2: 'sings' is unknown" in line
-    assert "random_prune, random_reinit, scratch_b, signs, snip, snip_reinit" in line
+    assert "random_prune, random_reinit, regrow, rigl, scratch_b, set, signs, snip, snip_reinit" in line
 
 
 def pets() -> dict[str, bytes]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
@@ -10,6 +10,7 @@ from harness.base.seeds import CRITERION
 from harness.lottery.masks import Masks, keep_count, keep_largest
 from harness.lottery.units import keep_units
 from harness.networks.layers import Stack
+from harness.training.changes import Changes
 from harness.training.recipe import Rates
 from harness.training.state import State, write_network
 
@@ -120,6 +121,19 @@ class Origin:
         return self.network
 
 
+class Span(NamedTuple):
+    """A training from step `first` to the recipe's last of `steps`, in epochs of `epoch` steps."""
+
+    first: int
+    steps: int
+    epoch: int
+
+    def after_epochs(self) -> range:
+        """The steps that follow an epoch, but for the training's last one."""
+        begin = (self.first // self.epoch + 1) * self.epoch
+        return range(begin, self.steps - self.epoch + 1, self.epoch)
+
+
 @dataclass(frozen=True)
 class Branch:
     """How a subnetwork is made at a level, and how it is trained.
@@ -131,6 +145,9 @@ class Branch:
     Training goes from step k to the recipe's last one. `rates` "last": every step has the learning rate of the recipe's
     last one. `steps` "operations": training begins at step 0 and takes as many steps as cost the dense training's
     operations, at most twice as many, its schedule stretched (`harness.plan.courses`).
+
+    `changes`: of a branch whose masks change while it trains, what changes them. The masks of `start` are then those of
+    the beginning, and the last ones have the level's exact number of weights.
 
     `mask` and `weights` say what every training checks of its start: that the mask is that of `of`, or that mask
     shuffled in each layer; that the weights are the snapshot's, the snapshot's in sign only, the parent's trained ones,
@@ -148,3 +165,4 @@ class Branch:
     of: str = "imp"
     rates: Rates = "schedule"
     steps: Literal["rest", "operations"] = "rest"
+    changes: Callable[[Origin, Span], Changes] | None = None

@@ -50,10 +50,10 @@ def keep_largest(scores: dict[str, Tensor], masks: Masks, keep: int) -> Masks:
     if keep > int(alive.sum(1).min()):
         raise ValueError(f"can't keep {keep} weights: only {int(alive.sum(1).min())} survive")
     ranked = torch.where(alive, score, torch.full_like(score, -torch.inf))
-    return _split(torch.stack([_largest(row, keep) for row in ranked]), masks)
+    return _split(torch.stack([largest(row, keep) for row in ranked]), masks)
 
 
-def _largest(row: Tensor, keep: int) -> Tensor:
+def largest(row: Tensor, keep: int) -> Tensor:
     """1 for the `keep` largest of a row [total], else 0; ties keep the earliest. A selection is faster than a sort."""
     if keep == 0:
         return torch.zeros_like(row)

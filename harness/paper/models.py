@@ -27,6 +27,7 @@ PageFigure = Literal[
     "angle",
     "angle-k",
     "interpolation",
+    "league",
 ]
 #: what tells recipes apart in dense networks, see harness/claims/calibration.py
 Gauge = Literal["test_accuracy", "train_loss", "data_order_distance"]

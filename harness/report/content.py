@@ -12,7 +12,7 @@ from harness.claims.judge import chance_flips, repeated
 from harness.paper.claims import Figure, Obtained, PublishedValue
 from harness.paper.load import NAME
 from harness.paper.models import reference
-from harness.report import formats, run_details, summary
+from harness.report import formats, league, run_details, summary
 from harness.report.figures import Data
 
 Content = dict[str, Any]
@@ -64,6 +64,7 @@ def page_content(
         "papers_own": all(claim.papers_own for claim in claims),
         "settings": [run_details.setting(data, name, scale) for name in run_details.experiment_names(data, scale)],
         "lost_networks": run_details.lost_networks(data),
+        "league": league.content(data),
         "published_and_measured": run_details.published_and_measured(data),
         "stages": run_details.stage_totals(provenance),
         "network_time": run_details.has_network_time(provenance),

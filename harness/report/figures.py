@@ -30,7 +30,7 @@ class Data:
 
     `experiments` is the scale's dict of experiments (for titles and order), `own` names those whose measured values can
     be drawn over the paper's (see `estimates.papers_own`). `thresholds` maps a field of the paper's file to its bound:
-    (points, source).
+    (points, source). A `study` makes no claim and compares methods.
     """
 
     table: pd.DataFrame
@@ -39,6 +39,7 @@ class Data:
     experiments: Mapping[str, Mapping[str, Any]]
     own: frozenset[str] = frozenset()
     thresholds: Mapping[str, tuple[float, str]] = field(default_factory=dict)
+    study: bool = False
 
     @classmethod
     def of(
@@ -57,6 +58,7 @@ class Data:
             experiments or {},
             frozenset(own),
             thresholds_of(paper or {}),
+            (paper or {}).get("claims") == 0,
         )
 
     def bound(self, name: str) -> float | None:

@@ -19,6 +19,7 @@ from harness.base.files import write_text
 from harness.claims.document import VERDICTS, ClaimVerdict, shown
 from harness.report import content, evidence, formats, style, summary
 from harness.report.figures import Data, accuracy_density
+from harness.report.league import league
 from harness.report.networks import accuracy_experiments
 from harness.report.onsets import onset_density
 from harness.report.pairs import distance_experiments, interpolation
@@ -40,6 +41,14 @@ THRESHOLDS = {
 # key in claims' `figure`, file name, title (what to look for), caption, function that draws it; a threshold's name in
 # braces stands for its sentence
 FIGURES: tuple[tuple[str, str, str, str, Builder], ...] = (
+    (
+        "league",
+        "league",
+        "Methods side by side: what is left of the accuracy at each density?",
+        "Means over replicates and their 95% t intervals, the best at the lowest density on top. Dashed: the dense "
+        "network.",
+        league,
+    ),
     (
         "accuracy",
         "accuracy",

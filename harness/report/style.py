@@ -35,6 +35,11 @@ COLOURS = {
     "lr_rewind": "#D1495B",
     "scratch_b": "#66A61E",
     "keep_signs": "#5F7A8C",
+    "erdos_renyi": "#9A8F80",
+    "gradual": "#1B9E9E",
+    "set": "#E07B39",
+    "rigl": "#3F51B5",
+    "dsr": "#8E7CC3",
 }
 SPARE_COLOURS = ("#E69F00", "#56B4E9", "#8C564B", "#4B0082")  # in turn, of branches without an entry in COLOURS
 VERDICT_COLOURS = {

@@ -41,7 +41,7 @@ def of_start(
         before = from_tensors(_read(context, [f"{name}{SNAPSHOTS}" for name in dense], f"k{first.k}/"), first.k)
     step = 0 if restart or branch.steps == "operations" else first.k
     yield from invariants.started(start, step, masks, before, weights, not first.level and not restart)
-    if not first.level:
+    if not first.level or branch.changes:
         return
     density, units = _density(pruning, first.level), _units(context)
     pruner = BRANCHES[branch.of] if branch.source == "mask" else branch
@@ -57,6 +57,13 @@ def of_start(
         of = first.branch if branch.source == "level" else branch.of
         own = own or _read(context, [replace(run, branch=of, data_order=0).id for run in stack], "mask/")
         yield from invariants.related(masks, own, branch.mask, BRANCHES[of].label)
+
+
+def of_end(context: Context, stack: list[Run], prunable: list[str], final: State, masks: Masks) -> Iterator[Check]:
+    """What must hold of the state and masks that a stack's training ends with."""
+    yield from invariants.ended(final, masks)
+    if BRANCHES[stack[0].branch].changes:
+        yield from invariants.counted(masks, prunable, _density(context.setting.pruning, stack[0].level))
 
 
 def _units(context: Context) -> dict[str, str]:

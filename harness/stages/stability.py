@@ -77,8 +77,10 @@ def _compare(context: Context, group: list[Pair]) -> tuple[list[dict[str, Any]],
     )
     a, masks_a = _finals(context, [pair.run for pair in group])
     b, masks_b = _finals(context, [pair.run_b for pair in group])
-    # dense and subnetwork: apply the subnetwork's mask to both; two dense networks: use every prunable weight
+    # dense and subnetwork: apply the subnetwork's mask to both; two dense networks: use every prunable weight; two
+    # subnetworks whose masks changed while they trained: use what either keeps
     masks = masks_b or masks_a or {name: torch.ones_like(a.weights[name]) for name in prunable_names(network)}
+    masks = {name: torch.maximum(mask, masks_a.get(name, mask)) for name, mask in masks.items()}
     distance, angle = distance_and_angle(a.weights, b.weights, masks)
     rows = [pair_row(pair, "ok") for pair in group]
     for position, row in enumerate(rows):

@@ -19,10 +19,9 @@ from harness.base.seeds import DATA_ORDER, INITIALISATION
 from harness.base.variables import variables
 from harness.data.feed import Feed
 from harness.data.images import Images
-from harness.lottery.branch import Origin
+from harness.lottery.branch import Origin, Span
 from harness.lottery.branches import BRANCHES
 from harness.lottery.criteria import CRITERIA
-from harness.lottery.invariants import ended
 from harness.lottery.masks import Masks, dense_masks, remaining
 from harness.networks import build, initialise, prunable_names
 from harness.networks.layers import Stack
@@ -35,6 +34,7 @@ from harness.results.store import SNAPSHOTS, final_tensors, part_of, snapshot_te
 from harness.stages import invariants
 from harness.training.audit import Audit, Broken, require, schedule
 from harness.training.batches import Batches
+from harness.training.changes import Changes
 from harness.training.loop import Stopped, Trained, evaluate, train, use_threads
 from harness.training.partial import read_partial, write_partial
 from harness.training.state import State, read_network, stacked
@@ -215,10 +215,12 @@ def train_stack(
     start, masks = starting_point(context, healthy, network, stored_masks)
     if setting.restart and not is_dense(first):
         start = replace(start.rewound(), step=context.course(first).first)
+    changes = _changes(context, healthy, network, start.step)
     try:
         held = require(invariants.of_start(context, healthy, prunable_names(network), start, masks, stored_masks))
-        trained, watched = _trained(context, healthy, network, start, masks, heartbeat)
-        held += [*watched, *require(ended(trained.final, masks))]
+        trained, watched = _trained(context, healthy, network, start, masks, changes, heartbeat)
+        masks, trained.final = trained.final.masks or masks, replace(trained.final, masks={})
+        held += [*watched, *require(invariants.of_end(context, healthy, prunable_names(network), trained.final, masks))]
     except Broken as broken:
         raise HarnessError(
             f"{healthy[broken.position].id}: broken invariant: {broken}. The code is wrong, or a file that the network "
@@ -276,6 +278,7 @@ def _trained(
     network: Stack,
     start: State,
     masks: Masks,
+    changes: Changes | None,
     heartbeat: Heartbeat,
 ) -> tuple[Trained, list[str]]:
     """Train a stack from its starting point, or from the checkpoints of an earlier process, under an audit.
@@ -287,6 +290,7 @@ def _trained(
     if kept:
         heartbeat.found_steps += (kept[0].step - start.step) * len(stack)
         start, earlier = kept
+        masks = start.masks or masks
     heartbeat.running = f"{stack[0].id} and {len(stack) - 1} more" if len(stack) > 1 else stack[0].id
     before, begin = heartbeat.steps, start.step
 
@@ -310,6 +314,7 @@ def _trained(
         stopping=_terminated.is_set,
         earlier=earlier,
         audit=audit,
+        changes=changes,
     )
     return trained, audit.finish(trained.final.step, trained.snapshots)
 
@@ -326,12 +331,26 @@ def starting_point(
     context: Context, stack: list[Run], network: Stack, stored_masks: Masks | None = None
 ) -> tuple[State, Masks]:
     """The state and masks that a stack trains from: new random weights for dense runs, else as its branch defines."""
-    first = stack[0]
-    if is_dense(first):
+    if is_dense(stack[0]):
         initialise(network, _names(context, stack, INITIALISATION))
         return read_network(network, 0), {}
-    pruning, prunable = context.setting.pruning, prunable_names(network)
-    origin = Origin(
+    return BRANCHES[stack[0].branch].start(_origin(context, stack, network, stored_masks))
+
+
+def _changes(context: Context, stack: list[Run], network: Stack, first: int) -> Changes | None:
+    """What changes the masks of a stack while it trains from step `first`; None where they stay."""
+    changes = BRANCHES[stack[0].branch].changes
+    if changes is None:
+        return None
+    recipe = context.course(stack[0]).recipe
+    epoch = len(context.data.y["train"]) // recipe.batch_size
+    return changes(_origin(context, stack, network), Span(first, recipe.steps, epoch))
+
+
+def _origin(context: Context, stack: list[Run], network: Stack, stored_masks: Masks | None = None) -> Origin:
+    """What the branch of a stack makes its starting point from."""
+    first, pruning, prunable = stack[0], context.setting.pruning, prunable_names(network)
+    return Origin(
         network,
         prunable,
         first.k,
@@ -345,7 +364,6 @@ def starting_point(
         minibatches=lambda order: _minibatches(context, stack, order, pruning.snip_batches),
         names=lambda purpose: _names(context, stack, purpose),
     )
-    return BRANCHES[first.branch].start(origin)
 
 
 def _names(context: Context, stack: list[Run], purpose: str) -> list[tuple[str | int, ...]]:

@@ -9,11 +9,13 @@ from torch import Tensor
 
 from harness import kernels
 from harness.data.feed import Feed
+from harness.networks.fused import Samples
 from harness.networks.layers import Conv, Stack
 from harness.paper.models import Recipe
 from harness.training import graphed
 from harness.training.audit import Audit
 from harness.training.batches import Batches
+from harness.training.changes import Changes, changed
 from harness.training.recipe import learning_rate
 from harness.training.state import State, read_network, write_network
 from harness.training.step import cross_entropy, take_step
@@ -66,6 +68,7 @@ def train(
     stopping: Callable[[], bool] = lambda: False,
     earlier: Trained | None = None,
     audit: Audit | None = None,
+    changes: Changes | None = None,
 ) -> Trained:
     """Train `network` from `start` to `recipe.steps` and leave it there.
 
@@ -74,12 +77,14 @@ def train(
     the step and the losses [R] every CHECK_EVERY steps. `keep_state` gets the state and the results so far every
     `keep_every_seconds`; `earlier` are the results of an interrupted run. When `stopping` returns true, the state is
     kept and Stopped raised. A replicate whose loss is not finite is noted in `diverged`; the others continue, because
-    no operation mixes replicates. An `audit` watches, and raises Broken where a step is not the recipe's.
+    no operation mixes replicates. An `audit` watches, and raises Broken where a step is not the recipe's. With
+    `changes`, `masks` (or those of `start`, in a training that goes on) are those of the beginning, and the states that
+    are kept and the final one have those of their step.
     """
-    progress = _Progress(network, recipe, start, masks or {}, earlier)
+    progress = _Progress(network, recipe, start, start.masks or masks or {}, earlier, changes)
     trained = progress.trained
     recorded = None
-    if graphed.usable(batches, recipe):
+    if not changes and graphed.usable(batches, recipe):
         recorded = graphed.Steps(network, progress.updater, batches, start.step)
     for step in range(start.step, recipe.steps):
         if step in snapshot_steps:
@@ -90,6 +95,10 @@ def train(
             losses, rate = recorded.take(step), recorded.rate(step)
         else:
             x, y = batches.selected(step) if isinstance(batches, Batches) else batches.batch(step)
+            if changes and step in changes.before:
+                progress.change_masks(step, x, y)
+                if audit:
+                    audit.masks = progress.masks
             if audit:
                 audit.before(step, progress.state, lambda: (x, y))  # noqa: B023
             losses = take_step(network, x, y, progress.updater, learning_rate(recipe, step))
@@ -111,10 +120,19 @@ def train(
 class _Progress:
     """A training in progress: its optimizer, its results so far, and the times at which it began and was kept."""
 
-    def __init__(self, network: Stack, recipe: Recipe, start: State, masks: Masks, earlier: Trained | None):
+    def __init__(
+        self,
+        network: Stack,
+        recipe: Recipe,
+        start: State,
+        masks: Masks,
+        earlier: Trained | None,
+        changes: Changes | None,
+    ):
         write_network(network, start)
         network.train()
         self.network, self.recipe, self.start = network, recipe, start
+        self.masks, self.changes = masks, changes
         self.updater = Updater(recipe, dict(network.named_parameters()), masks, start.optimizer, start.optimizer_steps)
         self.trained = earlier or Trained(start)
         self._last_kept = time.perf_counter()
@@ -126,7 +144,18 @@ class _Progress:
         state = read_network(self.network, step)
         state.optimizer = self.updater.tensors()
         state.optimizer_steps = self.start.optimizer_steps + step - self.start.step
+        if self.changes:
+            state.masks = self.masks
         return state
+
+    def change_masks(self, step: int, x: Samples, y: Tensor) -> None:
+        """Go on with the masks of the next step, whose batch is x [R, N, *sample], y [R, N]."""
+        assert self.changes is not None
+        state = changed(self.changes, self.network, self.recipe, self.state(step), x, y)
+        write_network(self.network, state)
+        self.masks = state.masks
+        named = dict(self.network.named_parameters())
+        self.updater = Updater(self.recipe, named, self.masks, state.optimizer, state.optimizer_steps)
 
     def note_diverged(self, values: Tensor, step: int) -> None:
         """Note the step for each replicate of values [R, ...] that holds a NaN or an infinity."""
@@ -147,6 +176,7 @@ class _Progress:
         """The results; a last step can break weights whose loss before it was finite."""
         self.updater.write_back()
         self.trained.final = read_network(self.network, self.recipe.steps)
+        self.trained.final.masks = self.masks if self.changes else {}
         self.trained.seconds = time.perf_counter() - self._began
         for value in self.trained.final.weights.values():
             self.note_diverged(value, self.recipe.steps)

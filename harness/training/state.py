@@ -12,7 +12,8 @@ class State:
     """Everything that training needs to continue from a step, on the CPU.
 
     `weights` and `buffers` map names to [R, ...]; `optimizer` maps "<slot>/<weight>" to [R, ...] and is empty when
-    the optimizer is fresh; `optimizer_steps` counts its steps.
+    the optimizer is fresh; `optimizer_steps` counts its steps. `masks` [R, ...] are there only if they change in the
+    training.
     """
 
     step: int
@@ -20,10 +21,16 @@ class State:
     buffers: dict[str, Tensor]
     optimizer: dict[str, Tensor] = field(default_factory=dict)
     optimizer_steps: int = 0
+    masks: dict[str, Tensor] = field(default_factory=dict)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors under "weights/", "buffers/", "optimizer/"."""
-        groups = {"weights": self.weights, "buffers": self.buffers, "optimizer": self.optimizer}
+        """All tensors under "weights/", "buffers/", "optimizer/", "masks/"."""
+        groups = {
+            "weights": self.weights,
+            "buffers": self.buffers,
+            "optimizer": self.optimizer,
+            "masks": self.masks,
+        }
         return {f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()}
 
     def select(self, replicates: Sequence[int]) -> "State":
@@ -40,7 +47,7 @@ class State:
 
 def from_tensors(tensors: dict[str, Tensor], step: int, optimizer_steps: int = 0) -> State:
     """The inverse of `State.tensors`."""
-    groups: dict[str, dict[str, Tensor]] = {"weights": {}, "buffers": {}, "optimizer": {}}
+    groups: dict[str, dict[str, Tensor]] = {"weights": {}, "buffers": {}, "optimizer": {}, "masks": {}}
     for name, value in tensors.items():
         group, _, tensor = name.partition("/")
         groups[group][tensor] = value

@@ -10,6 +10,8 @@ from docs import generated
 from harness.base.variables import Variables, variable
 from harness.claims.document import ClaimVerdict
 from harness.cli.app import app
+from harness.lottery.branches import BRANCHES
+from harness.lottery.criteria import CRITERIA
 from harness.paper import claim_checks, columns
 from harness.paper.claims import STATISTICS, Statistic
 from harness.paper.models import Model
@@ -41,6 +43,16 @@ def test_every_option_has_a_help_and_is_in_the_reference(name, command):
         assert parameter.help, parameter.name
         shown = parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.metavar or parameter.name.upper()
         assert f"`{shown}" in section
+
+
+@pytest.mark.parametrize(("name", "known"), [("branches", BRANCHES), ("criteria", CRITERIA)])
+def test_every_branch_and_criterion_is_told_in_a_sentence_of_its_own(name, known):
+    entries = {entry.split("`")[1]: entry for entry in part(name).split("\n\n")}
+    assert list(entries) == list(known)
+    texts = [entry.split("\n: ")[1] for entry in entries.values()]
+    assert len(set(texts)) == len(texts)
+    assert all(len(text) > 20 and text.strip().endswith(".") for text in texts)
+    assert "masks change in training" in part("branches").split("`rigl`")[1].split("\n")[0]
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)

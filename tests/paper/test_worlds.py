@@ -42,6 +42,14 @@ TICKETS = {
     ("lenet", "random_reinit"): 97.2,
     ("lenet", "random_prune"): 96.8,
 }
+EVOLVING = {
+    ("lenet", "dense"): 98.0,
+    ("lenet", "imp"): 97.0,
+    ("lenet", "set"): 97.0,
+    ("lenet", "erdos_renyi"): 95.0,
+}
+NOTHING_MOVES = {("lenet", "set"): 94.8}
+MOVES_A_LITTLE = {("lenet", "set"): 95.8}  # above the static network, and nearer to it than to the dense one
 SHUFFLED_OVER_ALL_LAYERS = {("resnet20-standard", "snip_shuffled"): 80.0, ("lenet", "snip_shuffled"): 92.0}
 REINIT_KEEPS_THE_WEIGHTS = {("resnet20-standard", "random_reinit"): 88.9, ("lenet", "random_reinit"): 98.1}
 PRUNED_AFTER_TRAINING = {("resnet20-standard", "snip"): 89.2, ("lenet", "snip"): 98.2}
@@ -61,6 +69,7 @@ def verdicts(paper: str, world: dict) -> dict[str, str]:
             run.k,
             level=run.level,
             data_order=run.data_order,
+            density=spec.scale.experiments[run.experiment].pruning.density(run.level),
             test_accuracy=world[run.experiment, run.branch] + 0.1 * draw.standard_normal(),
         )
         for run in all_runs(spec)
@@ -81,6 +90,9 @@ def verdicts(paper: str, world: dict) -> dict[str, str]:
         ("rewinding-and-fine-tuning", AFTER_PRUNING, {}, ""),
         ("rewinding-and-fine-tuning", AFTER_PRUNING, LAST_RATE_FOR_BOTH, "R2 R3"),
         ("rewinding-and-fine-tuning", AFTER_PRUNING, SCHEDULE_FOR_BOTH, "R1 R2 R3"),
+        ("set", EVOLVING, {}, ""),
+        ("set", EVOLVING, NOTHING_MOVES, "E1 E2"),
+        ("set", EVOLVING, MOVES_A_LITTLE, "E2"),
         ("the-lottery-ticket-hypothesis", TICKETS, {}, ""),
         ("the-lottery-ticket-hypothesis", TICKETS, TICKETS_OF_ANOTHER_DRAW, "L1 L2 L3"),
     ],

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from harness.base.errors import HarnessError
-from harness.lottery.branches import BRANCHES
+from harness.lottery.branches import BRANCHES, rigl
 from harness.networks import build, initialise
 from harness.plan import courses
 from harness.plan.kinds import KINDS
@@ -20,11 +20,23 @@ from harness.training.partial import write_partial
 from harness.workflow.run_stage import run_stage
 from tests.tiny import heartbeat, tiny_context
 
+CHANGING = ("gradual", "set", "rigl", "dsr")
 AT = {"fine_tune": 2, "lr_rewind": 1, "scratch_b": 1, "keep_signs": 1, "random_reinit": 1, "random_prune": 1}
 SETTING = {
-    "change": {"steps": 30, "drops": [10, 20]},
+    "change": {"steps": 30, "drops": [10, 20], "batch_size": 200},
     "dense_orders": [],
-    "sweeps": [{"k": [5], "levels": 2, "at": {2: AT | {"snip": 1, "snip_shuffled": 1, "snip_reinit": 1}}}],
+    "sweeps": [
+        {
+            "k": [5],
+            "levels": 2,
+            "at": {
+                1: dict.fromkeys(CHANGING, 1),
+                2: AT
+                | {"snip": 1, "snip_shuffled": 1, "snip_reinit": 1, "erdos_renyi": 1}
+                | dict.fromkeys(CHANGING, 2),
+            },
+        }
+    ],
     "line": {"points": 3, "train_samples": 50, "test_samples": 50},
 }
 NAMES = ("hidden1.weight", "hidden2.weight", "output.weight")
@@ -173,7 +185,9 @@ def test_every_network_is_found_again_and_pairs_of_all_chains_are_compared(made)
         if KINDS[stage.kind].trains:
             assert train_stacks(context, stage, heartbeat(context.folders.base))["steps"] == 0
     table = pd.read_parquet(context.folders.pairs("lenet/c0/k5-stability"))
-    assert set(table[table["comparison"] == "data_order"]["run_b"]) == {run("fine_tune", 2, r, 1).id for r in range(2)}
+    assert set(table[table["comparison"] == "data_order"]["run_b"]) == {
+        run(branch, 2, r, 1).id for r in range(2) for branch in ("fine_tune", *CHANGING)
+    }
 
 
 def wrong_start(branch, other):
@@ -188,7 +202,19 @@ def identity(name):
     return lambda patch: patch.setattr(courses, name, lambda recipe, *_: recipe)
 
 
+def only_dropped(patch):
+    """RigL that grows nothing."""
+    patch.setattr(rigl, "highest", lambda score, among, count: torch.zeros_like(among))
+
+
+def never_pruned(patch):
+    patch.setitem(BRANCHES, "gradual", replace(BRANCHES["gradual"], changes=None))
+
+
 WRONG = [
+    ("rigl", only_dropped, "exact number of kept weights"),
+    ("gradual", never_pruned, "exact number of kept weights"),
+    ("set", wrong_start("set", "snip_reinit"), r"start is snapshot \* mask"),
     ("fine_tune", identity("at_last_rate"), "learning rate of every step"),
     ("scratch_b", not_stretched, "learning rate of every step"),
     ("fine_tune", wrong_start("fine_tune", "imp"), r"start is trained weights \* mask"),
@@ -219,11 +245,54 @@ def test_a_wrong_variant_breaks_an_invariant(made, tmp_path, monkeypatch, branch
     assert all(finished(context, network) for network in stack)  # what was right is still there
 
 
-@pytest.mark.parametrize("name", ["lenet/c0/k5-L1-2-fine_tune", "lenet/c0/k5-L2-branches"])
-def test_a_stage_cut_off_ends_with_the_same_bits(tmp_path, monkeypatch, name):
-    """Longer than dense, and on from trained weights: killed at a kept state in mid-training, then run again."""
+@pytest.mark.parametrize("branch", CHANGING)
+@pytest.mark.parametrize("level", [1, 2])
+def test_masks_that_change_end_with_the_levels_number_of_weights_and_differ_between_orders(made, branch, level):
+    context, _ = made
+    for r in range(2):
+        own = stored(context, run(branch, level, r), "mask/")
+        final = stored(context, run(branch, level, r))
+        assert sum(int(own[name].sum()) for name in NAMES) == round(50_200 * 0.64**level)
+        assert not any(final[name][own[name] == 0].any() for name in NAMES)
+        record = context.store.read(run(branch, level, r).id)
+        assert record["density"] == pytest.approx(0.64**level, abs=1e-5)
+        assert {"exact number of kept weights", "pruned weights stay zero", "start is snapshot * mask"} <= set(
+            record["invariants"]
+        )
+        assert not [name for name in context.store.load(run(branch, level, r).id) if "masks/" in name]
+    orders = [stored(context, run(branch, 2, 0, order), "mask/") for order in (0, 1)]
+    assert not all(torch.equal(orders[0][name], orders[1][name]) for name in NAMES)
+
+
+def test_networks_with_masks_of_their_own_are_compared_over_what_either_keeps(made):
+    context, _ = made
+    pairs = pd.read_parquet(context.folders.pairs("lenet/c0/k5-stability"))
+    for branch in CHANGING:
+        (row,) = pairs[(pairs["branch"] == branch) & (pairs["replicate"] == 1)].to_dict("records")
+        a, b = (
+            np.concatenate([stored(context, run(branch, 2, 1, order))[name].double().numpy().ravel() for name in NAMES])
+            for order in (0, 1)
+        )  # pruned weights are 0, so that nothing is lost by taking all
+        assert row["distance"] == pytest.approx(np.linalg.norm(a - b), rel=1e-6)
+        cosine = a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+        assert row["angle"] == pytest.approx(np.degrees(np.arccos(cosine)), rel=1e-6)
+
+
+def test_set_and_rigl_start_as_the_static_network_and_end_elsewhere(made):
+    context, _ = made
+    ends = [stored(context, run(branch)) for branch in ("set", "erdos_renyi")]
+    assert not all(torch.equal(ends[0][name], ends[1][name]) for name in NAMES)
+    starts = [start(context, branch) for branch in ("set", "erdos_renyi", "rigl")]
+    for state, masks in starts[1:]:
+        assert all(torch.equal(masks[name], starts[0][1][name]) for name in NAMES)
+        assert all(torch.equal(state.weights[name], starts[0][0].weights[name]) for name in NAMES)
+
+
+@pytest.mark.parametrize("branch", ["fine_tune", "scratch_b", *CHANGING])
+def test_a_stage_cut_off_ends_with_the_same_bits(tmp_path, monkeypatch, branch):
+    """On from trained weights, longer than dense, or between masks: killed at a kept state, then run again."""
     setting = SETTING | {"change": {"steps": 250, "drops": [100]}}
-    at = {"scratch_b": 1} if name.endswith("branches") else {"fine_tune": 1}
+    at, name = {branch: 1}, f"lenet/c0/k5-L{'1-2-fine_tune' if branch == 'fine_tune' else '2-branches'}"
     setting |= {"sweeps": [{"k": [5], "levels": 2, "at": {2: at}}]}
     contexts = [tiny_context(tmp_path / folder, **setting) for folder in ("cut", "whole")]
     for context in contexts:
