@@ -9,12 +9,12 @@ from pathlib import Path
 
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.errors import ExtensionError
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from docs import generated  # noqa: E402
-from harness.base.errors import HarnessError  # noqa: E402
 from harness.base.paths import REFERENCE, references, results_folder  # noqa: E402
 from harness.compare.board import read_all, write_page  # noqa: E402
 
@@ -51,12 +51,12 @@ def outdated(_app: Sphinx, env: BuildEnvironment, *_changes: set[str]) -> list[s
 
 
 def board(app: Sphinx, failure: Exception | None) -> None:
-    """Write the board of the published runs beside the pages. Raises HarnessError for a run that can't be read."""
+    """Write the board of the published runs beside the pages. Raises ExtensionError for a run that can't be read."""
     if failure is None and app.builder.format == "html":
         folders = [results_folder(REFERENCE, *run) for run in references(ROOT)]
         runs, faults = read_all([(ROOT / folder, folder.as_posix()) for folder in folders])
         if faults:
-            raise HarnessError(faults[0])
+            raise ExtensionError(faults[0])
         write_page(runs, [], Path(app.outdir) / "board.html")
 
 
