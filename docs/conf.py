@@ -1,4 +1,7 @@
-"""The documentation as a site: `make docs`. `docs/generated.py` writes the parts of its pages that code knows."""
+"""The documentation as a site: `make docs`. `docs/generated.py` writes the parts of its pages that code knows.
+
+Beside the pages lies the board of the published runs, board.html.
+"""
 
 import re
 import sys
@@ -6,11 +9,14 @@ from pathlib import Path
 
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.errors import ExtensionError
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from docs import generated  # noqa: E402
+from harness.base.paths import REFERENCE, references, results_folder  # noqa: E402
+from harness.compare.board import read_all, write_page  # noqa: E402
 
 project = "Does this paper hold up?"
 author = "The lth-harness authors"
@@ -44,7 +50,18 @@ def outdated(_app: Sphinx, env: BuildEnvironment, *_changes: set[str]) -> list[s
     return [page for page in env.found_docs if _MARK.search(Path(env.doc2path(page)).read_text(encoding="utf-8"))]
 
 
+def board(app: Sphinx, failure: Exception | None) -> None:
+    """Write the board of the published runs beside the pages. Raises ExtensionError for a run that can't be read."""
+    if failure is None and app.builder.format == "html":
+        folders = [results_folder(REFERENCE, *run) for run in references(ROOT)]
+        runs, faults = read_all([(ROOT / folder, folder.as_posix()) for folder in folders])
+        if faults:
+            raise ExtensionError(faults[0])
+        write_page(runs, [], Path(app.outdir) / "board.html")
+
+
 def setup(app: Sphinx) -> None:
-    """Connect both to the build."""
+    """Connect all three to the build."""
     app.connect("source-read", fill)
     app.connect("env-get-outdated", outdated)
+    app.connect("build-finished", board)

@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 NO_MEMORY = re.compile(r"failed to map segment|[Cc]annot allocate memory")  # a library that doesn't fit into memory
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(run.reproduce, run.plan, run.claims, run.report, verify.verify, compare.compare, check.check),
+    *(run.reproduce, run.plan, run.claims, run.report, verify.verify, compare.compare, compare.board, check.check),
     *(publish.publish, remote.push, remote.pull, remote.adopt, run.bench, new.schema),
 )
 

@@ -1,6 +1,7 @@
-"""The command `harness compare`."""
+"""The commands `harness compare` and `harness board`."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,8 @@ import typer
 from rich.markup import escape
 
 from harness.base.paths import REFERENCE, checkout
+from harness.base.paths import RESULTS as DEFAULT_RESULTS
+from harness.base.words import printable
 from harness.cli import options
 from harness.cli.options import RESULTS, Paper, Results, Scale
 
@@ -42,3 +45,31 @@ def compare(
     paper, scale = options.paper_and_scale(paper, scale)
     path = compare_folders(checkout().resolve(), folder, paper, scale, sources, (a, b), page, console)
     console.print(f"Page: {escape(str(path))}", soft_wrap=True)
+
+
+def board(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RESULTS...",
+            help="Folders of finished runs, or folders with several of them, such as `results` and `reference`.",
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the page, board.html.", show_default="results/board in the checkout")
+    ] = None,
+) -> None:
+    """Show the verdicts of many runs on one page: a table of claims by runs, and where a verdict changed.
+
+    The page, board.html, links each verdict to its claim on the run's own page. Exit status 1: a folder can't be read;
+    the page has the others.
+    """
+    from harness.compare.board import write_board
+
+    sources = [(Path(os.path.abspath(name)), name) for name in runs]  # noqa: PTH100  keeps links
+    path = (out or checkout() / DEFAULT_RESULTS / "board").absolute() / "board.html"
+    faults = write_board(sources, path, options.console())
+    for fault in faults:
+        print(f"error: {printable(fault)}", file=sys.stderr)
+    if faults:
+        raise typer.Exit(1)

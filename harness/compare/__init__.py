@@ -1,1 +1,1 @@
-"""`harness compare`: what changed between two runs, beyond the noise of replicates."""
+"""`harness compare` and `harness board`: what changed between two runs, beyond noise, and the verdicts of many."""

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -22,11 +21,12 @@ from harness.lottery import branches
 from harness.paper import load_spec
 from harness.paper.claims import LEFT_OUT, LEVEL
 from harness.report import formats
+from harness.report.page import html
 from harness.report.summary import COLOURS
 
 SHOWN = 20  # differences in the terminal; the page has all of them
 NEAREST = 10  # differences on the page that do not exceed noise
-TEMPLATES = [Path(__file__).parent / "templates", Path(__file__).parents[1] / "report" / "templates"]
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -256,16 +256,10 @@ def write_page(
     tables = comparison.tables
     marked = {difference.cell for difference in tables.exceeding}
     both = Both.of(comparison.a.table, comparison.b.table, experiments, marked, stable_below)
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=select_autoescape(enabled_extensions=("html", "html.j2"), default=True, default_for_string=True),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
     others = [difference for difference in tables.differences if not difference.exceeds][:NEAREST]
     runs = (("A", comparison.a), ("B", comparison.b))
-    page = environment.get_template("compare.html.j2").render(
+    template = html(TEMPLATES).get_template("compare.html.j2")
+    page = template.render(
         comparison=comparison,
         lines={"claims": claims_line(comparison), "rows": rows_line(comparison), "cells": cells_line(comparison)},
         runs=[(letter, words.clean(run.name), str(run), _machine(run)) for letter, run in runs],

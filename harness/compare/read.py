@@ -1,4 +1,7 @@
-"""Read the two runs of a comparison, each from a folder or, through DVC, from a git revision."""
+"""Read runs that somebody else may have made: the two of a comparison, and those of a board.
+
+The two runs of a comparison come from folders or, through DVC, from git revisions; a board reads folders.
+"""
 
 import shutil
 import stat
@@ -6,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +19,14 @@ from harness.base.errors import HarnessError
 from harness.base.paths import REFERENCE, references, results_folder
 from harness.base.untrusted import read_checked_json
 from harness.claims.document import ClaimVerdict, read_claims
+from harness.report.card import read_card
 from harness.results.folders import Folders
 from harness.results.tables import read_curves, read_table
 
 #: the files of a run that a comparison reads, and the largest size in bytes that each may have
 READ = {"claims.json": 2**26, "provenance.json": 2**28, "table.parquet": 2**30, "curves.parquet": 2**30}
+#: the same of a board
+READ_BY_BOARD = {"card.json": 2**26, "claims.json": 2**26}
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,51 @@ def read_run(source: str, root: Path, results: Path, paper: str, scale: str, nam
         return _read(name, base)
     with revision_folder(source, root, results_folder(results, paper, scale)) as base:
         return _read(name, base)
+
+
+@dataclass(frozen=True)
+class JudgedRun:
+    """A finished run by its card and its verdicts. `name` is what the user called it; `finished` has a time zone."""
+
+    name: str
+    folder: Path
+    card: dict[str, Any]
+    claims: dict[str, ClaimVerdict]
+    finished: datetime
+
+
+def run_folders(folder: Path, name: str) -> list[tuple[Path, str]]:
+    """A run's own folder, or each finished run's in a results folder, with its name. Raises HarnessError for neither.
+
+    `name` is what the user called the folder.
+    """
+    if any((folder / file).exists() for file in (*READ_BY_BOARD, *READ)):
+        return [(folder, name)]
+    inner = [path.parent for path in sorted(folder.glob("*/*/card.json"))]
+    if not inner:
+        raise HarnessError(
+            f"{name}: neither a finished run's folder nor one that contains any. Give results/<paper>/<scale>"
+        )
+    return [(base, f"{name.rstrip('/')}/{base.relative_to(folder).as_posix()}") for base in inner]
+
+
+def read_judged(folder: Path, name: str) -> JudgedRun:
+    """A finished run's card and verdicts.
+
+    Raises HarnessError for a file that is missing, malformed or not a regular file, and for a card without a date.
+    """
+    for file, most in READ_BY_BOARD.items():
+        _check_file(folder / file, most)
+    folders = Folders(folder)
+    card, claims = read_card(folders), read_claims(folders.claims)
+    try:
+        finished = datetime.fromisoformat(card["finished"])
+        finished = (finished if finished.tzinfo else finished.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise HarnessError(
+            f"{folders.card}: finished: {card['finished']!r:.80} is no date and time. Pull it again, or make it anew"
+        ) from None
+    return JudgedRun(name, folder, card, {claim.id: claim for claim in claims}, finished)
 
 
 def _check_file(path: Path, most: int) -> None:

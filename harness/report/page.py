@@ -178,7 +178,7 @@ def _write(out: Path, context: content.Content, figures: list[dict[str, Any]]) -
     pictures = {f"{figure['name']}.svg": figure["svg"] for figure in figures}
     for name, svg in pictures.items():
         write_text(out / "figures" / name, f"{svg}\n")
-    write_text(out / "index.html", _html().get_template("page.html.j2").render(context))
+    write_text(out / "index.html", html().get_template("page.html.j2").render(context))
     write_text(out / "report.md", markdown().get_template("report.md.j2").render(context))
     # last, because the old Markdown refers to them until it is replaced
     for stale in set((out / "figures").glob("*.svg")) - {out / "figures" / name for name in pictures}:
@@ -221,9 +221,10 @@ def _forest(claim: ClaimVerdict, number: int) -> dict[str, Any] | None:
     return {"name": name, "title": title, "svg": Markup(style.to_svg(figure, name, title, alt))}
 
 
-def _html() -> Environment:
+def html(folder: Path = TEMPLATES) -> Environment:
+    """The environment of pages, which escapes every expression: a folder's templates, and the report's to include."""
     escape = select_autoescape(enabled_extensions=("html", "html.j2"), default=True, default_for_string=True)
-    return _environment(TEMPLATES, autoescape=escape)
+    return _environment(folder, autoescape=escape)
 
 
 def markdown(folder: Path = TEMPLATES) -> Environment:
@@ -243,9 +244,8 @@ def _finish(value: Any) -> str:
 
 
 def _environment(folder: Path, **options: Any) -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(folder), trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, **options
-    )
+    loader = FileSystemLoader([folder, TEMPLATES])
+    environment = Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, **options)
     filters: Sequence[Callable[..., str]] = (words.number, words.percent, words.duration, formats.region)
     environment.filters |= {f.__name__: f for f in filters}
     return environment
