@@ -185,7 +185,7 @@ def test_the_plan_says_what_data_sets_take_of_the_disk(monkeypatch):
     monkeypatch.setenv("HARNESS_DEVICE", "cpu")
     lines = plan(scale="paper")
     assert [line for line in lines if line.startswith("Data set")] == [
-        "Data set mnist: 12 MB of archives and 56 MB once converted",
+        "Data set mnist-0-to-1: 12 MB of archives and 56 MB once converted",
         "Data set cifar10: 170 MB of archives and 185 MB once converted",
         "Data set imagenet: 155 GB of archives and 349 GB once converted",
         "Data set imagenet-299: the archives of imagenet and 623 GB once converted",

@@ -99,4 +99,4 @@ def test_the_page_and_its_twin_have_the_table_escaped(tmp_path: Path) -> None:
     page, twin = ((tmp_path / name).read_text() for name in ("index.html", "report.md"))
     assert '<th scope="row">By &lt;size&gt;, IMP</th>' in page
     assert "10.7% of the weights" in twin.replace("\\", "")
-    assert "| By <size>, IMP | 9" in twin.replace("\\", "")
+    assert "| By &lt;size&gt;, IMP | 9" in twin.replace("\\", "")

@@ -56,7 +56,7 @@ def test_claims_by_id(run, tiny_run):
 def test_a_figure_of_chosen_experiments(run):
     figure = run.figure("accuracy_density", ["lenet"])
     assert "LeNet" in figure.axes[0].get_title(loc="left")
-    with pytest.raises(HarnessError, match=r"'density': unknown; choose one of accuracy, accuracy_density,"):
+    with pytest.raises(HarnessError, match=r"'density': unknown; choose one of league, accuracy, accuracy_density,"):
         run.figure("density")
     with pytest.raises(HarnessError, match="experiment 'vgg': not in this run; choose one of lenet"):
         run.figure("accuracy_density", ["vgg"])
