@@ -4,6 +4,9 @@ import os
 import subprocess
 from pathlib import Path
 
+#: a tracked file of this project, and where its code and papers lie
+CODE = ("harness/__init__.py", ("Snakefile", "harness", "papers"))
+
 
 def git(root: Path, *arguments: str) -> bytes | None:
     """Output of a git command in the repository whose top folder is `root`.

@@ -17,7 +17,7 @@ class Variables(BaseModel):
 
     root: str = Field("", description="a checkout of this project, the folder that holds papers/")
     """The checkout to work in. By default the one around the working directory, else the one that holds the installed
-    package."""
+    package; a package from a wheel works in the working directory."""
     data: str = Field("", description="a folder of data sets")
     """Where data sets are looked for and downloaded to. By default `data/` in the checkout."""
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda|cuda:[0-9]+)$", description="auto, cpu, cuda or cuda:N")

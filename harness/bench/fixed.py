@@ -12,6 +12,7 @@ from typing import Any
 from harness import data
 from harness.base.errors import HarnessError
 from harness.base.files import read_json
+from harness.base.paths import project_file
 from harness.bench import settings
 from harness.bench.measure import Record, with_goals
 from harness.paper import Spec
@@ -55,7 +56,8 @@ def fixed_costs(spec: Spec, root: Path, folders: Folders, scratch: Path, rounds:
             data.prepare(name, fresh.data(name), spec.scale.data)
         preparing = time.perf_counter() - started
         job = [sys.executable, "-c", _JOB, spec.paper.id, spec.scale_name, *(str(fresh.data(name)) for name in names)]
-        engine = [sys.executable, "-m", "snakemake", "--snakefile", str(root.resolve() / "Snakefile"), "--dry-run"]
+        snakefile = project_file(root.resolve(), "Snakefile")
+        engine = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--dry-run"]
         engine += ["--quiet", "--cores", str(cores), "--config", f"paper={spec.paper.id}", f"scale={spec.scale_name}"]
         engine += [f"results={temporary}"]
         jobs: list[dict[str, float]] = []

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from harness.base.errors import HarnessError
+from harness.base.paths import SHIPPED
 from harness.check.affected import selection
 from harness.check.baseline import baseline_path, read_baseline, write_baseline
 from harness.check.decide import Whole, compare, regions
@@ -67,7 +69,7 @@ def check(subject: Subject, reference: str, claims: str, console: Console) -> Ch
 
 def make_baseline(subject: Subject, console: Console) -> None:
     """Run the whole scale in the check's folder and write the committed baseline. Raises HarnessError."""
-    spec = subject.spec
+    spec = _own(subject.spec)
     workspace = _laid_out(subject, spec)
     _run(subject, None, console)
     results, path = measure(spec, workspace), baseline_path(spec.folder, subject.scale)
@@ -84,13 +86,20 @@ def make_baseline(subject: Subject, console: Console) -> None:
 
 def freeze_regions(subject: Subject, console: Console) -> None:
     """Freeze the regions of the paper's claims at all scales. What is frozen stays as it was."""
-    spec = subject.spec
+    spec = _own(subject.spec)
     frozen, path = freeze(spec.claims, spec.frozen), spec.folder / FILE
     write_frozen(path, frozen)
     count = sum(
         entry != spec.frozen.get(claim, {}).get(scale) for claim in frozen for scale, entry in frozen[claim].items()
     )
     console.print(f"{path.relative_to(spec.folder.parent.parent)}: {count} entries frozen; commit it", soft_wrap=True)
+
+
+def _own(spec: Spec) -> Spec:
+    """The spec. Raises HarnessError if its paper is the installed package's, in whose folder nothing is written."""
+    if spec.folder.is_relative_to(SHIPPED):
+        raise HarnessError(f"{spec.folder}: is the installed package's; copy it to papers/ here, or use a checkout")
+    return spec
 
 
 def _laid_out(subject: Subject, spec: Spec) -> Folders:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from harness.base.errors import HarnessError
+from harness.base.paths import paper_folders
 from harness.base.yaml_text import read_yaml
 from harness.paper.claims import Cell, Claim, Part, expand_parts
 from harness.paper.columns import same_density
@@ -65,11 +66,11 @@ def load_spec(root: Path, paper: str, scale: str, alone: bool = False) -> Spec:
     for option, value in (("--paper", paper), ("--scale", scale)):
         if wrong := check_name(value):
             raise HarnessError(f"{option} {value!r:.80}: {wrong}")
-    papers = root / "papers"
-    folder = papers / paper
-    if not (folder / "paper.yaml").is_file():
-        known = sorted(path.parent.name for path in papers.glob("*/paper.yaml"))
-        raise HarnessError(f"{folder}: no such paper; choose one of {', '.join(known) or '(none in papers/)'}")
+    papers = paper_folders(root)
+    if paper not in papers:
+        there = ", ".join(papers) or "(none in papers/)"
+        raise HarnessError(f"{root / 'papers' / paper}: no such paper; choose one of {there}")
+    folder = papers[paper]
     scale_file = folder / "scales" / f"{scale}.yaml"
     if not scale_file.is_file():
         known = sorted(path.stem for path in (folder / "scales").glob("*.yaml"))

@@ -7,6 +7,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from harness.base.errors import HarnessError
 from harness.base.files import write_text
+from harness.base.paths import project_file
 from harness.paper.load import check_name
 
 TEMPLATE = Path(__file__).parent / "template"
@@ -20,7 +21,7 @@ def new_paper(root: Path, name: str) -> Path:
     if wrong := check_name(name):
         raise HarnessError(f"{name!r:.80}: {wrong}")
     folder = root / "papers" / name
-    if folder.exists():
+    if project_file(root, f"papers/{name}").exists():
         raise HarnessError(f"{folder}: exists already; give another name")
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE), undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True

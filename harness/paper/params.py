@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from harness.base.errors import HarnessError
-from harness.base.paths import RESULTS, results_folder
+from harness.base.paths import RESULTS, project_file, results_folder
 from harness.base.yaml_text import read_yaml
 from harness.paper.load import check_name, describe, validated
 from harness.paper.models import Model
@@ -31,7 +31,7 @@ class Params(Model):
 
 def default_run(root: Path) -> Default:
     """The run that params.yaml names. Raises HarnessError if it names none, or a folder that is not this run's."""
-    path = root / "params.yaml"
+    path = project_file(root, "params.yaml")
     content = read_yaml(path)
     try:
         run: Default = validated(content, Params).run

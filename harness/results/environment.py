@@ -15,6 +15,7 @@ import torch
 from harness import kernels
 from harness.base import git
 from harness.base.errors import HarnessError
+from harness.base.paths import SHIPPED
 from harness.base.variables import variable, variables
 from harness.results.code import PACKAGE
 from harness.training.device import pick
@@ -96,12 +97,14 @@ def code_revision(root: Path) -> tuple[str, bool | None]:
     """The git commit of a checkout and whether its tree is clean, or HARNESS_REVISION if there is none.
 
     Untracked files among the code or the papers make a tree unclean too. An image has no git: its build sets the
-    variable, with the suffix "-changed" for a tree that was not clean. ("", None) without both.
+    variable, with the suffix "-changed" for a tree that was not clean. A wheel has a file of the same form. ("", None)
+    without any of them.
     """
-    commit = git.revision(root, "harness/__init__.py", ("Snakefile", "harness", "papers"))
+    commit = git.revision(root, *git.CODE)
     if commit is not None:
         return commit
-    revision = variables().revision
+    built = SHIPPED / "revision"
+    revision = variables().revision or (built.read_text(encoding="utf-8") if built.is_file() else "")
     return revision.removesuffix("-changed"), not revision.endswith("-changed") if revision else None
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.base.files import canonical_json, digest, file_sha256
-from harness.base.paths import checkout
+from harness.base.paths import checkout, project_file
 from harness.data import checksum, source_of
 from harness.data.sets import HOMES
 from harness.paper import Spec
@@ -68,7 +68,7 @@ def spec_files(spec: Spec) -> list[str]:
 def workflow_files(root: Path) -> dict[str, Path]:
     """The Snakefile of a checkout and the rule files of this package, by their names in a checkout."""
     rules = sorted((PACKAGE / "workflow").glob("*.smk"))
-    return {"Snakefile": root / "Snakefile", **{f"harness/workflow/{path.name}": path for path in rules}}
+    return {"Snakefile": project_file(root, "Snakefile"), **{f"harness/workflow/{path.name}": path for path in rules}}
 
 
 def distinct(records: Iterable[Mapping[str, Any]], field: str, missing: Any) -> list[Any]:

@@ -15,6 +15,7 @@ from typing import Any
 from harness.base.devices import shared_gpus
 from harness.base.errors import HarnessError
 from harness.base.files import write_json
+from harness.base.paths import project_file
 from harness.base.variables import variable
 from harness.paper.load import read_yaml
 from harness.results.folders import Folders
@@ -42,7 +43,7 @@ def engine_command(root: Path, rules: Rules, *arguments: str, until: str = "repo
     write_json(folder / CONFIG, {**settings, "processes": dict(rules.processes)})
     return [
         *(sys.executable, "-m", "snakemake", *arguments),
-        *("--snakefile", str(root / "Snakefile"), "--configfile", CONFIG, "--nocolor"),
+        *("--snakefile", str(project_file(root, "Snakefile")), "--configfile", CONFIG, "--nocolor"),
     ]
 
 
@@ -163,9 +164,10 @@ def runs_here(root: Path, profile: str) -> bool:
 
 def _profile(root: Path, profile: str) -> tuple[Path, dict[str, Any]]:
     """A profile's folder and settings. Raises HarnessError for a missing one."""
-    folder = next((path for path in (root / "envs" / "profiles" / profile, Path(profile)) if path.is_dir()), None)
+    profiles = project_file(root, "envs/profiles")
+    folder = next((path for path in (profiles / profile, Path(profile)) if path.is_dir()), None)
     if folder is None or not (folder / "config.yaml").is_file():
-        known = ", ".join(sorted(path.parent.name for path in (root / "envs" / "profiles").glob("*/config.yaml")))
+        known = ", ".join(sorted(path.parent.name for path in profiles.glob("*/config.yaml")))
         raise HarnessError(
             f"--profile {profile}: not a folder with a config.yaml; give such a folder, or one of {known}"
         )

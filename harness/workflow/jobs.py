@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.base.errors import HarnessError
-from harness.base.paths import checkout
 from harness.paper.resources import Need, Resources, load_resources
 from harness.plan.kinds import KINDS, WHOLE, data_set_of, kind_of
 from harness.plan.runs import find_stage
@@ -88,7 +87,7 @@ class Job:
 
 def jobs(rules: Rules) -> dict[str, Job]:
     """The jobs of the planned stages and of each stage of the whole run. Raises HarnessError for unknown rules."""
-    folder = checkout() / "papers" / rules.paper
+    folder = rules.spec.folder
     resources = load_resources(folder, rules.scale)
     for rule in {*resources.rules, *(rule for entry in resources.experiments.values() for rule in entry)}:
         if rule not in (DEFAULT, *KINDS):

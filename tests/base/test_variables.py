@@ -47,6 +47,8 @@ def test_a_root_that_is_no_checkout_is_refused_and_outside_of_any_the_own_one_is
     assert elsewhere() is None
     monkeypatch.chdir(tmp_path)
     assert elsewhere() == checkout() == PACKAGE.parent
-    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers" / "mine").mkdir(parents=True)
+    assert checkout() == PACKAGE.parent, "a folder of that name without papers"
+    (tmp_path / "papers" / "mine" / "paper.yaml").touch()
     assert elsewhere() is None
     assert checkout() == tmp_path

@@ -195,6 +195,18 @@ def test_write_baseline_writes_what_the_run_showed(root, monkeypatch):
     assert read_baseline("committed", root / "papers" / PAPER, PAPER, "mini")[0] == now
 
 
+@pytest.mark.parametrize("option", ["--write-baseline", "--freeze"])
+def test_nothing_is_written_to_the_papers_of_an_installed_package(root, monkeypatch, option):
+    run, folder = Run(monkeypatch), root / "papers" / PAPER
+    monkeypatch.setattr(regression, "SHIPPED", root)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    status, output = check(option)
+    assert status == 2
+    assert output.startswith(f"error: {folder}: is the installed package's; copy it to papers/ here")
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert not run.requests
+
+
 def test_only_supported_claims_are_run_where_that_saves_work_and_no_band_is_lost(root):
     spec, folders = load_spec(root, PAPER, "mini"), Folders(root / "results" / PAPER / "mini")
     bands = {

@@ -20,7 +20,7 @@ from harness.paper.new import TEMPLATE
 from tests.docs.pages import blocks
 
 #: programs that this project does not know better than their authors
-OTHERS = {"apptainer", "aws", "cat", "echo", "export", "git", "mkdir", "podman", "scontrol", "source"}
+OTHERS = {"apptainer", "aws", "cat", "echo", "export", "git", "mkdir", "pipx", "podman", "scontrol", "source"}
 #: variables of scripts and of Snakemake
 VARIABLES = {"CONTAINER_ENGINE", "DATA", "GPUS", "SNAKEMAKE_PROFILE"}
 _VARIABLE = re.compile(r"([A-Z_]+)=")
@@ -59,11 +59,12 @@ def check(words: Sequence[str]) -> None:
         from dvc.cli import parse_args as parse_dvc
 
         parse_dvc(arguments)
-    elif program == "python":
+    elif program == "uvx":
+        check(arguments[arguments.index("--from") + 2 :])
+    elif program.startswith("python"):
         check_python(arguments)
     elif program == "pip":
-        extras = re.findall(r"\[([\w,]+)\]", " ".join(arguments))
-        for extra in ",".join(extras).split(","):
+        for extra in re.findall(r"(?<=[\[,])\w+(?=[\],])", " ".join(arguments)):
             assert extra in _project()["optional-dependencies"], f"{extra}: no extra of pyproject.toml"
     elif "/" in program:
         assert (checkout() / program).stat().st_mode & 0o100, f"{program} can't be run"
@@ -103,7 +104,8 @@ def check_harness(arguments: Sequence[str]) -> None:
 def check_make(arguments: Sequence[str]) -> None:
     """The target exists, and a variable is one of the Makefile's."""
     text = (checkout() / "Makefile").read_text(encoding="utf-8").replace("$(VENV)", ".venv")
-    targets, variables = re.findall(r"^([\w./-]+):", text, re.MULTILINE), re.findall(r"^(\w+) \?=", text, re.MULTILINE)
+    targets = " ".join(re.findall(r"^([\w./ -]+):", text, re.MULTILINE)).split()
+    variables = re.findall(r"^(\w+) \?=", text, re.MULTILINE)
     for word in arguments:
         assert word.partition("=")[0] in (variables if "=" in word else targets), word
 
@@ -129,6 +131,8 @@ def check_snakemake(arguments: list[str]) -> None:
 
 def check_python(arguments: Sequence[str]) -> None:
     """The program, or the tests, exist; a line of code is Python."""
+    if arguments[:2] == ["-m", "venv"]:
+        return
     if arguments[0] == "-c":
         compile(arguments[1], "-c", "exec")
         return

@@ -134,6 +134,14 @@ def test_options_variables_and_files_in_the_text_exist():
             (check_harness if any(word.startswith("-") for word in words) else command_of)(words)
 
 
+def test_the_dev_container_has_the_images_python_and_lets_make_set_up_the_environment():
+    container = json.loads((checkout() / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8"))
+    check(container["postCreateCommand"].split())
+    base = re.search(r"^ARG BASE=(\S+)-slim-bookworm$", (checkout() / "Dockerfile").read_text(), re.MULTILINE)
+    assert base is not None
+    assert container["image"] == f"{base[1]}-bookworm"  # the larger image has make and git
+
+
 def test_the_readme_leads_to_pages_that_exist():
     text = (checkout() / "README.md").read_text(encoding="utf-8")
     links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text)
