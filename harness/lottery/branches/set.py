@@ -1,4 +1,4 @@
-"""set: sparse evolutionary training (Mocanu et al., arXiv 1707.04780).
+"""set: sparse evolutionary training (Mocanu et al., 2018).
 
 An Erdos-Renyi mask; after every epoch but the last, each layer drops the smallest 30% of its positive weights and the
 30% of its negative ones that are closest to 0, and as many free connections are drawn at random, with new weights. SET

@@ -1,4 +1,4 @@
-"""Random weights, of each layer the share of an Erdos-Renyi graph: SET's start (arXiv 1707.04780).
+"""Random weights, of each layer the share of an Erdos-Renyi graph: SET's start (Mocanu et al., 2018).
 
 A layer of n inputs and m outputs keeps the share epsilon (n + m) / (n m), or all of it if that is more than 1, with the
 epsilon of the level's exact count. SET draws each connection independently, so its count varies.
