@@ -326,7 +326,8 @@ def test_a_stage_refuses_no_threads():
 
 def test_the_checkout_is_found_from_a_folder_in_it(monkeypatch, tmp_path):
     monkeypatch.delenv("HARNESS_ROOT", raising=False)
-    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers" / "mine").mkdir(parents=True)
+    (tmp_path / "papers" / "mine" / "paper.yaml").touch()
     (tmp_path / "results" / "mini").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "results" / "mini")
     assert checkout().resolve() == tmp_path.resolve()

@@ -151,7 +151,7 @@ def test_a_verdict_leads_to_its_claim_where_the_runs_page_is(run, tmp_path):
     assert {tag for tag, _ in parsed.tags}.isdisjoint({"script", "link", "img", "iframe", "object", "base"})
 
 
-def test_a_history_is_in_date_order_and_marks_where_it_changed(run, tmp_path):
+def test_a_history_is_in_date_order_and_marks_where_it_changed(run, published_claims, tmp_path):
     code = {"revision": "e" * 40, "tree_clean": True}
     digests = {"training": "1" * 64, "report": "2" * 64}
     third = run("third", "2026-12-03", {"C2": {"verdict": "inconclusive"}}, code={**code, "digests": digests})
@@ -169,10 +169,10 @@ def test_a_history_is_in_date_order_and_marks_where_it_changed(run, tmp_path):
         *("C3", "2026-12-01", "2026-12-02", "2026-12-03", "2026-12-04"),
     ]
     marked = {(tidy(row[0]), tidy(row[1])): tidy(row[5]) for row in rows if len(row) > 1 and "changed" in row[1][0]}
+    sizes = {claim["id"]: claim["size"] for claim in published_claims}
     assert [(date, verdict.split()[-4:]) for date, verdict in marked] == [
-        ("2026-12-03", ["≠", "size", "differs", "changed"]),
-        ("2026-12-02", ["~", "size", "unclear", "changed"]),
-        ("2026-12-03", ["≠", "size", "differs", "changed"]),
+        (date, [SYMBOLS[size], "size", size, "changed"])
+        for date, size in (("2026-12-03", sizes["C2"]), ("2026-12-02", "unclear"), ("2026-12-03", sizes["C3"]))
     ]
     to_inconclusive, to_unclear, back = marked.values()
     assert to_inconclusive.endswith("Code, settings and data are those of the run before.")  # the page's code is none
@@ -180,7 +180,8 @@ def test_a_history_is_in_date_order_and_marks_where_it_changed(run, tmp_path):
     assert back.endswith("Code, settings and data are those of the run before.")
     assert [tidy(row[0]).split()[0] for row in unchanged if len(row) == 1] == ["C1", "C4", "C5"]
     assert "stabilizing-lth at paper: 4 runs, 2 of 5 claims changed" in out
-    assert "C2: supported, size differs (2026-12-01) → inconclusive, size differs (2026-12-03)\n" in out
+    size = sizes["C2"]
+    assert f"C2: supported, size {size} (2026-12-01) → inconclusive, size {size} (2026-12-03)\n" in out
 
 
 def test_what_two_cards_have_different_stands_beside_a_change(run, published_claims, tmp_path):

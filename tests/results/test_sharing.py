@@ -238,6 +238,7 @@ def test_the_folders_of_other_scales_are_those_of_papers(tmp_path):
     for place in ("stabilizing-lth/scales/mini", "stabilizing-lth/scales/paper", "other/scales/mini"):
         (tmp_path / "papers" / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "papers" / f"{place}.yaml").touch()
+        (tmp_path / "papers" / place).parents[1].joinpath("paper.yaml").touch()
     results = tmp_path / "results"
     found = other_results(results, tmp_path, "stabilizing-lth", "mini")
     assert set(found) == {
