@@ -4,6 +4,8 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pytest
+
 from harness.base.files import file_sha256, read_json, write_json
 from harness.base.paths import checkout
 from harness.paper import Spec, load_spec
@@ -11,6 +13,8 @@ from harness.paper.models import Scale
 from harness.results.context import Context
 from harness.results.folders import Folders
 from harness.results.heartbeats import Heartbeat
+from harness.stages import train
+from harness.training.partial import write_partial
 from harness.workflow.run_stage import run_stage
 
 SETTING = {
@@ -48,6 +52,23 @@ def tiny_context(folder: Path, **changes) -> Context:
     if not context.folders.data("digits").exists():
         run_stage(context.spec, context.folders, "prepare/digits", 1)
     return context
+
+
+def cut_off(context: Context, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a stage that trains until its first kept state is written, and no further."""
+
+    class Killed(BaseException):
+        pass
+
+    def write_and_die(*arguments):
+        write_partial(*arguments)
+        raise Killed
+
+    monkeypatch.setenv("HARNESS_KEEP_STATE_SECONDS", "0")
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "write_partial", write_and_die)
+        with pytest.raises(Killed):
+            run_stage(context.spec, context.folders, stage, 1)
 
 
 def heartbeat(folder: Path) -> Heartbeat:

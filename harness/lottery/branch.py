@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 
 from harness.base.seeds import CRITERION
-from harness.lottery.masks import Masks, keep_count, keep_largest
+from harness.lottery.masks import Masks, dense_masks, keep_count, keep_largest
 from harness.lottery.units import keep_units
 from harness.networks.layers import Stack
 from harness.training.changes import Changes
@@ -115,6 +115,12 @@ class Origin:
         masks = self.pruned(self.criterion, finals, alive, order=CRITERION)
         refitted = self.refitted(self.criterion, finals, masks, order=CRITERION)
         return replace(refitted.rewound(), step=self.k), masks
+
+    def pruned_snapshot(self, criterion: Criterion, order: str) -> tuple[State, Masks]:
+        """The snapshot's weights with a fresh optimizer, pruned to the level by a criterion that is not the level's."""
+        snapshots = self.snapshots()
+        masks = self.pruned(criterion, snapshots, dense_masks(snapshots.weights, self.prunable), order)
+        return snapshots.rewound(), masks
 
     def _holding(self, state: State) -> Stack:
         write_network(self.network, state)

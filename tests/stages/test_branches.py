@@ -16,9 +16,8 @@ from harness.plan.runs import Run, dense_run, find_stage, stages
 from harness.stages import train as train_module
 from harness.stages.train import finished, starting_point, train_stacks
 from harness.training import loop
-from harness.training.partial import write_partial
 from harness.workflow.run_stage import run_stage
-from tests.tiny import heartbeat, tiny_context
+from tests.tiny import cut_off, heartbeat, tiny_context
 
 CHANGING = ("gradual", "set", "rigl", "dsr")
 AT = {"fine_tune": 2, "lr_rewind": 1, "scratch_b": 1, "keep_signs": 1, "random_reinit": 1, "random_prune": 1}
@@ -300,18 +299,7 @@ def test_a_stage_cut_off_ends_with_the_same_bits(tmp_path, monkeypatch, branch):
             if stage.name != name and stage.kind in ("dense", "levels") and stage.branch == "imp":
                 run_stage(context.spec, context.folders, stage.name, 1)
 
-    class Killed(BaseException):
-        pass
-
-    def write_and_die(*arguments):
-        write_partial(*arguments)
-        raise Killed
-
-    monkeypatch.setenv("HARNESS_KEEP_STATE_SECONDS", "0")
-    with monkeypatch.context() as patch:
-        patch.setattr(train_module, "write_partial", write_and_die)
-        with pytest.raises(Killed):
-            run_stage(contexts[0].spec, contexts[0].folders, name, 1)
+    cut_off(contexts[0], name, monkeypatch)
     assert list(contexts[0].folders.state.iterdir())
     for context in contexts:
         run_stage(context.spec, context.folders, name, 1)

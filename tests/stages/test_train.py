@@ -23,7 +23,7 @@ from harness.training.loop import Trained
 from harness.training.partial import read_partial, write_partial
 from harness.training.state import State
 from harness.workflow.run_stage import run_stage
-from tests.tiny import heartbeat, tiny_context
+from tests.tiny import cut_off, heartbeat, tiny_context
 
 
 def load(context, run, prefix):
@@ -134,23 +134,6 @@ def test_a_stage_refuses_other_code_or_settings_than_the_workflows(tmp_path):
     assert context.folders.stage("lenet/c0/dense").exists()
 
 
-def cut_off_dense(context, monkeypatch):
-    """Run the dense stage until its first kept state is written, and no further."""
-
-    class Killed(BaseException):
-        pass
-
-    def write_and_die(*arguments):
-        write_partial(*arguments)
-        raise Killed
-
-    monkeypatch.setenv("HARNESS_KEEP_STATE_SECONDS", "0")
-    with monkeypatch.context() as patch:
-        patch.setattr(train_module, "write_partial", write_and_die)
-        with pytest.raises(Killed):
-            run_stage(context.spec, context.folders, "lenet/c0/dense", 1)
-
-
 def test_a_stage_cut_off_ends_with_the_same_bits(finished, tmp_path, monkeypatch):
     """Kill at a kept state in mid-training, then run the stage again."""
     context = tiny_context(tmp_path, change={"steps": 250})
@@ -158,7 +141,7 @@ def test_a_stage_cut_off_ends_with_the_same_bits(finished, tmp_path, monkeypatch
     dense = find_stage(context.spec, "lenet/c0/dense")
     run_stage(reference.spec, reference.folders, dense.name, 1)
 
-    cut_off_dense(context, monkeypatch)
+    cut_off(context, "lenet/c0/dense", monkeypatch)
     assert len(list(context.folders.state.iterdir())) == 1
     assert not context.folders.stage(dense.name).exists()
     run_stage(context.spec, context.folders, dense.name, 1)
@@ -309,7 +292,7 @@ def test_a_kept_state_without_a_snapshot_now_asked_for_is_not_taken(tmp_path, mo
     """A state kept past step 7 has no snapshot of it: with k = 7 asked for, the dense run starts over."""
     context = tiny_context(tmp_path, change={"steps": 250})
 
-    cut_off_dense(context, monkeypatch)
+    cut_off(context, "lenet/c0/dense", monkeypatch)
     more = tiny_context(tmp_path, change={"steps": 250}, dense_orders=[0, 5, 7])
     run_stage(more.spec, more.folders, "lenet/c0/dense", 1)
     assert more.store.read(dense_run("lenet", 0).id)["snapshots"] == [0, 5, 7]

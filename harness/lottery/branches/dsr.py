@@ -11,7 +11,7 @@ from torch import Tensor
 from harness.base.seeds import CRITERION, REWIRING
 from harness.lottery.branch import Branch, Origin, Span
 from harness.lottery.criteria import random_uniform
-from harness.lottery.masks import Masks, dense_masks
+from harness.lottery.masks import Masks
 from harness.lottery.rewiring import at_random, shared_out, smallest
 from harness.training.changes import Change, Changes, Moment
 from harness.training.state import State
@@ -21,9 +21,7 @@ SHARE = 600 / 5324  # the code's number for LeNet-300-100 with 2% of its weights
 
 def start(origin: Origin) -> tuple[State, Masks]:
     """The snapshot's weights under the random mask, which all data orders share."""
-    snapshots = origin.snapshots()
-    dense = dense_masks(snapshots.weights, origin.prunable)
-    return snapshots.rewound(), origin.pruned(random_uniform.CRITERION, snapshots, dense, order=CRITERION)
+    return origin.pruned_snapshot(random_uniform.CRITERION, CRITERION)
 
 
 def changes(origin: Origin, span: Span) -> Changes:

@@ -6,15 +6,13 @@ The mask is that of the criterion random_erdos_renyi, which SET and RigL start f
 from harness.base.seeds import CRITERION
 from harness.lottery.branch import Branch, Origin
 from harness.lottery.criteria import random_erdos_renyi
-from harness.lottery.masks import Masks, dense_masks
+from harness.lottery.masks import Masks
 from harness.training.state import State
 
 
 def start(origin: Origin) -> tuple[State, Masks]:
     """The snapshot's weights under the random mask, which all data orders share."""
-    snapshots = origin.snapshots()
-    dense = dense_masks(snapshots.weights, origin.prunable)
-    return snapshots.rewound(), origin.pruned(random_erdos_renyi.CRITERION, snapshots, dense, order=CRITERION)
+    return origin.pruned_snapshot(random_erdos_renyi.CRITERION, CRITERION)
 
 
 BRANCH = Branch("random, Erdos-Renyi", start, source="dense", weights="snapshot")

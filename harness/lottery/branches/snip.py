@@ -3,15 +3,13 @@
 from harness.base.seeds import SNIP
 from harness.lottery.branch import Branch, Origin
 from harness.lottery.criteria import snip
-from harness.lottery.masks import Masks, dense_masks
+from harness.lottery.masks import Masks
 from harness.training.state import State
 
 
 def start(origin: Origin) -> tuple[State, Masks]:
     """The snapshot's weights, pruned to the level's exact count. All levels and data orders share the minibatches."""
-    snapshots = origin.snapshots()
-    masks = origin.pruned(snip.CRITERION, snapshots, dense_masks(snapshots.weights, origin.prunable), order=SNIP)
-    return snapshots.rewound(), masks
+    return origin.pruned_snapshot(snip.CRITERION, SNIP)
 
 
 BRANCH = Branch("SNIP", start, source="dense", packed=True, weights="snapshot")
