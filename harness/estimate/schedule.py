@@ -14,7 +14,9 @@ from harness.plan.runs import Pair, Run, Stage, pairs, stacks, stages
 from harness.results.fit import graph, read_record
 from harness.results.folders import Folders
 
-START_SECONDS = 4.0  # before a job computes: the workflow engine, Python, PyTorch, digests and data; 3 to 8 s
+# of a job besides its work: the workflow engine, Python, PyTorch, digests and data. With it, the records of a mini
+# scale of 57 jobs give the 7 min 33 s that the run took on two cores that did nothing else. Up to 8 s elsewhere.
+START_SECONDS = 2.5
 CLOSE_ENOUGH = 1.02  # a schedule is left alone if it is so near the shortest that these cores allow
 MOST_WORK = 400_000  # of a search for widths: jobs times schedules, a few seconds
 STARTS = (1, 2, 3, 5, 9, 17, 33)  # widths that a search starts from
@@ -77,11 +79,15 @@ class Jobs:
     def shortest(self, cores: int) -> float:
         """Seconds that no schedule on these cores is under: of the cores' work, and of the longest chain."""
         work = sum(min(width * seconds for width, seconds in options.items()) for options in self.seconds.values())
+        return max(work / cores, self.longest_chain(cores))
+
+    def longest_chain(self, cores: int) -> float:
+        """Seconds of the longest chain of jobs that wait for each other, each on as many of these cores as help it."""
         fastest = {
             name: min(seconds for width, seconds in options.items() if width <= cores)
             for name, options in self.seconds.items()
         }
-        return max(work / cores, max(self._tails(fastest)[0].values(), default=0.0))
+        return max(self._tails(fastest)[0].values(), default=0.0)
 
     def widths(self, cores: int) -> dict[str, int]:
         """Cores for each job that make the run end early.
