@@ -52,9 +52,9 @@ def made(tmp_path_factory):
     rates, take_step, train_stack = {}, loop.take_step, train_module.train_stack
 
     def noting(context, stack, *rest):
-        def step(*args):
+        def step(*args, **more):
             rates.setdefault(stack[0], []).append(args[-1])
-            return take_step(*args)
+            return take_step(*args, **more)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(loop, "take_step", step)
