@@ -21,7 +21,7 @@ from harness.networks import build, fused, initialise, prunable_names
 from harness.networks.layers import BatchNorm, Linear
 from harness.paper.models import Recipe
 from harness.training.step import take_step
-from harness.training.updates import Updater
+from harness.training.updates import SLOTS, Updater
 
 pytestmark = pytest.mark.skipif(not kernels.available(), reason="no build of the kernels for this machine")
 
@@ -216,6 +216,33 @@ def test_optimizers_move_a_layer_as_torchs_do(
         torch.testing.assert_close(network.output.weight.double(), weight, atol=2e-6, rtol=1e-5)
         torch.testing.assert_close(network.output.bias.double(), bias, atol=2e-6, rtol=1e-5)
         assert not network.output.weight[mask == 0].any()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_numbers_below_the_normal_ones_are_zeros_and_move_no_weight(threads: int, generator: torch.Generator) -> None:
+    """Adam's memory of a weight without a gradient: torch.optim's steps keep such numbers, and give the same bits."""
+    network = _OneLayer(20, 10)
+    with torch.no_grad():
+        network.output.weight.normal_(generator=generator)
+    recipe = Recipe.model_validate({"steps": 2, "batch_size": 4, **ADAM, "weight_decay": 0})
+    named, tiny = dict(network.named_parameters()), 1e-39
+    memory = {f"{slot}/{key}": torch.zeros_like(p.data) for slot in SLOTS["adam"] for key, p in named.items()}
+    memory["exp_avg/output.weight"] += tiny
+    updater = Updater(recipe, named, {}, memory, steps=5)
+    weight, x = network.output.weight.detach().clone().requires_grad_(), torch.zeros(2, 4, 20)
+    weight.grad, theirs = torch.zeros_like(weight), torch.optim.Adam([weight], lr=1.2e-3)
+    theirs.state[weight] = {"step": torch.tensor(5.0), "exp_avg": torch.full_like(weight, tiny)}
+    theirs.state[weight]["exp_avg_sq"] = torch.zeros_like(weight)
+    kernels.use_threads(threads)
+    try:
+        take_step(network, x, torch.zeros(2, 4, dtype=torch.int64), updater, recipe.learning_rate)
+    finally:
+        kernels.use_threads(1)
+    theirs.step()
+    assert torch.equal(network.output.weight, weight)
+    assert theirs.state[weight]["exp_avg"].all()
+    assert not updater.slots["output.weight"][0].any()
+    assert torch.tensor(tiny) * 0.5 > 0  # outside the kernels numbers are as they were
 
 
 class _OneLayer(torch.nn.Module):
