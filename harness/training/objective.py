@@ -16,7 +16,7 @@ class Pass:
     """What the loss of one network's step is computed from.
 
     `tensors` are the network's parameters and buffers by name, `x` [N, *sample] and `y` [N] its batch, `step` the steps
-    done, `place` its position in the stack. `network` is the stack, whose `heads` computes a forward pass with tensors.
+    done, `place` its position in the stack.
     """
 
     network: Stack
@@ -29,6 +29,11 @@ class Pass:
     def further(self, name: str) -> Tensor:
         """The network's own part of a further parameter."""
         return self.tensors[f"{_FURTHER}.{_key(name)}"]
+
+    def heads(self, instead: Mapping[str, Tensor] | None = None) -> tuple[Tensor, ...]:
+        """The network's logits [N, classes] of each head, with other tensors `instead` of its own of these names."""
+        own = {name: value for name, value in self.tensors.items() if not is_further(name)}
+        return self.network.heads(own | dict(instead or {}), self.x)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """One training step of a stack: by the CPU kernels, or by torch on any device, one replicate after another."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 
 import torch
@@ -24,16 +24,15 @@ def by_kernels(network: Stack, x: fused.Samples, recipe: Recipe) -> bool:
     return recipe.optimizer in KINDS and recipe.precision != "bfloat16" and fused.usable(network, x)
 
 
-def mean_cross_entropy(batch: Pass, tensors: dict[str, Tensor] | None = None) -> Tensor:
-    """A batch's mean cross-entropy [], with other tensors than the pass has where some are named.
+def mean_cross_entropy(batch: Pass, instead: Mapping[str, Tensor] | None = None) -> Tensor:
+    """A batch's mean cross-entropy [], with other tensors `instead` of the network's own of these names.
 
     That of a network with several heads is the weighted sum of theirs.
     """
-    heads = batch.network.heads(batch.tensors | (tensors or {}), batch.x)
     # Inception-v3 has two heads only while it trains
     losses = [
         weight * cross_entropy(logits.float(), batch.y).mean()
-        for weight, logits in zip(batch.network.HEADS, heads, strict=False)
+        for weight, logits in zip(batch.network.HEADS, batch.heads(instead), strict=False)
     ]
     return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 

@@ -33,7 +33,7 @@ def objective(origin: Origin, span: Span) -> Objective:
     def loss(batch: Pass) -> Tensor:
         with torch.no_grad():
             taught = teacher.heads(taught_by[batch.place], batch.x)[0].float() / TEMPERATURE
-        own = batch.network.heads(batch.tensors, batch.x)[0].float()
+        own = batch.heads()[0].float()
         soft = F.kl_div(
             F.log_softmax(own / TEMPERATURE, 1), F.log_softmax(taught, 1), reduction="batchmean", log_target=True
         )
