@@ -240,6 +240,7 @@ def branches() -> str:
     for name, branch in BRANCHES.items():
         facts = [f"“{branch.label}”", text.get(branch.source) or f"after `{branch.of}`"]
         facts += ["masks change in training"] * (branch.changes is not None)
+        facts += ["a loss of its own"] * (branch.objective is not None)
         entries.append(_entry(name, "; ".join(facts), _docstring(f"{branch_files.__name__}.{name}")))
     return "\n".join(entries)
 

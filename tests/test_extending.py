@@ -75,7 +75,7 @@ def test_every_network_of_the_scale_is_trained(copy):
     records = [json.loads(path.read_text()) for path in (copy / "results" / "runs").rglob("*L[0-9]-*-o[0-9].json")]
     assert {record["status"] for record in records} == {"ok"}
     # of each replicate: dense, trained again, IMP at two levels, a second order of it, and two orders of each branch
-    assert len(records) == 2 * (1 + 1 + 2 + 1 + 2 + 2 + 2)
+    assert len(records) == 2 * (1 + 1 + 2 + 1 + 2 + 2 + 2 + 2)
     dense = [record for record in records if record["level"] == 0]
     assert all(record["steps"] == STEPS and record["test_accuracy"] > 50 for record in dense)  # chance is 10
 
@@ -117,13 +117,14 @@ def test_the_new_branch_has_the_mask_of_imp(copy, replicate):
             assert not stored(copy, run)[name.replace("mask/", "final/weights/")][~part].any()
 
 
+@pytest.mark.parametrize("branch", ["regrow", "l1_norm"])
 @pytest.mark.parametrize("replicate", [0, 1])
-def test_the_branch_whose_masks_change_ends_with_the_exact_count_and_other_masks_in_each_order(copy, replicate):
-    ends = [mask(copy, f"r{replicate}/k40/L2-regrow-o{order}") for order in (0, 1)]
+def test_a_branch_whose_masks_change_ends_with_the_exact_count_and_other_masks_in_each_order(copy, replicate, branch):
+    ends = [mask(copy, f"r{replicate}/k40/L2-{branch}-o{order}") for order in (0, 1)]
     assert [sum(part.sum() for part in end.values()) for end in ends] == [KEPT[2]] * 2
     assert not all(np.array_equal(part, ends[1][name]) for name, part in ends[0].items())
     for order, end in enumerate(ends):
-        final = stored(copy, f"r{replicate}/k40/L2-regrow-o{order}")
+        final = stored(copy, f"r{replicate}/k40/L2-{branch}-o{order}")
         assert not any(final[name.replace("mask/", "final/weights/")][~part].any() for name, part in end.items())
 
 
@@ -149,6 +150,7 @@ def test_a_misspelt_branch_is_refused_in_one_line_that_names_the_new_one(answers
     assert "\n" not in line
     assert "misspelt.yaml: experiments.lenet.sweeps: at level 2: 'sings' is unknown" in line
     assert "random_prune, random_reinit, regrow, rigl, scratch_b, set, signs, snip, snip_reinit" in line
+    assert "l0, l1_norm, lr_rewind" in line
 
 
 def pets() -> dict[str, bytes]:

@@ -13,6 +13,7 @@ RANDOM_PRUNE = "random prune"  # then k, the level and the layer
 SNIP = "snip"  # the order in which SNIP sees minibatches
 RANDOM_SCORE = "random score"  # then k and the level
 REWIRING = "rewiring"  # then k, the level, the step and the layer
+NOISE = "noise"  # of a stochastic forward pass; then k, the level, the step and the layer
 CRITERION = "criterion"  # the order in which other criteria see minibatches
 EPOCH, CROPS = "epoch", "crops"  # after a data order's name; then the epoch or the step
 SPLIT, STORED_ORDER = "split", "order"  # after a data set's name

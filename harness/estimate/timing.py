@@ -17,6 +17,7 @@ from harness.base.processes import crew
 from harness.data import source_of
 from harness.estimate.cards import Card, step_on
 from harness.kernels.sparse import BREAK_EVEN
+from harness.lottery.branches import BRANCHES
 from harness.lottery.masks import dense_masks, keep_count, prune_by_magnitude
 from harness.networks import build, initialise, parameter_count, prunable_names
 from harness.networks.layers import BatchNorm, Stack
@@ -38,6 +39,7 @@ FEWEST_SAMPLES = 4  # of a step, for a network whose batch would take too long
 TRIES = 3  # timings of one step; the fastest counts
 MOST_STEPS = 50
 MOST_SAMPLES = 512  # of a forward pass
+OBJECTIVE = 10.0  # a step of a branch with a loss of its own, in dense steps by the kernels: 3 to 17 of them
 DENSITIES = (1.0, 0.05, 0.3)  # at which a step by the kernels is timed, as long as there is time
 # the time of so many dense steps must be left to time the densities: writing the programs of a small network takes as
 # long as ten of its steps, those of a large one less than a step
@@ -399,6 +401,8 @@ def run_seconds(spec: Spec, estimates: list[Cost]) -> dict[Run, float]:
 
 def _seconds(spec: Spec, run: Run, timing: Timing) -> float:
     """The estimated seconds of a run's training, at its level's density."""
+    if BRANCHES[run.branch].objective:
+        return steps_of(spec, run) * timing.seconds * OBJECTIVE
     return steps_of(spec, run) * timing.at(spec.scale.experiments[run.experiment].pruning.density(run.level))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Literal, NamedTuple
 
 from torch import Tensor
@@ -11,6 +12,7 @@ from harness.lottery.masks import Masks, dense_masks, keep_count, keep_largest
 from harness.lottery.units import keep_units
 from harness.networks.layers import Stack
 from harness.training.changes import Changes
+from harness.training.objective import Objective
 from harness.training.recipe import Rates
 from harness.training.state import State, write_network
 
@@ -55,8 +57,8 @@ class Origin:
     """The inputs from which a branch makes the starting point of a stack, which has one run per replicate.
 
     `network` is the stack, whose weights a branch may overwrite. `snapshots` reads the dense runs' states at step `k`,
-    `parent` the parents' final states and masks, `stored_masks` the masks of the level's runs of the branch `of` (by
-    default of IMP). `minibatches` draws from the training data in the order of a name.
+    `dense` their final ones, `parent` the parents' final states and masks, `stored_masks` the masks of the level's runs
+    of the branch `of` (by default of IMP). `minibatches` draws from the training data in the order of a name.
     """
 
     network: Stack
@@ -67,10 +69,15 @@ class Origin:
     first_order: bool  # whether this is the first data order, which makes the mask that the others reuse
     criterion: Criterion
     snapshots: Callable[[], State]
+    dense: Callable[[], State]
     parent: Callable[[], tuple[State, Masks]]
     stored_masks: Callable[[], Masks]
     minibatches: Callable[[str], Minibatches]
     names: Callable[[str], list[tuple[str | int, ...]]]
+
+    def keep(self) -> int:
+        """The prunable weights that the level keeps."""
+        return keep_count(sum(self.network.get_parameter(name)[0].numel() for name in self.prunable), self.density)
 
     def seeds(self, purpose: str) -> list[tuple[str | int, ...]]:
         """The name of each replicate's random draw of a purpose at this k and level."""
@@ -100,7 +107,7 @@ class Origin:
         return Subject(
             {name: state.weights[name] for name in self.prunable},
             masks,
-            keep_count(sum(mask[0].numel() for mask in masks.values()), self.density),
+            self.keep(),
             lambda: self._holding(state),
             lambda: self.minibatches(order),
             self.seeds,
@@ -134,6 +141,10 @@ class Span(NamedTuple):
     steps: int
     epoch: int
 
+    def at(self, share: float | Fraction) -> int:
+        """The step at which a share of the training is done."""
+        return self.first + int(share * (self.steps - self.first))
+
     def after_epochs(self) -> range:
         """The steps that follow an epoch, but for the training's last one."""
         begin = (self.first // self.epoch + 1) * self.epoch
@@ -155,6 +166,9 @@ class Branch:
     `changes`: of a branch whose masks change while it trains, what changes them. The masks of `start` are then those of
     the beginning, and the last ones have the level's exact number of weights.
 
+    `objective`: what the training minimises instead of the mean cross-entropy, up to a step. `reads_dense`: whether it
+    is made from `Origin.dense`; then the record has the checksum of the dense run's final state.
+
     `mask` and `weights` say what every training checks of its start: that the mask is that of `of`, or that mask
     shuffled in each layer; that the weights are the snapshot's, the snapshot's in sign only, the parent's trained ones,
     or drawn anew. What is a branch's "own" is not checked.
@@ -172,3 +186,5 @@ class Branch:
     rates: Rates = "schedule"
     steps: Literal["rest", "operations"] = "rest"
     changes: Callable[[Origin, Span], Changes] | None = None
+    objective: Callable[[Origin, Span], Objective] | None = None
+    reads_dense: bool = False

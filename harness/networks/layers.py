@@ -84,6 +84,10 @@ class Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return torch.addmm(self.bias, x, self.weight)
 
+    def product(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The layer's output of x for another weight of its shape, without bias."""
+        return torch.mm(x, weight)
+
 
 class _Taps(torch.autograd.Function):
     """[C, N, L] -> [C, 3, N, ceil(L / stride)]: the three inputs under a kernel of width 3, zero-padded by one.
@@ -132,11 +136,15 @@ class Conv(nn.Module):
         self.fan_in, self.fan_out = inputs * width**dims, outputs * width**dims
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.product(x, self.weight)
+
+    def product(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The layer's output of x for a weight of its shape."""
         if self.dims == 2:
-            return F.conv2d(x, self.weight, stride=self.stride, padding=self.width // 2)
+            return F.conv2d(x, weight, stride=self.stride, padding=self.width // 2)
         taps = x[..., :: self.stride] if self.width == 1 else _Taps.apply(x, self.stride)
-        columns = taps.reshape(self.weight[0].numel(), -1)
-        return torch.mm(self.weight.flatten(1), columns).view(len(self.weight), x.shape[1], -1)
+        columns = taps.reshape(weight[0].numel(), -1)
+        return torch.mm(weight.flatten(1), columns).view(len(weight), x.shape[1], -1)
 
 
 class BatchNorm(nn.Module):

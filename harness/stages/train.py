@@ -36,6 +36,7 @@ from harness.training.audit import Audit, Broken, require, schedule
 from harness.training.batches import Batches
 from harness.training.changes import Changes
 from harness.training.loop import Stopped, Trained, evaluate, train, use_threads
+from harness.training.objective import Objective
 from harness.training.partial import read_partial, write_partial
 from harness.training.state import State, read_network, stacked
 
@@ -191,6 +192,9 @@ def _inputs(context: Context, run: Run) -> dict[str, str]:
     if record["status"] == "ok" and BRANCHES[run.branch].rewinds:
         snapshots = f"{dense_run(run.experiment, run.replicate).id}{SNAPSHOTS}"
         inputs[f"{place_of(snapshots)}/k{run.k}"] = context.store.read(snapshots)["parts"][f"k{run.k}"]
+    if record["status"] == "ok" and BRANCHES[run.branch].reads_dense:
+        dense = dense_run(run.experiment, run.replicate).id
+        inputs[place_of(dense)] = context.store.read(dense)["sha256"]
     return inputs
 
 
@@ -215,10 +219,10 @@ def train_stack(
     start, masks = starting_point(context, healthy, network, stored_masks)
     if setting.restart and not is_dense(first):
         start = replace(start.rewound(), step=context.course(first).first)
-    changes = _changes(context, healthy, network, start.step)
+    changes, objective = _methods(context, healthy, network, start.step, stored_masks)
     try:
         held = require(invariants.of_start(context, healthy, prunable_names(network), start, masks, stored_masks))
-        trained, watched = _trained(context, healthy, network, start, masks, changes, heartbeat)
+        trained, watched = _trained(context, healthy, network, start, masks, changes, objective, heartbeat)
         masks, trained.final = trained.final.masks or masks, replace(trained.final, masks={})
         held += [*watched, *require(invariants.of_end(context, healthy, prunable_names(network), trained.final, masks))]
     except Broken as broken:
@@ -279,6 +283,7 @@ def _trained(
     start: State,
     masks: Masks,
     changes: Changes | None,
+    objective: Objective | None,
     heartbeat: Heartbeat,
 ) -> tuple[Trained, list[str]]:
     """Train a stack from its starting point, or from the checkpoints of an earlier process, under an audit.
@@ -315,6 +320,7 @@ def _trained(
         earlier=earlier,
         audit=audit,
         changes=changes,
+        objective=objective,
     )
     return trained, audit.finish(trained.final.step, trained.snapshots)
 
@@ -337,14 +343,17 @@ def starting_point(
     return BRANCHES[stack[0].branch].start(_origin(context, stack, network, stored_masks))
 
 
-def _changes(context: Context, stack: list[Run], network: Stack, first: int) -> Changes | None:
-    """What changes the masks of a stack while it trains from step `first`; None where they stay."""
-    changes = BRANCHES[stack[0].branch].changes
-    if changes is None:
-        return None
-    recipe = context.course(stack[0]).recipe
-    epoch = len(context.data.y["train"]) // recipe.batch_size
-    return changes(_origin(context, stack, network), Span(first, recipe.steps, epoch))
+def _methods(
+    context: Context, stack: list[Run], network: Stack, first: int, stored_masks: Masks | None
+) -> tuple[Changes | None, Objective | None]:
+    """What changes a stack's masks while it trains from step `first`, and what it minimises; None is the usual."""
+    branch, recipe = BRANCHES[stack[0].branch], context.course(stack[0]).recipe
+    if not branch.changes and not branch.objective:
+        return None, None
+    origin = _origin(context, stack, network, stored_masks)
+    span = Span(first, recipe.steps, len(context.data.y["train"]) // recipe.batch_size)
+    changes = branch.changes(origin, span) if branch.changes else None
+    return changes, branch.objective(origin, span) if branch.objective else None
 
 
 def _origin(context: Context, stack: list[Run], network: Stack, stored_masks: Masks | None = None) -> Origin:
@@ -359,6 +368,7 @@ def _origin(context: Context, stack: list[Run], network: Stack, stored_masks: Ma
         makes_mask(first) and stored_masks is None,
         CRITERIA[pruning.criterion],
         snapshots=lambda: stacked([_snapshot(context, run) for run in stack]),
+        dense=lambda: _finals(context, [dense_run(run.experiment, run.replicate) for run in stack])[0],
         parent=lambda: _parents_finals(context, stack, prunable),
         stored_masks=lambda: stored_masks or _stored_masks(context, stack),
         minibatches=lambda order: _minibatches(context, stack, order, pruning.snip_batches),
@@ -379,12 +389,17 @@ def _minibatches(context: Context, stack: list[Run], order: str, count: int) -> 
 
 def _parents_finals(context: Context, stack: list[Run], prunable: list[str]) -> tuple[State, Masks]:
     """The parents' final states and their masks."""
-    finals = [context.store.load(context.parent(run).id) for run in stack]
-    state = stacked([state_of(part_of(tensors, "final/"), context.recipe.steps) for tensors in finals])
+    state, finals = _finals(context, [context.parent(run) for run in stack])
     masks = [part_of(tensors, "mask/") for tensors in finals]
     if not all(masks):
         return state, dense_masks(state.weights, prunable)
     return state, {name: torch.stack([mask[name].float() for mask in masks]) for name in prunable}
+
+
+def _finals(context: Context, runs: list[Run]) -> tuple[State, list[dict[str, Tensor]]]:
+    """The final states of runs as one stack, and all the tensors that each has stored."""
+    stored = [context.store.load(run.id) for run in runs]
+    return stacked([state_of(part_of(tensors, "final/"), context.recipe.steps) for tensors in stored]), stored
 
 
 def _stored_masks(context: Context, stack: list[Run]) -> Masks:

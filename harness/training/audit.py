@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from harness.networks.fused import Samples, Selected
 from harness.networks.layers import Stack
 from harness.paper.models import Recipe
+from harness.training.objective import Objective, Pass, is_further
 from harness.training.recipe import Rates
 from harness.training.state import State
 
@@ -81,7 +82,8 @@ def schedule(recipe: Recipe, steps: int | None = None, kind: Rates = "schedule")
 class Audit:
     """Watches one training of `network` from step `first` by a recipe, with these masks, for these snapshots.
 
-    `rates` [steps]: the learning rates, laid out apart from the recipe where a branch changes it.
+    `rates` [steps]: the learning rates, laid out apart from the recipe where a branch changes it. `objective` is what
+    the next step minimises instead of the cross-entropy; of it, PyTorch's gradient is taken.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class Audit:
         rates: np.ndarray | None = None,
     ):
         self.network, self.recipe, self.first, self.masks = network, recipe, first, masks
+        self.objective: Objective | None = None
         self.names: list[str] = []
         self.updates = 0
         self._rates = [*(schedule(recipe) if rates is None else rates).tolist(), 0.0]  # and of one step too many
@@ -110,7 +113,7 @@ class Audit:
         if step == self._watched:
             now, (x, y) = state(step), batch()
             x = x.tensor() if isinstance(x, Selected) else x
-            self._before = now, *gradient(self.network, now, x, y, self.recipe.precision)
+            self._before = now, *gradient(self.network, now, x, y, self.recipe.precision, self.objective)
 
     def after(self, step: int, state: Callable[[int], State], losses: Tensor, rate: float) -> None:
         """After an update, with the loss before it and the rate that the optimizer was given. Raises Broken."""
@@ -150,20 +153,28 @@ class Audit:
         return list(dict.fromkeys(["learning rate of every step", *self.names, *require(checks)]))
 
 
-def gradient(network: Stack, state: State, x: Tensor, y: Tensor, precision: str) -> tuple[Tensor, dict[str, Tensor]]:
-    """PyTorch's mean cross-entropy [R] of a batch, and its gradient by parameter. The network stays in `state`."""
-    names = [name for name, _ in network.named_parameters()]
+def gradient(
+    network: Stack, state: State, x: Tensor, y: Tensor, precision: str, objective: Objective | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """PyTorch's mean cross-entropy [R] of a batch, or an objective's loss, and its gradient by parameter.
+
+    Without the gradients of the objective's further parameters. The network stays in `state`.
+    """
+    names = [name for name, _ in network.named_parameters() if not is_further(name)]
     losses, gradients = [], []
-    for tensors, own_x, own_y in zip(network.replicates(), x, y, strict=True):
+    for place, (tensors, own_x, own_y) in enumerate(zip(network.replicates(), x, y, strict=True)):
         leaves = {name: tensors[name].detach().requires_grad_() for name in names}
         loss = torch.zeros((), device=x.device)
         with torch.enable_grad(), torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            heads = network.heads({**tensors, **leaves}, own_x)
-            # Inception-v3 has two heads only while it trains
-            for weight, logits in zip(network.HEADS, heads, strict=False):
-                classes = torch.arange(logits.shape[-1], device=y.device)
-                chosen = own_y.unsqueeze(-1) == classes  # a sum over classes is deterministic on a GPU too
-                loss = loss - weight * (F.log_softmax(logits.float(), -1) * chosen).sum(-1).mean()
+            if objective:
+                loss = objective.loss(Pass(network, {**tensors, **leaves}, own_x, own_y, state.step, place))
+            else:
+                heads = network.heads({**tensors, **leaves}, own_x)
+                # Inception-v3 has two heads only while it trains
+                for weight, logits in zip(network.HEADS, heads, strict=False):
+                    classes = torch.arange(logits.shape[-1], device=y.device)
+                    chosen = own_y.unsqueeze(-1) == classes  # a sum over classes is deterministic on a GPU too
+                    loss = loss - weight * (F.log_softmax(logits.float(), -1) * chosen).sum(-1).mean()
             gradients.append(torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True))
         losses.append(loss.detach().cpu())
     with torch.no_grad():

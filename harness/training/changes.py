@@ -9,6 +9,7 @@ from torch import Tensor
 from harness.networks.fused import Samples, Selected
 from harness.networks.layers import Stack
 from harness.paper.models import Recipe
+from harness.training.objective import Pass, further
 from harness.training.state import State
 from harness.training.step import one_loss
 
@@ -20,8 +21,8 @@ class Moment:
     """A stack between two steps of its training, on the CPU: what a change of masks may look at.
 
     `step` steps of the recipe's `steps` are done. `weights` [R, ...] are the prunable ones, `masks` say which are kept.
-    `gradients` gives the gradient of the next step's batch for every prunable weight, the pruned ones too. What is not
-    finite, in a replicate that has diverged, is 0 here.
+    `gradients` gives the gradient of the next step's batch for every prunable weight, the pruned ones too. `further`
+    are the further parameters of an objective. What is not finite, in a replicate that has diverged, is 0 here.
     """
 
     step: int
@@ -29,14 +30,19 @@ class Moment:
     weights: Tensors
     masks: Tensors
     gradients: Callable[[], Tensors]
+    further: Tensors
 
 
 @dataclass(frozen=True)
 class Change:
-    """New masks [R, ...], and the values of the weights that they bring back where those are not 0."""
+    """New masks [R, ...], and the values of the weights that they bring back where those are not 0.
+
+    `stayed`: new values of the weights that were kept and still are, where they change.
+    """
 
     masks: Tensors
     values: Tensors | None = None
+    stayed: Tensors | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ def changed(changes: Changes, network: Stack, recipe: Recipe, state: State, x: S
     """The state with the masks of the next step, whose batch is x [R, N, *sample], y [R, N].
 
     A weight is 0 from the step that prunes it on. One that comes back has the value that the change gives it, and the
-    optimizer remembers nothing of either.
+    optimizer remembers nothing of either. One that stays keeps what the optimizer remembers of it.
     """
     names = list(state.masks)
 
@@ -64,13 +70,12 @@ def changed(changes: Changes, network: Stack, recipe: Recipe, state: State, x: S
         return {name: slope.nan_to_num(0, 0, 0) for name, slope in slopes.items()}
 
     weights = {name: state.weights[name].nan_to_num(0, 0, 0) for name in names}
-    change = changes.change(Moment(state.step, recipe.steps, weights, state.masks, gradients))
+    own = {name: value.nan_to_num(0, 0, 0) for name, value in further(state).items()}
+    change = changes.change(Moment(state.step, recipe.steps, weights, state.masks, gradients, own))
     masks = {name: change.masks[name].to(state.masks[name]) for name in names}
     stayed = {name: masks[name] * state.masks[name] for name in names}
-    values = change.values or {}
-    moved = {
-        name: torch.where(stayed[name] != 0, state.weights[name], masks[name] * values.get(name, 0.0)) for name in names
-    }
+    values, kept = change.values or {}, state.weights | (change.stayed or {})
+    moved = {name: torch.where(stayed[name] != 0, kept[name], masks[name] * values.get(name, 0.0)) for name in names}
     optimizer = {
         slot: torch.where(stayed[name] != 0, value, 0.0) if (name := slot.partition("/")[2]) in masks else value
         for slot, value in state.optimizer.items()
@@ -83,11 +88,11 @@ def _gradients(network: Stack, x: Tensor, y: Tensor, recipe: Recipe, names: Sequ
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     learned = {name for name, _ in network.named_parameters()}
     slopes: dict[str, list[Tensor]] = {name: [] for name in names}
-    for whole, own_x, own_y in zip(network.replicates(), x, y, strict=True):
+    for place, (whole, own_x, own_y) in enumerate(zip(network.replicates(), x, y, strict=True)):
         leaves = {
             name: value.detach().clone().requires_grad_() if name in learned else value for name, value in whole.items()
         }
-        one_loss(network, leaves, own_x, own_y, recipe)
+        one_loss(Pass(network, leaves, own_x, own_y, 0, place), recipe)
         for name, parts in slopes.items():
             slope = leaves[name].grad
             assert slope is not None

@@ -16,6 +16,7 @@ from harness.data.feed import Feed
 from harness.networks.layers import Stack
 from harness.paper.models import Recipe
 from harness.training.batches import Batches, flip_and_crop
+from harness.training.objective import Pass
 from harness.training.recipe import learning_rate
 from harness.training.step import in_training, one_loss
 from harness.training.updates import KINDS, Updater
@@ -96,8 +97,8 @@ class Steps:
         samples = position * len(self.within) + self.within
         for place, branch in self._forked():
             with self._on(branch):
-                loss = one_loss(self.network, self.replicates[place], *self._batch(place, samples), self.updater.recipe)
-                self.losses[place].copy_(loss)
+                batch = Pass(self.network, self.replicates[place], *self._batch(place, samples), 0, place)
+                self.losses[place].copy_(one_loss(batch, self.updater.recipe))
         self._join()
         self.updater.step_by_torch(self.rates.index_select(0, self.step)[0])
         self.step += 1

@@ -16,6 +16,7 @@ from harness.training import graphed
 from harness.training.audit import Audit
 from harness.training.batches import Batches
 from harness.training.changes import Changes, changed
+from harness.training.objective import Objective, attach, detach
 from harness.training.recipe import learning_rate
 from harness.training.state import State, read_network, write_network
 from harness.training.step import cross_entropy, take_step
@@ -69,6 +70,7 @@ def train(
     earlier: Trained | None = None,
     audit: Audit | None = None,
     changes: Changes | None = None,
+    objective: Objective | None = None,
 ) -> Trained:
     """Train `network` from `start` to `recipe.steps` and leave it there.
 
@@ -79,12 +81,13 @@ def train(
     kept and Stopped raised. A replicate whose loss is not finite is noted in `diverged`; the others continue, because
     no operation mixes replicates. An `audit` watches, and raises Broken where a step is not the recipe's. With
     `changes`, `masks` (or those of `start`, in a training that goes on) are those of the beginning, and the states that
-    are kept and the final one have those of their step.
+    are kept and the final one have those of their step. An `objective` is minimised up to the step at which it ends;
+    masks that change at that step change first.
     """
-    progress = _Progress(network, recipe, start, start.masks or masks or {}, earlier, changes)
+    progress = _Progress(network, recipe, start, start.masks or masks or {}, earlier, changes, objective)
     trained = progress.trained
     recorded = None
-    if not changes and graphed.usable(batches, recipe):
+    if not changes and not objective and graphed.usable(batches, recipe):
         recorded = graphed.Steps(network, progress.updater, batches, start.step)
     for step in range(start.step, recipe.steps):
         if step in snapshot_steps:
@@ -99,9 +102,13 @@ def train(
                 progress.change_masks(step, x, y)
                 if audit:
                     audit.masks = progress.masks
+            if progress.objective and step >= progress.objective.until:
+                progress.end_objective(step)
             if audit:
+                audit.objective = progress.objective
                 audit.before(step, progress.state, lambda: (x, y))  # noqa: B023
-            losses = take_step(network, x, y, progress.updater, learning_rate(recipe, step))
+            rate = learning_rate(recipe, step)
+            losses = take_step(network, x, y, progress.updater, rate, step=step, objective=progress.objective)
             rate = progress.updater.rate
         if audit:
             audit.after(step, progress.state, losses, rate)
@@ -128,7 +135,11 @@ class _Progress:
         masks: Masks,
         earlier: Trained | None,
         changes: Changes | None,
+        objective: Objective | None,
     ):
+        self.objective = objective if objective and start.step < objective.until else None
+        if self.objective:
+            start = attach(network, self.objective, start)
         write_network(network, start)
         network.train()
         self.network, self.recipe, self.start = network, recipe, start
@@ -152,8 +163,16 @@ class _Progress:
         """Go on with the masks of the next step, whose batch is x [R, N, *sample], y [R, N]."""
         assert self.changes is not None
         state = changed(self.changes, self.network, self.recipe, self.state(step), x, y)
-        write_network(self.network, state)
         self.masks = state.masks
+        self._go_on_from(state)
+
+    def end_objective(self, step: int) -> None:
+        """Go on with the mean cross-entropy, and without the objective's further parameters."""
+        self._go_on_from(detach(self.network, self.state(step)))
+        self.objective = None
+
+    def _go_on_from(self, state: State) -> None:
+        write_network(self.network, state)
         named = dict(self.network.named_parameters())
         self.updater = Updater(self.recipe, named, self.masks, state.optimizer, state.optimizer_steps)
 
@@ -175,7 +194,7 @@ class _Progress:
     def finish(self) -> Trained:
         """The results; a last step can break weights whose loss before it was finite."""
         self.updater.write_back()
-        self.trained.final = read_network(self.network, self.recipe.steps)
+        self.trained.final = detach(self.network, read_network(self.network, self.recipe.steps))
         self.trained.final.masks = self.masks if self.changes else {}
         self.trained.seconds = time.perf_counter() - self._began
         for value in self.trained.final.weights.values():

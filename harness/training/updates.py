@@ -1,6 +1,7 @@
 """The optimizers: their tensors for each parameter, and their steps by the CPU kernels or by torch."""
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 from harness.kernels import LANES
 from harness.kernels.program import Update
 from harness.paper.models import Recipe
+from harness.training.objective import is_further
 
 # the per-parameter tensors in which an optimizer remembers earlier steps, by torch's names
 SLOTS = {
@@ -140,7 +142,10 @@ class Updater:
     def _make(self) -> torch.optim.Optimizer:
         """Torch's optimizer on the same slots. Momentum from zeros takes the same first step as torch's fresh one."""
         recipe, decay = self.recipe, self.recipe.weight_decay
-        parameters = [replicate[name] for replicate in self.replicates for name in self.named]
+        own, more = ([name for name in self.named if is_further(name) == kind] for kind in (False, True))
+        parameters: list[dict[str, Any]] = [{"params": [part[name] for part in self.replicates for name in own]}]
+        if more:
+            parameters.append({"params": [part[name] for part in self.replicates for name in more], "weight_decay": 0})
         optimizer: torch.optim.Optimizer
         if recipe.optimizer == "adam":
             optimizer = torch.optim.Adam(parameters, weight_decay=decay, betas=_BETAS, eps=_EPS, fused=True)

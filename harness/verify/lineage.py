@@ -77,6 +77,8 @@ def _inputs(shared: SharedRun, context: Context, run: Run, network: Network) -> 
     expected: dict[str, str | None] = {DATA: content, place_of(parent): known[parent].sha256}
     if known[parent].status == "ok" and BRANCHES[run.branch].rewinds:
         expected[f"{place_of(snapshots)}/k{run.k}"] = known[snapshots].parts.get(f"k{run.k}")
+    if known[parent].status == "ok" and BRANCHES[run.branch].reads_dense:
+        expected[place_of(dense.id)] = known[dense.id].sha256
     return expected
 
 

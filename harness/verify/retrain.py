@@ -124,20 +124,22 @@ def _lay_inputs(shared: SharedRun, context: Context, run: Run, scratch: Path) ->
 
     The inputs are the run's own networks where they lie with it, else its pack of tickets. Copies of the dense network
     continue with the optimizer's memory, which no pack has, and other networks from trained weights, which none has
-    either; of an IMP network that diverged it has no mask: then what they start from is trained first.
+    either; of the dense network's last state, and of an IMP network that diverged, it has nothing: then what they start
+    from is trained first.
     """
     dense = dense_run(run.experiment, run.replicate)
     if run == dense:
         return None
     parent, snapshots = context.parent(run).id, f"{dense.id}{SNAPSHOTS}"
-    linked = [link(shared, name, scratch, context.store) for name in (parent, snapshots)]
+    branch = BRANCHES[run.branch]
+    names = (parent, snapshots, dense.id) if branch.reads_dense else (parent, snapshots)
+    linked = [link(shared, name, scratch, context.store) for name in names]
     if f"k{run.k}" not in shared.network(snapshots).parts:
         raise HarnessError(f"{shared.folders.networks}: {snapshots}: has no checksum of step {run.k}. Pull it again")
     if all(linked):
         return None
-    branch = BRANCHES[run.branch]
     diverged = branch.source == "level" and shared.network(run.id).status != "ok"
-    if run.branch == "dense" or branch.weights == "trained" or diverged:
+    if run.branch == "dense" or branch.weights == "trained" or branch.reads_dense or diverged:
         _train_ancestors(context, run)
         return None
     return _unpack(shared, context, run, parent, snapshots)

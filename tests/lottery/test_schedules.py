@@ -28,7 +28,8 @@ def origin(density=DENSITY, network=None, k=0):
     state = read_network(network, k)
     return Origin(
         network, prunable_names(network), k, 3, density, True, CRITERIA["magnitude"],
-        snapshots=lambda: state, parent=lambda: None, stored_masks=lambda: {}, minibatches=lambda order: [],
+        snapshots=lambda: state, dense=lambda: state, parent=lambda: None, stored_masks=lambda: {},
+        minibatches=lambda order: [],
         names=lambda purpose: [("schedules", r, purpose) for r in range(REPLICATES)],
     )  # fmt: skip
 
@@ -42,7 +43,7 @@ def moments(branch, of, weights=None, gradients=None, span=SPAN):
         drawn = {n: torch.from_numpy(generator.normal(size=m.shape)).float() for n, m in masks.items()}
         drawn = {n: (weights or drawn)[n] * masks[n] for n in masks}
         slopes = {n: torch.from_numpy(generator.normal(size=m.shape)).float() for n, m in masks.items()}
-        moment = Moment(step, span.steps, drawn, masks, lambda slopes=slopes: gradients or slopes)
+        moment = Moment(step, span.steps, drawn, masks, lambda slopes=slopes: gradients or slopes, {})
         change = changes.change(moment)
         yield moment, change, slopes
         masks = change.masks

@@ -16,11 +16,20 @@ from harness.plan.runs import Run, dense_run, find_stage, stages
 from harness.stages import train as train_module
 from harness.stages.train import finished, starting_point, train_stacks
 from harness.training import loop
+from harness.training.step import take_step
 from harness.workflow.run_stage import run_stage
 from tests.tiny import cut_off, heartbeat, tiny_context
 
-CHANGING = ("gradual", "set", "rigl", "dsr")
-AT = {"fine_tune": 2, "lr_rewind": 1, "scratch_b": 1, "keep_signs": 1, "random_reinit": 1, "random_prune": 1}
+CHANGING = ("gradual", "set", "rigl", "dsr", "variational", "l0")
+AT = {
+    "distilled": 1,
+    "fine_tune": 2,
+    "lr_rewind": 1,
+    "scratch_b": 1,
+    "keep_signs": 1,
+    "random_reinit": 1,
+    "random_prune": 1,
+}
 SETTING = {
     "change": {"steps": 30, "drops": [10, 20], "batch_size": 200},
     "dense_orders": [],
@@ -49,12 +58,12 @@ def run(branch, level=2, replicate=0, order=0):
 def made(tmp_path_factory):
     """All networks and pairs of the setting, and the learning rate of each step by the run that took it."""
     context = tiny_context(tmp_path_factory.mktemp("branches"), **SETTING)
-    rates, take_step, train_stack = {}, loop.take_step, train_module.train_stack
+    rates, train_stack = {}, train_module.train_stack
 
     def noting(context, stack, *rest):
-        def step(*args):
+        def step(*args, **more):
             rates.setdefault(stack[0], []).append(args[-1])
-            return take_step(*args)
+            return take_step(*args, **more)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(loop, "take_step", step)
@@ -206,13 +215,22 @@ def only_dropped(patch):
     patch.setattr(rigl, "highest", lambda score, among, count: torch.zeros_like(among))
 
 
-def never_pruned(patch):
-    patch.setitem(BRANCHES, "gradual", replace(BRANCHES["gradual"], changes=None))
+def never_pruned(branch):
+    return lambda patch: patch.setitem(BRANCHES, branch, replace(BRANCHES[branch], changes=None))
+
+
+def not_the_loss(patch):
+    """A step that minimises something else than the objective, which the audit asks."""
+    patch.setattr(loop, "take_step", lambda *args, step, objective: take_step(*args))
 
 
 WRONG = [
     ("rigl", only_dropped, "exact number of kept weights"),
-    ("gradual", never_pruned, "exact number of kept weights"),
+    ("l0", never_pruned("l0"), "exact number of kept weights"),
+    ("distilled", not_the_loss, "loss"),
+    ("variational", not_the_loss, "loss"),
+    ("distilled", wrong_start("distilled", "random_reinit"), r"start is snapshot \* mask"),
+    ("gradual", never_pruned("gradual"), "exact number of kept weights"),
     ("set", wrong_start("set", "snip_reinit"), r"start is snapshot \* mask"),
     ("fine_tune", identity("at_last_rate"), "learning rate of every step"),
     ("scratch_b", not_stretched, "learning rate of every step"),
@@ -287,7 +305,7 @@ def test_set_and_rigl_start_as_the_static_network_and_end_elsewhere(made):
         assert all(torch.equal(state.weights[name], starts[0][0].weights[name]) for name in NAMES)
 
 
-@pytest.mark.parametrize("branch", ["fine_tune", "scratch_b", *CHANGING])
+@pytest.mark.parametrize("branch", ["fine_tune", "scratch_b", "distilled", *CHANGING])
 def test_a_stage_cut_off_ends_with_the_same_bits(tmp_path, monkeypatch, branch):
     """On from trained weights, longer than dense, or between masks: killed at a kept state, then run again."""
     setting = SETTING | {"change": {"steps": 250, "drops": [100]}}

@@ -23,8 +23,7 @@ def start(origin: Origin) -> tuple[State, Masks]:
 
 def changes(origin: Origin, span: Span) -> Changes:
     """Density final + (1 - final) (1 - progress)^3, progress from 0 to 1 over the prunings."""
-    length = span.steps - span.first
-    begin, end = (span.first + int(length * share) for share in (BEGIN, END))
+    begin, end = span.at(BEGIN), span.at(END)
     steps = [begin + (end - begin) * pruning // (PRUNINGS - 1) for pruning in range(PRUNINGS)]
 
     def prune(moment: Moment) -> Change:

@@ -20,7 +20,7 @@ ALPHA, UNTIL, TIMES = 0.3, 0.75, 75  # ResNet-50's in the paper: 25,000 of 32,00
 
 def changes(origin: Origin, span: Span) -> Changes:
     """TIMES times until the share UNTIL of training is done, and not before the first step."""
-    end = span.first + int(UNTIL * (span.steps - span.first))
+    end = span.at(UNTIL)
 
     def rewire(moment: Moment) -> Change:
         gradients = moment.gradients()

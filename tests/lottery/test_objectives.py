@@ -1,0 +1,224 @@
+"""Losses of methods of their own, against closed forms, quadrature and NumPy in float64."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from scipy import integrate, special, stats
+
+from harness.base.seeds import numpy_generator
+from harness.lottery.branch import Origin, Span
+from harness.lottery.branches import BRANCHES, distilled, l0, variational
+from harness.lottery.criteria import CRITERIA
+from harness.networks import build, initialise, prunable_names
+from harness.networks.layers import Conv, Linear, Stack
+from harness.paper.models import Recipe
+from harness.training.batches import Batches
+from harness.training.loop import train
+from harness.training.objective import Objective, Pass
+from harness.training.state import State, read_network
+from harness.training.step import mean_cross_entropy
+
+SAMPLES, BATCH = 120, 20
+
+
+class OneLayer(Stack):
+    """R copies of one linear layer of 6 inputs and 4 classes."""
+
+    def __init__(self, replicates: int):
+        super().__init__()
+        self.output = Linear(replicates, 6, 4)
+
+    def alone(self, x):
+        return self.output(x.flatten(1))
+
+    def prunable(self):
+        return ["output.weight"]
+
+
+def one_layer(replicates: int = 2) -> Stack:
+    network = OneLayer(replicates)
+    initialise(network, [("objectives", r) for r in range(replicates)])
+    return network
+
+
+def batch(network: Stack, place: int = 0, step: int = 10, **further: torch.Tensor) -> Pass:
+    generator = torch.Generator().manual_seed(1)
+    x, y = torch.randn(BATCH, 6, generator=generator), torch.randint(0, 4, (BATCH,), generator=generator)
+    own = {f"further.{name.replace('.', ':')}": value for name, value in further.items()}
+    return Pass(network, network.replicates()[place] | own, x, y, step, place)
+
+
+def origin(network: Stack, density: float = 0.25) -> Origin:
+    state = read_network(network, 0)
+    return Origin(
+        network, network.prunable(), 0, 1, density, True, CRITERIA["magnitude"],
+        snapshots=lambda: state, dense=lambda: state, parent=lambda: None, stored_masks=lambda: {},
+        minibatches=lambda order: [], names=lambda purpose: [("objectives", r, purpose) for r in range(9)],
+    )  # fmt: skip
+
+
+def trained(network: Stack, steps: int, objective: Objective, changes=None, weight_decay: float = 0.0) -> State:
+    """The final state of a training on samples whose class is the largest of their first four inputs."""
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(SAMPLES, 6, generator=generator)
+    batches = Batches(x, x[:, :4].argmax(1), BATCH, [("objectives", r, "order") for r in range(2)], "none")
+    recipe = Recipe(optimizer="adam", learning_rate=0.02, batch_size=BATCH, steps=steps, weight_decay=weight_decay)
+    masks = {name: torch.ones_like(network.get_parameter(name).data) for name in network.prunable()}
+    start = read_network(network, 0)
+    return train(network, recipe, batches, start, masks, objective=objective, changes=changes).final
+
+
+@pytest.mark.parametrize("log_a", [-4.0, -1.5, 0.0, 1.0, 3.0, 7.0])
+def test_the_divergence_of_variational_dropout_is_that_of_a_quadrature(log_a):
+    """KL(N(w, a w^2) || log-uniform) = E log|e| - log(a)/2 + constant, e ~ N(1, a); it is 0 for endless noise."""
+    deviation = np.exp(log_a / 2)
+
+    def term(e):
+        return np.log(abs(e)) * stats.norm.pdf(e, 1, deviation)
+
+    ends = (1 - 12 * deviation, 0, 1 + 12 * deviation)
+    mean = sum(integrate.quad(term, *pair, limit=500)[0] for pair in pairwise(ends))
+    constant = (np.euler_gamma + np.log(2)) / 2  # -E log|e| of a standard normal
+    assert float(variational.divergence(torch.tensor(log_a))) == pytest.approx(mean - log_a / 2 + constant, abs=0.012)
+
+
+def test_noise_of_a_layers_outputs_is_that_of_its_weights():
+    """Local reparametrisation: the mean loss over draws of outputs and over draws of weights, by NumPy, agree."""
+    network = one_layer(1)
+    of = batch(network)
+    log_a = torch.linspace(-3, 1, 24).view(6, 4)
+    weight, bias = (
+        value.detach().double().numpy() for value in (of.tensors["output.weight"], of.tensors["output.bias"])
+    )
+    x, y, deviation = of.x.double().numpy(), of.y.numpy(), np.exp(log_a.numpy() / 2) * abs(weight)
+    generator = numpy_generator("noise")
+    by_weights = []
+    for _ in range(1500):
+        logits = x @ (weight + deviation * generator.normal(size=weight.shape)) + bias
+        by_weights.append(np.mean(special.logsumexp(logits, 1) - logits[np.arange(BATCH), y]))
+    with torch.no_grad():
+        by_outputs = [float(variational._with_noise(of, {"output.weight": log_a}, ("noise", n))) for n in range(1500)]
+    error = np.hypot(np.std(by_weights), np.std(by_outputs)) / 1500**0.5
+    assert abs(np.mean(by_weights) - np.mean(by_outputs)) < 4 * error
+    plain = float(mean_cross_entropy(of).detach())
+    assert abs(np.mean(by_outputs) - plain) > 20 * error  # the noise is felt
+    assert not network.output._forward_hooks
+
+
+@pytest.mark.parametrize("dims", [1, 2])
+def test_the_variance_of_a_convolution_is_the_sum_over_its_weights(dims):
+    """Var(sum w x) = sum Var(w) x^2: one output, by hand."""
+    layer = Conv(1, 3, 2, 3, dims=dims)
+    generator = torch.Generator().manual_seed(0)
+    variance = torch.rand(2, 3, *[3] * dims, generator=generator)
+    x = torch.randn((3, 4, 7) if dims == 1 else (4, 3, 7, 7), generator=generator)
+    out = layer.product(x**2, variance)
+    window = x[:, 1, 2:5] if dims == 1 else x[1, :, 2:5, 2:5]
+    place = out[0, 1, 3] if dims == 1 else out[1, 0, 3, 3]
+    assert float(place) == pytest.approx(float((window.double() ** 2 * variance[0].double()).sum()), rel=1e-5)
+
+
+@pytest.mark.parametrize("log_a", [-3.0, -1.0, 0.0, 2.0])
+def test_a_gate_is_open_as_often_as_the_closed_form_says(log_a):
+    """Hard-concrete gates by Monte Carlo; in a test a gate is its stretched, cut sigmoid."""
+    uniform = torch.from_numpy(numpy_generator("gates").random(200_000)).float()
+    values = torch.full_like(uniform, log_a)
+    opened = float((l0.gate(values, uniform) != 0).float().mean())
+    assert opened == pytest.approx(float(l0.open_chance(values[0])), abs=4 * 0.5 / 200_000**0.5)
+    assert float(l0.gate(values[0])) == pytest.approx(np.clip(1.2 / (1 + np.exp(-log_a)) - 0.1, 0, 1), abs=1e-6)
+
+
+def test_gates_are_on_single_weights_and_closed_ones_take_their_weight_out():
+    """Not on input units, as the authors' LeNet has them."""
+    network = one_layer()
+    assert BRANCHES["l0"].objective is not None
+    objective = l0.objective(origin(network), Span(0, 100, 6))
+    assert objective.parameters["output.weight"].shape == network.output.weight.shape
+    closed = torch.full((6, 4), -50.0 / l0.SPEED)
+    loss = objective.loss(batch(network, **{"output.weight": closed}))
+    assert float(loss) == pytest.approx(np.log(4), rel=1e-6)  # biases are 0: all classes alike
+
+
+def test_distillation_follows_its_formula():
+    """share T^2 KL(teacher || student) + (1 - share) CE, by NumPy in float64; the teacher is its own replicate's."""
+    network, teacher = one_layer(), one_layer()
+    with torch.no_grad():
+        teacher.output.weight.mul_(-3)
+    objective = distilled.objective(replace(origin(network), dense=lambda: read_network(teacher, 9)), Span(0, 9, 6))
+    for place in (0, 1):
+        of = batch(network, place)
+        x = of.x.double().numpy()
+        student, taught = (x @ of_.output.weight[place].detach().double().numpy() for of_ in (network, teacher))
+        log_p, log_q = (special.log_softmax(logits / 4, 1) for logits in (taught, student))
+        divergence = np.mean(np.sum(np.exp(log_p) * (log_p - log_q), 1))
+        entropy = -np.mean(special.log_softmax(student, 1)[np.arange(BATCH), of.y.numpy()])
+        assert float(objective.loss(of).detach()) == pytest.approx(0.9 * 16 * divergence + 0.1 * entropy, rel=1e-5)
+
+
+@pytest.mark.parametrize("branch", ["variational", "l0"])
+def test_the_price_brings_the_weights_down_and_only_the_price(branch, monkeypatch):
+    """A third of 24 weights: where the objective ends, fewer are certain or open than without the price."""
+
+    def left(network) -> list[float]:
+        counts: list[float] = []
+        of, span = origin(network, 0.35), Span(0, 800, 6)
+        changes = BRANCHES[branch].changes(of, span)
+
+        def prune(moment):
+            for r in range(2):
+                own, weight = moment.further["output.weight"][r], moment.weights["output.weight"][r]
+                if branch == "l0":
+                    counts.append(float(l0.open_chance(l0.SPEED * own).sum()))
+                else:
+                    log_a = variational.log_ratio(weight, variational.SPEED * own)
+                    counts.append(int((log_a < variational.THRESHOLD).sum()))
+            return changes.change(moment)
+
+        final = trained(network, 800, BRANCHES[branch].objective(of, span), replace(changes, change=prune))
+        assert [int(mask.sum()) for mask in final.masks["output.weight"]] == [8, 8]
+        return counts
+
+    module = l0 if branch == "l0" else variational
+    name, free = ("PRICE", 0.0) if branch == "l0" else ("divergence", torch.zeros_like)
+    priced = left(one_layer())
+    monkeypatch.setattr(module, name, free)
+    assert sum(priced) < 0.75 * sum(left(one_layer()))
+
+
+def test_further_parameters_are_trained_without_decay_and_gone_at_the_end():
+    """The loss is (p - 3)^2 beside the cross-entropy of the weights; until step 150 of 200."""
+    seen = {}
+
+    def loss(of: Pass) -> torch.Tensor:
+        seen[of.step, of.place] = float(of.further("a.b").detach())
+        return mean_cross_entropy(of) + (of.further("a.b") - 3) ** 2
+
+    network = one_layer()
+    objective = Objective(loss, 150, {"a.b": torch.tensor([2.5, 3.5])})
+    final = trained(network, 200, objective, weight_decay=1.0)
+    assert {step for step, _ in seen} == set(range(150))
+    assert (seen[0, 0], seen[0, 1]) == (2.5, 3.5)
+    assert [seen[149, r] for r in (0, 1)] == pytest.approx([3, 3], abs=0.05)  # with decay it would be 2
+    assert set(final.weights) == {"output.weight", "output.bias"} == {name for name, _ in network.named_parameters()}
+
+
+@pytest.mark.parametrize("branch", ["variational", "l0"])
+def test_a_replicate_has_the_same_loss_alone_and_in_a_stack(branch):
+    """The draws are named by replicate, step and layer."""
+    networks = {places: build("lenet-300-100", len(places), (1, 8, 8), 10) for places in ((0, 1), (1,))}
+    losses = {}
+    for places, network in networks.items():
+        initialise(network, [("alone", r) for r in places])
+        of = replace(origin(network, 0.1), names=lambda purpose, places=places: [("alone", r, purpose) for r in places])
+        objective = BRANCHES[branch].objective(of, Span(0, 100, 6))
+        own = {f"further.{name.replace('.', ':')}": value[-1] for name, value in objective.parameters.items()}
+        x, y = torch.rand(30, 1, 8, 8, generator=torch.Generator().manual_seed(5)), torch.arange(30) % 10
+        place = len(places) - 1
+        of_one = Pass(network, network.replicates()[place] | own, x, y, 7, place)
+        losses[places] = [float(objective.loss(replace(of_one, step=step)).detach()) for step in (7, 8)]
+        assert prunable_names(network) == list(objective.parameters)
+    assert losses[0, 1] == losses[1,]
+    assert losses[0, 1][0] != losses[0, 1][1]
