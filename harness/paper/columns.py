@@ -9,6 +9,8 @@ NETWORK_MEASURES = (
     "train_accuracy",
     "test_loss",
     "train_loss",
+    "start_test_accuracy",
+    "operations",
     "steps",
     "seconds",
 )
@@ -30,6 +32,8 @@ REAL = (
     "test_accuracy",
     "train_loss",
     "test_loss",
+    "start_test_accuracy",
+    "operations",
     "seconds",
     *PAIR_MEASURES,
 )
@@ -80,6 +84,11 @@ MEANING = {
     "test_accuracy": ("%", "Accuracy on the test split at the end of training."),
     "train_loss": ("nats", "Mean cross-entropy on the training split at the end of training."),
     "test_loss": ("nats", "Mean cross-entropy on the test split at the end of training."),
+    "start_test_accuracy": (
+        "%",
+        "Accuracy on the test split before training, of trained weights that were pruned and are trained on.",
+    ),
+    "operations": ("multiply-adds", "Those of the training's forward passes, of the weights that were kept alone."),
     "seconds": ("s", "Training time: an equal share of that of the networks trained together."),
     "distance": ("L2", "Length of the difference of the two networks' final weights, on the weights that both keep."),
     "angle": ("degrees", "Angle between the two networks' final weights, on the weights that both keep."),

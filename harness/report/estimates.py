@@ -18,6 +18,7 @@ COLUMNS: dict[str, Any] = {
     **dict.fromkeys(("replicate", "k", "level", "data_order", "data_order_b"), 0),
     **dict.fromkeys(("density", "train_accuracy", "test_accuracy"), np.nan),
     **dict.fromkeys(("train_loss", "test_loss", "steps", "seconds", "distance", "angle"), np.nan),
+    **dict.fromkeys(("start_test_accuracy", "operations"), np.nan),
     **dict.fromkeys(("instability_test", "instability_train"), np.nan),
     **dict.fromkeys(("instability_test_reestimated", "instability_train_reestimated"), np.nan),
 }

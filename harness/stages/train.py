@@ -23,7 +23,7 @@ from harness.lottery.branch import Origin, Span
 from harness.lottery.branches import BRANCHES
 from harness.lottery.criteria import CRITERIA
 from harness.lottery.masks import Masks, dense_masks, remaining
-from harness.networks import build, initialise, prunable_names
+from harness.networks import build, initialise, operations, prunable_names
 from harness.networks.layers import Stack
 from harness.plan.cut import Cut, cut, is_chain
 from harness.plan.runs import Run, Stage, dense_run, is_dense, makes_mask, stacks
@@ -38,7 +38,7 @@ from harness.training.changes import Changes
 from harness.training.loop import Stopped, Trained, evaluate, train, use_threads
 from harness.training.objective import Objective
 from harness.training.partial import read_partial, write_partial
-from harness.training.state import State, read_network, stacked
+from harness.training.state import State, read_network, stacked, write_network
 
 TRAIN_SAMPLES = 5000  # of the training split, on which the training accuracy is measured
 _terminated = threading.Event()  # set by SIGTERM, which a cluster sends before it reclaims a machine
@@ -219,6 +219,7 @@ def train_stack(
     start, masks = starting_point(context, healthy, network, stored_masks)
     if setting.restart and not is_dense(first):
         start = replace(start.rewound(), step=context.course(first).first)
+    first_accuracy = _accuracy_at_start(context, first, network, start, masks)
     changes, objective = _methods(context, healthy, network, start.step, stored_masks)
     try:
         held = require(invariants.of_start(context, healthy, prunable_names(network), start, masks, stored_masks))
@@ -230,7 +231,7 @@ def train_stack(
             f"{healthy[broken.position].id}: broken invariant: {broken}. The code is wrong, or a file that the network "
             "starts from: nothing of it was stored. Put the code right, or delete that file, and run again"
         ) from None
-    records += _store(context, healthy, network, masks, trained, held)
+    records += _store(context, healthy, network, masks, trained, held, first_accuracy)
     for run in healthy:
         _checkpoint(context, run).unlink(missing_ok=True)
     return records
@@ -264,7 +265,8 @@ def _kept(context: Context, stack: list[Run]) -> tuple[State, Trained] | None:
     state, results = stacked([state for state, _ in kept]), [trained for _, trained in kept]
     snapshots = {step: stacked([part.snapshots[step] for part in results]) for step in results[0].snapshots}
     diverged = {place: step for place, part in enumerate(results) for step in part.diverged.values()}
-    return state, Trained(state, snapshots, diverged, max(part.seconds for part in results))
+    counts = {name: [part.weight_steps[name][0] for part in results] for name in results[0].weight_steps}
+    return state, Trained(state, snapshots, diverged, max(part.seconds for part in results), counts)
 
 
 def _keep(context: Context, stack: list[Run], state: State, trained: Trained) -> None:
@@ -272,8 +274,8 @@ def _keep(context: Context, stack: list[Run], state: State, trained: Trained) ->
     for place, run in enumerate(stack):
         snapshots = {step: snapshot.select([place]) for step, snapshot in trained.snapshots.items()}
         diverged = {0: trained.diverged[place]} if place in trained.diverged else {}
-        own = state.select([place])
-        write_partial(_checkpoint(context, run), own, Trained(own, snapshots, diverged, trained.seconds))
+        own, counts = state.select([place]), {name: [kept[place]] for name, kept in trained.weight_steps.items()}
+        write_partial(_checkpoint(context, run), own, Trained(own, snapshots, diverged, trained.seconds, counts))
 
 
 def _trained(
@@ -420,8 +422,33 @@ def _ancestor_diverged(context: Context, run: Run) -> bool:
     return bool(context.store.read(context.parent(run).id)["status"] != "ok")
 
 
+def _accuracy_at_start(context: Context, run: Run, network: Stack, start: State, masks: Masks) -> Tensor | None:
+    """Test accuracy in percent [R] of the pruned weights that a stack trains on from; None where it is rewound."""
+    if BRANCHES[run.branch].weights != "trained":
+        return None
+    pruned = {name: start.weights[name] * mask for name, mask in masks.items()}
+    write_network(network, replace(start, weights=start.weights | pruned))
+    return evaluate(network, context.data.x["test"], context.data.y["test"])[0]
+
+
+def _operations(context: Context, run: Run, trained: Trained, position: int) -> float:
+    """The multiply-adds of a training's forward passes, of the weights that were kept alone."""
+    course, total = context.course(run), 0.0
+    for name, count in operations(context.setting.network, context.data.input_shape, context.data.classes).items():
+        size = trained.final.weights[name][0].numel()
+        kept = trained.weight_steps[name][position] if name in trained.weight_steps else size * course.steps
+        total += count / size * kept
+    return total * course.recipe.batch_size
+
+
 def _store(
-    context: Context, stack: list[Run], network: Stack, masks: Masks, trained: Trained, held: list[str]
+    context: Context,
+    stack: list[Run],
+    network: Stack,
+    masks: Masks,
+    trained: Trained,
+    held: list[str],
+    first_accuracy: Tensor | None,
 ) -> list[dict[str, Any]]:
     """Evaluate and store each replicate of a trained stack; its record names the invariants that held."""
     data = context.data
@@ -432,6 +459,8 @@ def _store(
     records = []
     for position, run in enumerate(stack):
         record = _record(context, run) | _outcome(scores, trained, position)
+        record["operations"] = _operations(context, run, trained, position)
+        record["start_test_accuracy"] = None if first_accuracy is None else float(first_accuracy[position])
         if masks:
             kept, total = remaining(masks)[position], sum(mask[position].numel() for mask in masks.values())
             record |= {"remaining": kept, "prunable": total, "density": kept / total}

@@ -39,6 +39,7 @@ class Trained:
     snapshots: dict[int, State] = field(default_factory=dict)
     diverged: dict[int, int] = field(default_factory=dict)  # position in the stack -> step at which it was detected
     seconds: float = 0.0
+    weight_steps: dict[str, list[int]] = field(default_factory=dict)  # weight -> those kept, summed over steps, [R]
 
 
 def use_threads(threads: int, precision: str = "float32") -> None:
@@ -146,6 +147,7 @@ class _Progress:
         self.masks, self.changes = masks, changes
         self.updater = Updater(recipe, dict(network.named_parameters()), masks, start.optimizer, start.optimizer_steps)
         self.trained = earlier or Trained(start)
+        self._counted = start.step
         self._last_kept = time.perf_counter()
         self._began = self._last_kept - self.trained.seconds
 
@@ -162,6 +164,7 @@ class _Progress:
     def change_masks(self, step: int, x: Samples, y: Tensor) -> None:
         """Go on with the masks of the next step, whose batch is x [R, N, *sample], y [R, N]."""
         assert self.changes is not None
+        self._count(step)
         state = changed(self.changes, self.network, self.recipe, self.state(step), x, y)
         self.masks = state.masks
         self._go_on_from(state)
@@ -176,6 +179,15 @@ class _Progress:
         named = dict(self.network.named_parameters())
         self.updater = Updater(self.recipe, named, self.masks, state.optimizer, state.optimizer_steps)
 
+    def _count(self, step: int) -> None:
+        """Count the weights that were kept in the steps since the last count."""
+        for name, mask in self.masks.items():
+            before = self.trained.weight_steps.get(name, [0] * len(mask))
+            kept = mask.flatten(1).sum(1, dtype=torch.float64).tolist()
+            steps = step - self._counted
+            self.trained.weight_steps[name] = [a + steps * int(b) for a, b in zip(before, kept, strict=True)]
+        self._counted = step
+
     def note_diverged(self, values: Tensor, step: int) -> None:
         """Note the step for each replicate of values [R, ...] that holds a NaN or an infinity."""
         for position in torch.nonzero(~torch.isfinite(values.view(len(values), -1)).all(1)).flatten().tolist():
@@ -189,10 +201,12 @@ class _Progress:
         """The state to keep, with the time noted."""
         self._last_kept = time.perf_counter()
         self.trained.seconds = self._last_kept - self._began
+        self._count(step)
         return self.state(step)
 
     def finish(self) -> Trained:
         """The results; a last step can break weights whose loss before it was finite."""
+        self._count(self.recipe.steps)
         self.updater.write_back()
         self.trained.final = detach(self.network, read_network(self.network, self.recipe.steps))
         self.trained.final.masks = self.masks if self.changes else {}

@@ -25,6 +25,7 @@ def write_partial(path: Path, state: State, trained: Trained) -> None:
         "snapshots": {str(step): snapshot.optimizer_steps for step, snapshot in trained.snapshots.items()},
         "diverged": sorted(trained.diverged.items()),
         "seconds": trained.seconds,
+        "weight_steps": trained.weight_steps,
     }
     metadata = {"progress": json.dumps(progress), "checksum": _checksum(tensors, progress)}
     write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
@@ -44,8 +45,9 @@ def read_partial(path: Path) -> tuple[State, Trained] | None:
         state = _part(tensors, "now/", progress["step"], progress["optimizer_steps"])
         snapshots = {int(step): _part(tensors, f"k{step}/", int(step), n) for step, n in progress["snapshots"].items()}
         diverged = {int(position): int(step) for position, step in progress["diverged"]}
-        return state, Trained(state, snapshots, diverged, float(progress["seconds"]))
-    except (SafetensorError, KeyError, TypeError, ValueError):
+        weight_steps = {name: [int(count) for count in counts] for name, counts in progress["weight_steps"].items()}
+        return state, Trained(state, snapshots, diverged, float(progress["seconds"]), weight_steps)
+    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError):
         return None
 
 

@@ -104,6 +104,8 @@ class Network(Model):
     test_loss: float | None = None
     train_accuracy: float | None = None
     train_loss: float | None = None
+    start_test_accuracy: float | None = None
+    operations: float | None = None
     seconds: float = 0.0
     stack_seconds: float = 0.0
     invariants: list[str] = Field([])

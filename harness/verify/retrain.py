@@ -39,6 +39,7 @@ RELATIVE_DISTANCE = 1.2
 #: share of SNIP's mask, which is ranked by gradients, that may differ
 MASK_SHARE = 0.01
 ACCURACIES = ("test_accuracy", "train_accuracy")
+COUNTS = ("start_test_accuracy", "operations")
 
 
 @dataclass
@@ -213,7 +214,7 @@ def _compare(shared: SharedRun, context: Context, run: Run, scratch: Path, outco
         outcome.words = "the same bits"
         if dense and pack_path(shared.folders, run.experiment, run.replicate).exists():
             yield from rewound_differences(shared, _pack(shared, run), context.store.load(snapshots))
-        scores = {name: (trained[name], getattr(recorded, name)) for name in SCORES}
+        scores = {name: (trained[name], getattr(recorded, name)) for name in (*SCORES, *COUNTS)}
         yield from (f"{name}: {a}, networks.json says {b}" for name, (a, b) in scores.items() if a != b)
     elif trained["status"] == "diverged":
         outcome.words = f"diverged again, at step {trained['diverged_at']} (recorded {recorded.diverged_at})"

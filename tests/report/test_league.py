@@ -29,6 +29,7 @@ def table(ks: tuple[int, ...] = (0,), replicates: int = 4) -> pd.DataFrame:
                         **{"row": "network", "experiment": experiment, "branch": branch, "k": k, "level": level},
                         **{"replicate": replicate, "density": DENSITIES[level], "status": "ok", "data_order": 0},
                         "test_accuracy": mean + 0.1 * draw.standard_normal(),
+                        **{"steps": 1000 - k, "operations": 5000.0 if branch == "dense" else 1000.0 / level},
                     }
                 )
     return pd.DataFrame(rows)
@@ -59,7 +60,11 @@ def test_means_and_intervals_are_those_of_scipy_and_the_best_at_the_lowest_densi
 def test_the_table_has_a_column_for_each_density_and_nothing_where_a_network_is_missing_or_lost() -> None:
     rows = table()
     rows.loc[(rows["branch"] == "snip") & (rows["level"] == 2), "status"] = "diverged"
-    shown = league.content(study(rows))
+    shown, costs = league.content(study(rows))
+    assert [table["title"] for table in (shown, costs)] == [
+        league.MEASURES[name][0] for name in ("test_accuracy", "cost")
+    ]
+    assert costs["rows"][0] == {"method": "By <size>, fine-tuning", "cells": ["1.20", "1.10"]}
     assert shown["densities"] == ["10.7%", "3.5%"]
     assert shown["replicates"] == "4"
     by_method = {row["method"]: row["cells"] for row in shown["rows"]}
@@ -74,9 +79,44 @@ def test_several_ks_are_methods_of_their_own() -> None:
     assert len(methods) == 8
 
 
+def test_a_network_costs_what_it_and_those_before_it_were_trained_for() -> None:
+    """By hand: dense 5,000 in 1,000 steps, level 1 1,000, level 2 500; k = 100 reads a tenth of the dense training."""
+
+    def costs(iterative: bool) -> dict[tuple[str, int, int], float]:
+        rows = table(ks=(0, 100))
+        more = rows[rows["branch"] == "imp"]
+        rows = pd.concat([rows, more.assign(branch="distilled"), more.assign(branch="random_prune")])
+        pruning = {"fraction": 0.2} if iterative else {"fraction": None}
+        data = Data.of(rows, experiments={"one": {"pruning": pruning}, "two": {}}, paper={"claims": 0})
+        own = league.cells(data, "cost").query("experiment == 'one'")
+        assert (own["low"].isna() | (own["low"] == own["high"])).all()
+        return {(row["branch"], row["k"], row["level"]): row["mean"] for row in own.to_dict("records")}
+
+    once, stepwise = costs(False), costs(True)
+    assert (once["imp", 0, 1], once["imp", 0, 2]) == pytest.approx((6000 / 5000, 5500 / 5000))
+    assert (stepwise["imp", 0, 1], stepwise["imp", 0, 2]) == pytest.approx((6000 / 5000, 6500 / 5000))
+    assert (once["snip", 0, 2], once["snip", 100, 2]) == pytest.approx((500 / 5000, (500 + 500) / 5000))
+    for costs_of in (once, stepwise):  # a mask of IMP costs what it took to find it
+        for name in ("distilled", "random_prune"):
+            assert costs_of[name, 0, 2] == pytest.approx(costs_of["imp", 0, 2] + 500 / 5000)
+
+
+def test_two_data_orders_are_compared_where_there_are_two() -> None:
+    rows = table()
+    pairs = rows[(rows["branch"] == "snip") & (rows["level"] == 1)].assign(
+        row="pair", comparison="data_order", distance=2.0, instability_test=[0.0, 0.5, 1.0, 0.5]
+    )
+    shown = league.content(study(pd.concat([rows, pairs])))
+    assert [table["title"] for table in shown][2:] == [
+        league.MEASURES[name][0] for name in ("distance", "instability_test")
+    ]
+    assert shown[2]["rows"] == [{"method": "SNIP", "cells": ["2"]}]
+    assert shown[3]["rows"][0]["cells"][0].startswith("0.50 [")
+
+
 def test_a_paper_that_makes_claims_has_none() -> None:
     assert league.cells(study(table(), claims=3)).empty
-    assert league.content(study(table(), claims=3))["rows"] == []
+    assert league.content(study(table(), claims=3)) == []
     assert league.league(study(table(), claims=3)) is None
 
 

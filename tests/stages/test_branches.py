@@ -127,6 +127,30 @@ def test_trained_weights_are_pruned_and_trained_on_and_not_rewound(made, branch)
     assert {"start is trained weights * mask", "magnitude threshold", "optimizer is fresh"} <= set(record["invariants"])
 
 
+def test_operations_are_those_of_the_kept_weights_and_accuracy_is_taken_before_training(made):
+    """LeNet needs one multiply-add for each weight and sample; accuracy by NumPy in float64."""
+    context, _ = made
+    dense = context.store.read(dense_run("lenet", 0).id)
+    assert (dense["operations"], dense["start_test_accuracy"]) == (30 * 200 * 50_200, None)
+    for branch, steps in (("imp", 25), ("fine_tune", 25), ("scratch_b", 60), ("erdos_renyi", 25)):
+        record = context.store.read(run(branch).id)
+        assert record["operations"] == steps * 200 * record["remaining"]
+        assert (record["start_test_accuracy"] is None) == (branch != "fine_tune")
+    for branch in ("gradual", "l0"):  # dense at first, then less
+        record = context.store.read(run(branch).id)
+        assert 25 * 200 * record["remaining"] < record["operations"] < 25 * 200 * 50_200
+    l0 = context.store.read(run("l0").id)  # of its 25 steps the first 18 are dense
+    assert l0["operations"] == 200 * (18 * 50_200 + 7 * l0["remaining"])
+    state, masks = start(context, "fine_tune")
+    h = context.data.x["test"].flatten(1).double().numpy()
+    for name in ("hidden1", "hidden2", "output"):
+        weight = (state.weights[f"{name}.weight"] * masks[f"{name}.weight"])[1].double().numpy()
+        h = h @ weight + state.weights[f"{name}.bias"][1].double().numpy()
+        h = np.maximum(h, 0) if name != "output" else h
+    right = 100 * np.mean(h.argmax(1) == context.data.y["test"].numpy())
+    assert context.store.read(run("fine_tune", replicate=1).id)["start_test_accuracy"] == pytest.approx(right)
+
+
 def test_iterated_fine_tuning_has_other_masks_than_imp(made):
     """From the second level on: the first one prunes the same dense network."""
     context, _ = made
@@ -323,4 +347,5 @@ def test_a_stage_cut_off_ends_with_the_same_bits(tmp_path, monkeypatch, branch):
         run_stage(context.spec, context.folders, name, 1)
     stage = find_stage(contexts[0].spec, name)
     for network in train_module.stacks(contexts[0].spec, stage)[-1]:
-        assert len({context.store.read(network.id)["sha256"] for context in contexts}) == 1
+        for name in ("sha256", "operations"):
+            assert len({context.store.read(network.id)[name] for context in contexts}) == 1
