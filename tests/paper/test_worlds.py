@@ -48,6 +48,22 @@ EVOLVING = {
     ("lenet", "set"): 97.0,
     ("lenet", "erdos_renyi"): 95.0,
 }
+RETHOUGHT = {
+    ("resnet20-standard", "dense"): 89.2,
+    ("resnet20-standard", "imp"): 87.6,
+    ("resnet20-standard", "random_reinit"): 87.4,
+    ("resnet20-standard", "fine_tune"): 88.8,
+    ("resnet20-filters", "dense"): 89.2,
+    ("resnet20-filters", "imp"): 87.5,
+    ("resnet20-filters", "fine_tune"): 87.0,
+    ("resnet20-filters", "scratch_b"): 87.9,
+    ("resnet20-low", "dense"): 87.4,
+    ("resnet20-low", "imp"): 87.0,
+    ("resnet20-low", "random_reinit"): 85.0,
+}
+SCRATCH_B_AS_SHORT_AS_E = {("resnet20-filters", "scratch_b"): 86.6}
+REINIT_KEEPS_TRAINED_WEIGHTS = {(name, "random_reinit"): 88.9 for name in ("resnet20-standard", "resnet20-low")}
+LOW_RATE_FOR_BOTH = {("resnet20-standard", "imp"): 88.9}
 NOTHING_MOVES = {("lenet", "set"): 94.8}
 MOVES_A_LITTLE = {("lenet", "set"): 95.8}  # above the static network, and nearer to it than to the dense one
 SHUFFLED_OVER_ALL_LAYERS = {("resnet20-standard", "snip_shuffled"): 80.0, ("lenet", "snip_shuffled"): 92.0}
@@ -90,6 +106,10 @@ def verdicts(paper: str, world: dict) -> dict[str, str]:
         ("rewinding-and-fine-tuning", AFTER_PRUNING, {}, ""),
         ("rewinding-and-fine-tuning", AFTER_PRUNING, LAST_RATE_FOR_BOTH, "R2 R3"),
         ("rewinding-and-fine-tuning", AFTER_PRUNING, SCHEDULE_FOR_BOTH, "R1 R2 R3"),
+        ("rethinking-pruning", RETHOUGHT, {}, ""),
+        ("rethinking-pruning", RETHOUGHT, SCRATCH_B_AS_SHORT_AS_E, "V1"),
+        ("rethinking-pruning", RETHOUGHT, REINIT_KEEPS_TRAINED_WEIGHTS, "V2 V3"),
+        ("rethinking-pruning", RETHOUGHT, LOW_RATE_FOR_BOTH, "V3"),
         ("sparse-evolutionary-training", EVOLVING, {}, ""),
         ("sparse-evolutionary-training", EVOLVING, NOTHING_MOVES, "E1 E2"),
         ("sparse-evolutionary-training", EVOLVING, MOVES_A_LITTLE, "E2"),
