@@ -10,7 +10,7 @@ from scipy import integrate, special, stats
 
 from harness.base.seeds import numpy_generator
 from harness.lottery.branch import Origin, Span
-from harness.lottery.branches import BRANCHES, distilled, l0, variational
+from harness.lottery.branches import BRANCHES, deep_rewiring, distilled, l0, variational
 from harness.lottery.criteria import CRITERIA
 from harness.networks import build, initialise, prunable_names
 from harness.networks.layers import Conv, Linear, Stack
@@ -156,6 +156,21 @@ def test_distillation_follows_its_formula():
         divergence = np.mean(np.sum(np.exp(log_p) * (log_p - log_q), 1))
         entropy = -np.mean(special.log_softmax(student, 1)[np.arange(BATCH), of.y.numpy()])
         assert float(objective.loss(of).detach()) == pytest.approx(0.9 * 16 * divergence + 0.1 * entropy, rel=1e-5)
+
+
+def test_deep_rewiring_adds_the_sign_and_noise_to_a_gradient():
+    """d/dw of L1 |w| + noise w is L1 sign(w) + noise; the noise is new at each step, and normal."""
+    network, slopes = build("lenet-300-100", 1, (1, 8, 8), 10), []
+    initialise(network, [("rewiring", 0)])
+    weight = network.get_parameter("hidden1.weight")
+    objective = BRANCHES["deep_rewiring"].objective(origin(network), Span(0, 100, 6))
+    x, y = torch.rand(30, 1, 8, 8, generator=torch.Generator().manual_seed(5)), torch.arange(30) % 10
+    for step in (3, 4):
+        of = Pass(network, network.replicates()[0], x, y, step, 0)
+        more = torch.autograd.grad(objective.loss(of) - mean_cross_entropy(of), weight)[0].detach()
+        slopes.append((more - deep_rewiring.L1 * weight.detach().sign()).flatten().double().numpy())
+    assert stats.kstest(slopes[0] / 1e-5, "norm").pvalue > 0.01
+    assert abs(np.corrcoef(*slopes)[0, 1]) < 0.05
 
 
 @pytest.mark.parametrize("branch", ["variational", "l0"])

@@ -159,6 +159,47 @@ def test_dsr_moves_connections_to_the_layers_that_keep_theirs():
     assert moved
 
 
+def test_the_ramps_threshold_follows_its_formula_and_no_layer_falls_below_its_share():
+    """Narang et al.'s formula in its own form, with one step between prunings; sizes by NumPy's quantile."""
+    of = origin(0.2)
+    dense = {n: abs(w.double().numpy()) for n, w in of.dense().weights.items()}
+    changes = list(moments(BRANCHES["ramp"], of))
+    begin, ramp, end = 90, 250, 500
+    assert (changes[0][0].step, changes[-1][0].step) == (begin, end)
+    for moment, change, _ in changes:
+        for name, r, weights, before, after in layers(moment, change.masks):
+            q, t = np.quantile(dense[name][r], 0.8), moment.step
+            theta = 2 * q / (2 * (ramp - begin) + 3 * (end - ramp))
+            epsilon = theta * (t - begin + 1) if t < ramp else theta * (ramp - begin + 1) + 1.5 * theta * (t - ramp + 1)
+            largest = np.argsort(-np.where(before == 1, abs(weights), -1), kind="stable")[: round(0.2 * len(after))]
+            due = (
+                set(largest)
+                if t == end
+                else set(largest) | set(np.flatnonzero((before == 1) & (abs(weights) >= epsilon)))
+            )
+            assert set(np.flatnonzero(after)) == due
+    assert total(changes[-1][1].masks) == [72] * REPLICATES
+    assert total(changes[len(changes) // 2][1].masks) > [72] * REPLICATES
+
+
+def test_connections_that_cross_zero_give_way_to_dormant_ones_just_off_it():
+    of = origin()
+    signs = {n: np.sign(w.numpy()) for n, w in of.snapshots().weights.items()}
+    changes = list(moments(BRANCHES["deep_rewiring"], of, span=Span(0, 20, 5)))
+    assert [moment.step for moment, *_ in changes] == list(range(1, 20))
+    for moment, change, _ in changes:
+        for name, r, weights, before, after in layers(moment, change.masks):
+            sign = signs[name][r].ravel()
+            crossed = (before == 1) & (weights * sign <= 0)
+            assert after.sum() == before.sum()
+            count = min(crossed.sum(), (before == 0).sum())
+            gone = (before == 1) & (after == 0)
+            assert gone.sum() == count
+            assert not (gone & ~crossed).any()
+            grown = (before == 0) & (after == 1)
+            np.testing.assert_allclose(change.values[name][r].numpy().ravel()[grown], 1e-12 * sign[grown], rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["set", "rigl", "dsr", "erdos_renyi"])
 def test_data_orders_share_the_mask_of_the_start_and_replicates_do_not(name):
     of = origin()
@@ -170,7 +211,7 @@ def test_data_orders_share_the_mask_of_the_start_and_replicates_do_not(name):
     assert not state.optimizer
 
 
-@pytest.mark.parametrize("name", ["set", "rigl", "dsr"])
+@pytest.mark.parametrize("name", ["set", "rigl", "dsr", "deep_rewiring"])
 def test_a_full_layer_stays_full(name):
     """At a density at which Erdos-Renyi keeps all of the smaller layer, or the network is dense."""
     for density in (0.9, 1.0):
@@ -178,14 +219,14 @@ def test_a_full_layer_stays_full(name):
             assert total(change.masks) == total(moment.masks) == [keep_count(360, density)] * REPLICATES
 
 
-@pytest.mark.parametrize("name", ["gradual", "set", "rigl", "dsr"])
+@pytest.mark.parametrize("name", ["gradual", "ramp", "set", "rigl", "dsr", "deep_rewiring"])
 @pytest.mark.parametrize("span", [Span(0, 3, 90), Span(7, 40, 10), Span(0, 90, 90), Span(990, 1000, 90)])
 def test_schedules_of_short_trainings_lie_within_them_and_end_at_the_count(name, span):
     of, last = origin(), None
     for moment, change, _ in moments(BRANCHES[name], of, span=span):
         assert span.first <= moment.step < span.steps
         last = change.masks
-    if name == "gradual" or last is not None:
+    if name in ("gradual", "ramp") or last is not None:
         assert total(last) == [72] * REPLICATES
 
 

@@ -20,7 +20,7 @@ from harness.training.step import take_step
 from harness.workflow.run_stage import run_stage
 from tests.tiny import cut_off, heartbeat, tiny_context
 
-CHANGING = ("gradual", "set", "rigl", "dsr", "variational", "l0")
+CHANGING = ("gradual", "ramp", "set", "rigl", "dsr", "deep_rewiring", "variational", "l0")
 AT = {
     "distilled": 1,
     "fine_tune": 2,

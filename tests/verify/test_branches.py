@@ -14,7 +14,8 @@ from harness.workflow.run_stage import run_stage
 from tests.end_to_end.conftest import TINY, make_checkout
 from tests.verify.alter import lines_of
 
-AT = {2: {"fine_tune": 2, "scratch_b": 1, "keep_signs": 1, "snip": 1, "snip_shuffled": 1, "snip_reinit": 1, "rigl": 1}}
+BRANCHES = ("scratch_b", "keep_signs", "snip", "snip_shuffled", "snip_reinit", "rigl", "distilled", "ramp", "l0")
+AT = {2: {"fine_tune": 2} | dict.fromkeys(BRANCHES, 1)}
 
 
 @pytest.mark.slow
