@@ -167,7 +167,8 @@ class Branch:
     the beginning, and the last ones have the level's exact number of weights.
 
     `objective`: what the training minimises instead of the mean cross-entropy, up to a step. `reads_dense`: whether it
-    is made from `Origin.dense`; then the record has the checksum of the dense run's final state.
+    is made from `Origin.dense`; then the record has the checksum of the dense run's final state. `units`: whether it
+    keeps whole units whatever the level's criterion, as many as do not exceed the level's number of weights.
 
     `mask` and `weights` say what every training checks of its start: that the mask is that of `of`, or that mask
     shuffled in each layer; that the weights are the snapshot's, the snapshot's in sign only, the parent's trained ones,
@@ -188,3 +189,4 @@ class Branch:
     changes: Callable[[Origin, Span], Changes] | None = None
     objective: Callable[[Origin, Span], Objective] | None = None
     reads_dense: bool = False
+    units: bool = False

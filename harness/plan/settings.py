@@ -95,15 +95,21 @@ def _wrong_data(spec: Spec, name: str, setting: Setting) -> Iterator[str]:
 
 
 def _wrong_units(setting: Setting, source: Source) -> Iterator[str]:
-    """A criterion of whole units for a network that names none, or for a level that can't hold one of each layer."""
+    """What keeps whole units of a network that names none, or at a level that can't hold one of each layer."""
     pruning = setting.pruning
-    if pruning.criterion not in CRITERIA or not CRITERIA[pruning.criterion].units:
+    branches = {
+        branch for sweep in setting.sweeps for orders in sweep.at.values() for branch in orders.root
+    } & BRANCHES.keys()
+    by_criterion = pruning.criterion in CRITERIA and CRITERIA[pruning.criterion].units
+    by_itself = sorted(branch for branch in branches if BRANCHES[branch].units)
+    if not by_criterion and not by_itself:
         return
     network = build(setting.network, 1, source.shape, source.classes)
     if not network.units():
+        field, name = ("pruning.criterion", pruning.criterion) if by_criterion else ("sweeps", f"branch {by_itself[0]}")
         yield (
-            f".pruning.criterion: {pruning.criterion} prunes whole units, and {setting.network} names none; choose "
-            "another criterion or network"
+            f".{field}: {name} prunes whole units, and {setting.network} names none; choose another "
+            f"{'criterion' if by_criterion else 'branch'} or network"
         )
         return
     fewest, total = fewest_kept(network), sum(network.get_parameter(name).numel() for name in network.prunable())
@@ -111,7 +117,7 @@ def _wrong_units(setting: Setting, source: Source) -> Iterator[str]:
         if (keep := keep_count(total, pruning.density(level))) < fewest:
             yield (
                 f".sweeps: level {level} keeps {keep} weights, but one unit of each layer has {fewest} in "
-                f"{setting.network}; give fewer levels, or a criterion that prunes weights"
+                f"{setting.network}; give fewer levels, or a criterion and branches that prune weights"
             )
             return
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 
 from harness.lottery import invariants
-from harness.lottery.branches import BRANCHES
+from harness.lottery.branches import BRANCHES, keeps_units
 from harness.lottery.criteria import CRITERIA
 from harness.lottery.masks import Masks
 from harness.networks import build
@@ -43,9 +43,8 @@ def of_start(
     yield from invariants.started(start, step, masks, before, weights, not first.level and not restart)
     if not first.level or branch.changes:
         return
-    density, units = _density(pruning, first.level), _units(context)
-    pruner = BRANCHES[branch.of] if branch.source == "mask" else branch
-    if not units or pruner.source == "dense":  # what prunes the dense run has a criterion of its own
+    density, units = _density(pruning, first.level), _units(context, first)
+    if not units:
         yield from invariants.counted(masks, prunable, density)
     elif branch.mask != "shuffled":  # which scatters units; its layers' counts are compared below
         yield from invariants.counted_units(masks, prunable, density, units)
@@ -63,12 +62,16 @@ def of_end(context: Context, stack: list[Run], prunable: list[str], final: State
     """What must hold of the state and masks that a stack's training ends with."""
     yield from invariants.ended(final, masks)
     if BRANCHES[stack[0].branch].changes:
-        yield from invariants.counted(masks, prunable, _density(context.setting.pruning, stack[0].level))
+        density, units = _density(context.setting.pruning, stack[0].level), _units(context, stack[0])
+        if units:
+            yield from invariants.counted_units(masks, prunable, density, units)
+        else:
+            yield from invariants.counted(masks, prunable, density)
 
 
-def _units(context: Context) -> dict[str, str]:
-    """The units that the experiment's criterion prunes; none if it prunes weights."""
-    if not CRITERIA[context.setting.pruning.criterion].units:
+def _units(context: Context, run: Run) -> dict[str, str]:
+    """The units of which a run keeps whole ones; none if it keeps weights."""
+    if not keeps_units(run.branch, context.setting.pruning.criterion):
         return {}
     with torch.device("meta"):
         return build(context.setting.network, 1, context.data.input_shape, context.data.classes).units()

@@ -10,14 +10,13 @@ from torch import Tensor
 from harness.base.errors import HarnessError
 from harness.base.files import file_sha256
 from harness.data import source_of
-from harness.lottery.branches import BRANCHES
-from harness.lottery.criteria import CRITERIA
+from harness.lottery.branches import keeps_units
 from harness.lottery.masks import keep_count
 from harness.lottery.units import fewest_kept
 from harness.networks import build, prunable_names
 from harness.networks.layers import Stack
 from harness.paper import Spec
-from harness.plan.runs import Run, Stage, dense_run, owner, tickets
+from harness.plan.runs import Run, Stage, dense_run, tickets
 from harness.results.store import SNAPSHOTS, Store, tensor_checksums
 from harness.stages.tickets import Metadata, Pack, describe_pack, open_pack
 from harness.verify.differences import differences
@@ -136,7 +135,7 @@ def remaining(shared: SharedRun, run: Run) -> tuple[int, int]:
     pruning = shared.spec.scale.experiments[run.experiment].pruning
     due = total if run.branch == "dense" else keep_count(total, pruning.density(run.level))
     recorded = shared.networks[run.id].remaining if run.id in shared.networks else None
-    if recorded is not None and CRITERIA[pruning.criterion].units and BRANCHES[owner(run.branch)].source != "dense":
+    if recorded is not None and keeps_units(run.branch, pruning.criterion):
         due = min(max(recorded, fewest_kept(network)), due)  # whole units: as recorded, if that can be
     return due, total
 

@@ -10,12 +10,13 @@ from scipy import integrate, special, stats
 
 from harness.base.seeds import numpy_generator
 from harness.lottery.branch import Origin, Span
-from harness.lottery.branches import BRANCHES, deep_rewiring, distilled, l0, variational
+from harness.lottery.branches import BRANCHES, deep_rewiring, distilled, group_lasso, l0, l0_units, variational
 from harness.lottery.criteria import CRITERIA
 from harness.networks import build, initialise, prunable_names
 from harness.networks.layers import Conv, Linear, Stack
 from harness.paper.models import Recipe
 from harness.training.batches import Batches
+from harness.training.changes import Moment
 from harness.training.loop import train
 from harness.training.objective import Objective, Pass
 from harness.training.state import State, read_network
@@ -156,6 +157,78 @@ def test_distillation_follows_its_formula():
         divergence = np.mean(np.sum(np.exp(log_p) * (log_p - log_q), 1))
         entropy = -np.mean(special.log_softmax(student, 1)[np.arange(BATCH), of.y.numpy()])
         assert float(objective.loss(of).detach()) == pytest.approx(0.9 * 16 * divergence + 0.1 * entropy, rel=1e-5)
+
+
+def lenet(replicates: int = 2) -> Stack:
+    network = build("lenet-300-100", replicates, (1, 8, 8), 10)
+    initialise(network, [("units", r) for r in range(replicates)])
+    return network
+
+
+def test_the_group_lasso_adds_a_share_of_the_loss_at_the_start():
+    """A fifth of the whole, in proportion to the units' norms over what feeds them and what they feed, by NumPy."""
+    network = lenet()
+    x, y = torch.rand(2, 30, 1, 8, 8, generator=torch.Generator().manual_seed(5)), torch.arange(60).view(2, 30) % 10
+    of = replace(origin(network), minibatches=lambda order: [(x, y)])
+    objective = group_lasso.objective(of, Span(0, 100, 6))
+    for place in (0, 1):
+        batch = Pass(network, network.replicates()[place], x[place], y[place], 0, place)
+        loss, plain = float(objective.loss(batch).detach()), float(mean_cross_entropy(batch).detach())
+        assert (loss - plain) / loss == pytest.approx(0.2, rel=1e-5)
+        doubled = {n: 2 * value if n == "output.weight" else value for n, value in batch.tensors.items()}
+        twice = replace(batch, tensors=doubled)
+        more = float((objective.loss(twice) - mean_cross_entropy(twice)).detach())
+        first, second, last = (batch.tensors[n].detach().double().numpy() for n in network.prunable())
+
+        def norms(last, first=first, second=second):
+            of_first = np.sqrt((first**2).sum(0) + (second**2).sum(1))
+            return of_first.sum() + np.sqrt((second**2).sum(0) + (last**2).sum(1)).sum()
+
+        assert more / (loss - plain) == pytest.approx(norms(2 * last) / norms(last), rel=1e-4)
+
+
+def test_units_that_have_faded_go_before_the_end_and_no_others():
+    """Four units of the first layer have no weight of 1e-4 or more, but for one weight of one replicate."""
+    network = lenet()
+    changes = group_lasso.changes(origin(network, 0.2), Span(0, 1000, 10))
+    assert sorted(changes.before) == [*range(100, 750, 100), 750]
+    weights = {name: network.get_parameter(name).detach().clone() for name in network.prunable()}
+    weights["hidden1.weight"][:, :, :4] = weights["hidden2.weight"][:, :4] = 1e-5
+    weights["hidden2.weight"][0, 3, 7] = 1e-3
+    masks = {name: torch.ones_like(value) for name, value in weights.items()}
+    after = changes.change(Moment(100, 1000, weights, masks, dict, {})).masks
+    assert after["hidden1.weight"].amax(1)[0, :5].tolist() == [0, 0, 0, 1, 1]
+    assert after["hidden1.weight"].amax(1)[1, :5].tolist() == [0, 0, 0, 0, 1]
+    assert int((1 - after["hidden1.weight"].amax(1)).sum()) == 7
+    assert after["output.weight"].all()
+
+
+def test_the_weights_that_open_units_leave_are_counted_in_the_mean():
+    """By Monte Carlo: a weight is there while both of its units are open. A shut gate takes its unit out."""
+    network = lenet(1)
+    objective = l0_units.objective(origin(network, 0.01), Span(0, 100, 6))
+    x, y = torch.rand(30, 1, 8, 8, generator=torch.Generator().manual_seed(5)), torch.arange(30) % 10
+    sizes = {"hidden1": 300, "hidden2": 100}
+    log_a = {n: torch.randn(size, generator=torch.Generator().manual_seed(size)) for n, size in sizes.items()}
+    further = {f"further.{n}:weight": value / l0.SPEED for n, value in log_a.items()}
+    of = Pass(network, network.replicates()[0] | further, x, y, 3, 0)
+
+    def opened(n):
+        draws = torch.from_numpy(numpy_generator("open", n).random((400, sizes[n]))).float()
+        return (l0.gate(log_a[n].expand(400, -1), draws) != 0).sum(1).double().numpy()
+
+    first, second = opened("hidden1"), opened("hidden2")
+    left = 64 * first + first * second + 10 * second
+    counted = []
+    for price in (0.1, 0.2):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(l0_units, "PRICE", price)
+            counted.append(float(objective.loss(of).detach()))
+    assert (counted[1] - counted[0]) / 0.1 * 6 * 30 == pytest.approx(left.mean(), abs=4 * left.std() / 20 + 1)
+    weight, shut = network.get_parameter("hidden2.weight")[0].detach(), torch.ones(300)
+    shut[5] = 0
+    assert not l0_units.gated(weight, shut)[5].any()
+    assert torch.equal(l0_units.gated(weight, shut)[:5], weight[:5])
 
 
 def test_deep_rewiring_adds_the_sign_and_noise_to_a_gradient():

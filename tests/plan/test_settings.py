@@ -30,3 +30,11 @@ def test_a_network_without_units_is_refused():
     spec = tiny_spec(**imagenet, pruning={"fraction": 0.5, "criterion": "thinet"})
     with pytest.raises(HarnessError, match=r"pruning.criterion: thinet prunes whole units, and squeezenet names none"):
         check_settings(spec)
+
+
+def test_a_branch_of_units_asks_what_a_criterion_of_units_asks():
+    imagenet = {"network": "squeezenet", "data": "imagenet", "change": {"augmentation": "resized_crop"}}
+    sweeps = [{"k": [5], "levels": 1, "at": {1: {"group_lasso": 1}}}]
+    spec = tiny_spec(**imagenet, pruning={"fraction": 0.5}, sweeps=sweeps)
+    with pytest.raises(HarnessError, match=r"sweeps: branch group_lasso prunes whole units, and squeezenet names none"):
+        check_settings(spec)

@@ -21,15 +21,9 @@ from harness.workflow.run_stage import run_stage
 from tests.tiny import cut_off, heartbeat, tiny_context
 
 CHANGING = ("gradual", "ramp", "set", "rigl", "dsr", "deep_rewiring", "variational", "l0")
-AT = {
-    "distilled": 1,
-    "fine_tune": 2,
-    "lr_rewind": 1,
-    "scratch_b": 1,
-    "keep_signs": 1,
-    "random_reinit": 1,
-    "random_prune": 1,
-}
+UNITWISE = ("group_lasso", "l0_units")
+ONCE = ("lr_rewind", "scratch_b", "keep_signs", "random_reinit", "random_prune", "distilled", *UNITWISE)
+AT = {"fine_tune": 2} | dict.fromkeys(ONCE, 1)
 SETTING = {
     "change": {"steps": 30, "drops": [10, 20], "batch_size": 200},
     "dense_orders": [],
@@ -250,6 +244,7 @@ def not_the_loss(patch):
 
 WRONG = [
     ("rigl", only_dropped, "exact number of kept weights"),
+    ("l0_units", never_pruned("l0_units"), "kept weights in whole units"),
     ("l0", never_pruned("l0"), "exact number of kept weights"),
     ("distilled", not_the_loss, "loss"),
     ("variational", not_the_loss, "loss"),
@@ -305,6 +300,23 @@ def test_masks_that_change_end_with_the_levels_number_of_weights_and_differ_betw
     assert not all(torch.equal(orders[0][name], orders[1][name]) for name in NAMES)
 
 
+@pytest.mark.parametrize("branch", UNITWISE)
+def test_whole_units_are_left_and_no_more_weights_than_the_level_has(made, branch):
+    """A unit has weights on both sides or none on either; the next of 300 and 100 would have been too many."""
+    context, _ = made
+    for r in range(2):
+        masks = {name: stored(context, run(branch, 2, r), "mask/")[name].numpy() for name in NAMES}
+        one = masks["hidden1.weight"].any(0)
+        two = masks["hidden2.weight"].any(0)
+        assert (masks["hidden1.weight"] == one[None]).all()
+        assert (masks["hidden2.weight"] == one[:, None] * two[None]).all()
+        assert (masks["output.weight"] == two[:, None]).all()
+        kept = sum(int(mask.sum()) for mask in masks.values())
+        assert kept == context.store.read(run(branch, 2, r).id)["remaining"]
+        limit = round(50_200 * 0.64**2)
+        assert limit - max(64 + two.sum(), one.sum() + 10) < kept <= limit
+
+
 def test_networks_with_masks_of_their_own_are_compared_over_what_either_keeps(made):
     context, _ = made
     pairs = pd.read_parquet(context.folders.pairs("lenet/c0/k5-stability"))
@@ -329,7 +341,7 @@ def test_set_and_rigl_start_as_the_static_network_and_end_elsewhere(made):
         assert all(torch.equal(state.weights[name], starts[0][0].weights[name]) for name in NAMES)
 
 
-@pytest.mark.parametrize("branch", ["fine_tune", "scratch_b", "distilled", *CHANGING])
+@pytest.mark.parametrize("branch", ["fine_tune", "scratch_b", "distilled", *CHANGING, *UNITWISE])
 def test_a_stage_cut_off_ends_with_the_same_bits(tmp_path, monkeypatch, branch):
     """On from trained weights, longer than dense, or between masks: killed at a kept state, then run again."""
     setting = SETTING | {"change": {"steps": 250, "drops": [100]}}
