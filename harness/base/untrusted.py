@@ -6,7 +6,7 @@ import math
 import re
 import stat
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -187,20 +187,22 @@ def _is_valid(entry: Any) -> bool:
     return len(offsets) == 2 and all(type(number) is int and number >= 0 for number in (*shape, *offsets))
 
 
-def read_checked_table(path: Path, columns: Mapping[str, str]) -> "pd.DataFrame":
-    """A Parquet table of these columns, each "text", "whole" or "real".
+def read_checked_table(path: Path, columns: Mapping[str, str], optional: Collection[str] = ()) -> "pd.DataFrame":
+    """A Parquet table of these columns, each "text", "whole" or "real". An `optional` one that it lacks has no values.
 
     Raises HarnessError for a file that is no Parquet, lacks a column, has one of another type, or is far too large.
     """
     file = open_parquet(path)
     kinds = {field.name: _kind(field.type) for field in file.schema_arrow}
-    for name, kind in columns.items():
+    present = [name for name in columns if name in kinds or name not in optional]
+    for name in present:
+        kind = columns[name]
         if name not in kinds:
             raise HarnessError(f"{path}: column {name} is missing. Delete it and run `harness reproduce` again.")
         if kinds[name] not in ("nothing", kind) and (kinds[name], kind) != ("whole", "real"):
             raise HarnessError(f"{path}: column {name}: {kinds[name]} instead of {kind}. Pull it again")
     _check_memory(path, rows := file.metadata.num_rows, 8 * rows * len(columns))
-    return _read(path, list(columns), [name for name in columns if kinds[name] == "text"])
+    return _read(path, present, [name for name in present if kinds[name] == "text"]).reindex(columns=list(columns))
 
 
 def _read(path: Path, columns: list[str], text: list[str]) -> "pd.DataFrame":

@@ -16,7 +16,7 @@ from harness.check.baseline import Baseline, Calibration, ClaimResult, Rows
 from harness.claims.calibration import COLUMNS, MEASURES, calibrated
 from harness.claims.table import Table
 from harness.paper import Spec
-from harness.paper.columns import CURVE_KEYS, ROW_ORDER, TABLE_COLUMNS
+from harness.paper.columns import CURVE_KEYS, LATER_COLUMNS, ROW_ORDER, TABLE_COLUMNS
 from harness.paper.load import dump
 from harness.plan.runs import all_runs, stages
 from harness.results.environment import COMPUTING
@@ -112,7 +112,7 @@ def rows(experiment: str, table: pd.DataFrame, curves: pd.DataFrame) -> Rows:
         networks=int(count.get("network", 0)),
         pairs=int(count.get("pair", 0)),
         rows=bits(part[list(ROW_COLUMNS)]),
-        values=bits(part[[name for name in TABLE_COLUMNS if name != "seconds"]]),
+        values=bits(part[[name for name in TABLE_COLUMNS if name not in ("seconds", *LATER_COLUMNS)]]),
         curves=bits(part_curves.sort_values(CURVE_KEYS)),
     )
 

@@ -38,6 +38,8 @@ REAL = (
     *PAIR_MEASURES,
 )
 TABLE_COLUMNS = (*TEXT, *WHOLE, *REAL)
+#: columns that tables of earlier versions lack. No baseline has their values
+LATER_COLUMNS = ("start_test_accuracy", "operations")
 CURVE_KEYS = ["run", "run_b", "batch_norm", "split", "alpha"]
 CURVE_COLUMNS = (*CURVE_KEYS, "error")
 #: column -> "text", "whole" or "real"

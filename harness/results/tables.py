@@ -7,12 +7,12 @@ import pandas as pd
 
 from harness.base.errors import HarnessError
 from harness.base.untrusted import read_checked_table
-from harness.paper.columns import COLUMN_TYPES, CURVE_COLUMNS, ROW_KEYS, TABLE_COLUMNS, WHOLE
+from harness.paper.columns import COLUMN_TYPES, CURVE_COLUMNS, LATER_COLUMNS, ROW_KEYS, TABLE_COLUMNS, WHOLE
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Read a Parquet table with these columns. Raises HarnessError if it is missing or broken."""
-    return read_checked_table(path, {column: COLUMN_TYPES[column] for column in columns})
+    return read_checked_table(path, {column: COLUMN_TYPES[column] for column in columns}, LATER_COLUMNS)
 
 
 def read_table(path: Path) -> pd.DataFrame:

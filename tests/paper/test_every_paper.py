@@ -9,7 +9,7 @@ from harness.base.paths import checkout
 from harness.paper import Spec, load_spec
 from harness.paper.claims import expand_parts
 from harness.paper.columns import same_density
-from harness.paper.frozen import moved
+from harness.paper.frozen import excused, moved
 from harness.plan.runs import all_runs
 from harness.plan.settings import check_settings
 from harness.plan.twins import snapshots
@@ -62,7 +62,8 @@ def test_ids_of_claims_are_unique_over_papers():
 @pytest.mark.parametrize(("paper", "scale"), SCALES)
 def test_every_region_is_frozen_and_none_has_moved_without_an_erratum(paper, scale):
     spec = load(paper, scale)
-    assert [name for name, *_ in moved(spec.claims, scale, spec.frozen)] == []
+    excuses = {claim.id: excused(claim, scale) for claim in spec.claims}
+    assert [name for name, *_ in moved(spec.claims, scale, spec.frozen) if not excuses.get(name)] == []
     judged = {claim.id for claim in spec.claims if scale in claim.scales}
     assert judged == {name for name, entries in spec.frozen.items() if scale in entries}
 

@@ -21,7 +21,7 @@ from harness.base.errors import HarnessError
 from harness.base.files import read_json, write_json
 from harness.base.paths import checkout
 from harness.base.untrusted import check_name, check_safetensors, read_checked_json, read_checked_table
-from harness.paper.columns import COLUMN_TYPES, TABLE_COLUMNS
+from harness.paper.columns import COLUMN_TYPES, LATER_COLUMNS, TABLE_COLUMNS
 from harness.report.card import read_card, shared_files
 from harness.results.context import Work
 from harness.results.folders import check_folder
@@ -270,6 +270,14 @@ def test_a_table_is_read_as_it_was_written(tiny_run):
     pd.testing.assert_frame_equal(
         read_columns(tiny_run.folders.table, TABLE_COLUMNS), table_of(tiny_run)[list(TABLE_COLUMNS)]
     )
+
+
+def test_a_table_of_an_earlier_version_has_no_values_in_later_columns(tiny_run, tmp_path):
+    path = tmp_path / "table.parquet"
+    table_of(tiny_run).drop(columns=list(LATER_COLUMNS)).to_parquet(path)
+    table = read_columns(path, TABLE_COLUMNS)
+    assert list(table.columns) == list(TABLE_COLUMNS)
+    assert table[list(LATER_COLUMNS)].isna().all(axis=None)
 
 
 def test_a_tables_own_metadata_change_nothing(tiny_run, tmp_path):
