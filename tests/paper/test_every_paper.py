@@ -24,12 +24,13 @@ SHARED = {
     "missing-the-mark": (249, 165),
     "rethinking-pruning": (125, 70),
     "rewinding-and-fine-tuning": (110, 30),
+    "single-shot-pruning": (81, 9),
     "sparse-evolutionary-training": (63, 9),
     "state-of-sparsity": (144, 9),
     "the-lottery-ticket-hypothesis": (108, 90),
 }
-#: papers of whose authors' repositories numbers were read
-WITH_NUMBERS = {"rethinking-pruning", "sparse-evolutionary-training", "state-of-sparsity"}
+#: papers of which numbers were read, or of their authors' repositories
+WITH_NUMBERS = {"rethinking-pruning", "single-shot-pruning", "sparse-evolutionary-training", "state-of-sparsity"}
 
 
 def load(paper: str, scale: str = "mini") -> Spec:

@@ -69,6 +69,19 @@ BY_DENSITY = {
 }
 PRUNED_TO_NOTHING = {("lenet", "variational", level): 94.0 for level in range(1, 6)}  # its price was not weighed in
 MEASURED_ON_PRUNED_WEIGHTS = {("lenet", "gradual", level): 97.0 - level for level in range(1, 6)}
+BEFORE_TRAINING = {
+    ("lenet", "dense"): 98.2,
+    ("lenet", "imp"): 97.0,
+    ("lenet", "snip", 1): 97.6,
+    ("lenet", "snip", 2): 96.0,
+    ("lenet", "snip_reinit"): 96.5,
+    ("lenet-random", "dense"): 98.2,
+    ("lenet-random", "imp", 1): 93.0,
+    ("lenet-random", "imp", 2): 88.0,
+}
+LEAST_SENSITIVE_KEPT = {("lenet", "snip", 1): 80.0, ("lenet", "snip", 2): 60.0}
+PRUNED_AT_RANDOM = {("lenet", "snip", 1): 93.0, ("lenet", "snip", 2): 88.0}
+SCORED_AFTER_TRAINING = {("lenet", "snip", 2): 98.4}
 SCRATCH_B_AS_SHORT_AS_E = {("resnet20-filters", "scratch_b"): 86.6}
 REINIT_KEEPS_TRAINED_WEIGHTS = {(name, "random_reinit"): 88.9 for name in ("resnet20-standard", "resnet20-low")}
 LOW_RATE_FOR_BOTH = {("resnet20-standard", "imp"): 88.9}
@@ -124,6 +137,10 @@ def verdicts(paper: str, world: dict) -> dict[str, str]:
         ("rethinking-pruning", RETHOUGHT, SCRATCH_B_AS_SHORT_AS_E, "V1"),
         ("rethinking-pruning", RETHOUGHT, REINIT_KEEPS_TRAINED_WEIGHTS, "V2 V3"),
         ("rethinking-pruning", RETHOUGHT, LOW_RATE_FOR_BOTH, "V3"),
+        ("single-shot-pruning", BEFORE_TRAINING, {}, ""),
+        ("single-shot-pruning", BEFORE_TRAINING, LEAST_SENSITIVE_KEPT, "N1 N2 N3"),
+        ("single-shot-pruning", BEFORE_TRAINING, PRUNED_AT_RANDOM, "N1 N2 N3"),
+        ("single-shot-pruning", BEFORE_TRAINING, SCORED_AFTER_TRAINING, "N2"),
         ("sparse-evolutionary-training", EVOLVING, {}, ""),
         ("sparse-evolutionary-training", EVOLVING, NOTHING_MOVES, "E1 E2"),
         ("sparse-evolutionary-training", EVOLVING, MOVES_A_LITTLE, "E2"),
