@@ -20,6 +20,7 @@ POLL_SECONDS = 0.5
 #: of a process that copies itself: a copy has the imports already
 _CONTEXT = multiprocessing.get_context("forkserver")
 _state: Any = None  # of a worker: what its set-up returned
+_workers_seconds = 0.0  # processor time of the workers of crews that have ended
 
 
 def start_server(modules: Sequence[str]) -> None:
@@ -42,6 +43,15 @@ def end_with(process: psutil.Process) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def cpu_seconds() -> float:
+    """Processor time of this process and of the workers of its ended crews, in seconds.
+
+    Workers are children of the server, so the system counts none of their time as this process's. A worker that was
+    killed has no time; the server's imports count for nobody.
+    """
+    return time.process_time() + _workers_seconds
+
+
 class Crew:
     """Worker processes. A task is a function of what the set-up returned and of the task's own arguments."""
 
@@ -51,6 +61,15 @@ class Crew:
     def start(self, task: Callable[..., Any], *arguments: Any) -> "Future[Any]":
         """Put a task into the queue."""
         return self._pool.submit(_do, task, *arguments)
+
+    def cpu_seconds(self) -> float:
+        """Processor time of the workers that still run."""
+        total = 0.0
+        for process in multiprocessing.active_children():
+            with contextlib.suppress(psutil.Error):
+                times = psutil.Process(process.pid).cpu_times()
+                total += times.user + times.system
+        return total
 
     def stop(self) -> None:
         """Send SIGTERM to every worker."""
@@ -64,6 +83,7 @@ def crew(workers: int, set_up: Callable[..., Any], *arguments: Any) -> Iterator[
 
     An error inside the block stops them. Raises HarnessError if one of them was killed.
     """
+    global _workers_seconds
     pool = ProcessPoolExecutor(workers, _CONTEXT, initializer=_begin, initargs=(os.getpid(), set_up, arguments))
     made = Crew(pool)
     try:
@@ -78,6 +98,7 @@ def crew(workers: int, set_up: Callable[..., Any], *arguments: Any) -> Iterator[
         made.stop()
         raise
     finally:
+        _workers_seconds += made.cpu_seconds()
         pool.shutdown(cancel_futures=True)
 
 

@@ -108,9 +108,11 @@ def _other_data(reference: SharedRun) -> list[str]:
 
 
 def _hours(provenance: Mapping[str, Any]) -> str:
-    """The run's wall clock, and the time in which its networks were trained, added up over jobs."""
-    wall, core = (words.duration(provenance[name]) for name in ("wall_clock_seconds", "network_core_seconds"))
-    return f"{wall} on the clock, {core} of training"
+    """The run's wall clock and its CPU time; of an older run the time in which its networks were trained."""
+    wall = words.duration(provenance["wall_clock_seconds"])
+    if provenance.get("cpu_seconds") is None:
+        return f"{wall} on the clock, {words.duration(provenance['network_core_seconds'])} of training"
+    return f"{wall} on the clock, {words.duration(provenance['cpu_seconds'])} of CPU time"
 
 
 def _command(spec: Spec, selection: Mapping[str, Any] | None) -> str:

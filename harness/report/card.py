@@ -88,6 +88,7 @@ class Card(Model):
     finished: str
     wall_clock_seconds: Amount
     network_core_seconds: Amount
+    cpu_seconds: Amount | None = None
     energy_joules: Amount | None
     verdicts: dict[Verdict, Size]
     networks: Size
@@ -122,6 +123,7 @@ def write_card(spec: Spec, folders: Folders) -> None:
         finished=provenance["finished"],
         wall_clock_seconds=provenance["wall_clock_seconds"],
         network_core_seconds=provenance["network_core_seconds"],
+        cpu_seconds=provenance.get("cpu_seconds"),
         energy_joules=provenance["energy_joules"],
         verdicts=counts(read_claims(folders.claims)),
         networks=sum(not name.endswith(SNAPSHOTS) for name in read_json(folders.networks)),

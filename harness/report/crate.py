@@ -194,9 +194,12 @@ def _description(card: dict[str, Any]) -> str:
     machines = " and ".join(f"{machine.get('cpu')}, GPU {machine.get('gpu') or 'none'}" for machine in card["hardware"])
     joules = card["energy_joules"]
     energy = "not told by the machine" if joules is None else f"{joules:.0f} J of the whole machine"
+    effort = f"{card['network_core_seconds']:.0f} s of training"
+    if card["cpu_seconds"] is not None:
+        effort = f"{card['cpu_seconds']:.0f} s of CPU time"
     return (
         f"{card['networks']} networks in {card['wall_clock_seconds']:.0f} s of wall clock, "
-        f"{card['network_core_seconds']:.0f} s of training, added up over jobs; energy: {energy}. On {machines}."
+        f"{effort}, added up over jobs; energy: {energy}. On {machines}."
     )
 
 

@@ -201,6 +201,7 @@ def run_and_hardware(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
             "Time in which the networks were trained, added up over jobs",
             words.duration(provenance.get("network_core_seconds")),
         ),
+        ("CPU time of all stages", words.duration(provenance.get("cpu_seconds"))),
         (
             "Processor",
             " · ".join(

@@ -70,9 +70,16 @@ def provenance(spec: Spec, folders: Folders) -> dict[str, Any]:
         "wall_clock_seconds": wall_clock_seconds(folders) or _union([(r["started"], r["finished"]) for r in records]),
         "energy_joules": energy_joules(folders),
         "network_core_seconds": sum(record.get("network_seconds", record["training_seconds"]) for record in records),
+        "cpu_seconds": _known_sum([record.get("cpu_seconds") for record in records]),
         "training_share": training / seconds if seconds else 0.0,
         "stages": records,
     }
+
+
+def _known_sum(amounts: list[float | None]) -> float | None:
+    """The sum; None if any is unknown, as in the records of older versions."""
+    known = [amount for amount in amounts if amount is not None]
+    return sum(known) if len(known) == len(amounts) else None
 
 
 def _union(spans: list[tuple[float, float]]) -> float:

@@ -35,7 +35,10 @@ from harness.verify.drawings import DRAWN
 from harness.verify.shared_run import PAIR_KEYS, SharedRun
 
 #: fields of provenance.json that follow from the stages' records; the others are the machine's and the clock's
-FROM_RECORDS = ("paper", "scale", "started", "finished", "network_core_seconds", "training_share", "stages")
+FROM_RECORDS = (
+    *("paper", "scale", "started", "finished"),
+    *("network_core_seconds", "cpu_seconds", "training_share", "stages"),
+)
 CRATE = "ro-crate-metadata.json"
 _CLOSE = 1e-9  # relative: the same arithmetic on another machine
 
@@ -105,7 +108,7 @@ def instabilities(shared: SharedRun) -> Iterator[str]:
 def provenance(shared: SharedRun) -> Iterator[str]:
     """What provenance.json takes from the stages' records."""
     records = shared.provenance, collect.provenance(shared.spec, shared.folders)
-    recorded, rebuilt = ({name: record[name] for name in FROM_RECORDS} for record in records)
+    recorded, rebuilt = ({name: record.get(name) for name in FROM_RECORDS} for record in records)
     yield from differences("provenance.json", recorded, rebuilt)
 
 

@@ -47,6 +47,7 @@ class Record(MadeWith):
     started: Amount
     finished: Amount
     seconds: Amount
+    cpu_seconds: Amount | None = None
     training_seconds: Amount
     network_seconds: Amount | None = None
     steps: Count
@@ -74,6 +75,7 @@ class Provenance(MadeWith):
     finished: str
     wall_clock_seconds: Amount
     network_core_seconds: Amount
+    cpu_seconds: Amount | None = None
     training_share: Amount
     energy_joules: Amount | None
     stages: Annotated[list[Record], AfterValidator(_each_once)]

@@ -159,10 +159,13 @@ def _view(now: Progress) -> Table:
 
 
 def finished_line(folders: Folders) -> str:
-    """How long the run took and how much of it was training, from its provenance."""
+    """How long the run took, how much of it was training, and the processor time, from its provenance."""
     provenance: dict[str, Any] = read_json(folders.provenance)
-    wall_clock, training = provenance["wall_clock_seconds"], provenance["network_core_seconds"]
+    wall_clock, processors = provenance["wall_clock_seconds"], provenance.get("cpu_seconds")
+    effort = f"the networks took {duration(provenance['network_core_seconds'])} to train"
+    if processors is not None:
+        effort = f"the stages took {duration(processors)} of CPU time"
     return (
         f"{duration(wall_clock)} of wall clock, {provenance['training_share']:.0%} of the stages' time in "
-        f"training; the networks took {duration(training)} to train, added up over jobs"
+        f"training; {effort}, added up over jobs"
     )

@@ -3,15 +3,18 @@
 import os
 import resource
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
+from pathlib import Path
 
 import psutil
 
 from harness.base.devices import check_device, has_device, take_device
 from harness.base.errors import HarnessError
-from harness.base.files import file_sha256, write_json
+from harness.base.files import file_sha256, read_json, write_json
 from harness.base.paths import checkout
-from harness.base.processes import end_with, start_server
+from harness.base.processes import cpu_seconds, end_with, start_server
 from harness.base.variables import variables
 from harness.paper import Spec
 from harness.plan.kinds import kind_of
@@ -56,10 +59,11 @@ def run_stage(spec: Spec, folders: Folders, name: str, threads: int, expected: s
             inputs = {parent.name: file_sha256(folders.stage(parent.name)) for parent in before}
         except FileNotFoundError as error:
             raise HarnessError(f"{error.filename}: was removed. Run `harness reproduce` to make it again") from None
-        started, began = time.time(), time.monotonic()  # the clock may be set while the stage runs
-        compute = getattr(import_module(module), function)  # imported here: a stage loads only its own packages
-        outcome = compute(work)
-        seconds = time.monotonic() - began
+        with _processor_time(folders.progress / f"{name.replace('/', '.')}.cpu", digest) as spent:
+            started, began = time.time(), time.monotonic()  # the clock may be set while the stage runs
+            compute = getattr(import_module(module), function)  # imported here: a stage loads only its own packages
+            outcome = compute(work)
+            seconds = time.monotonic() - began
         if kind.whole:
             return
         record = {
@@ -73,10 +77,40 @@ def run_stage(spec: Spec, folders: Folders, name: str, threads: int, expected: s
             "started": started,
             "finished": started + seconds,
             "seconds": seconds,
+            "cpu_seconds": spent(),
             "threads": threads,
             "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         }
         write_json(folders.stage(name), record)
+
+
+@contextmanager
+def _processor_time(path: Path, digest: str) -> Iterator[Callable[[], float]]:
+    """Yields a function for the seconds of processor time of a stage so far, those of its stopped passes included.
+
+    A pass that an error or SIGTERM stops leaves its sum at `path`, for the next with this digest of code and settings;
+    of a killed one nothing is known.
+    """
+    began, earlier = cpu_seconds(), _earlier_seconds(path, digest)
+
+    def spent() -> float:
+        return earlier + cpu_seconds() - began
+
+    try:
+        yield spent
+    except BaseException:
+        with suppress(HarnessError):  # what stopped the stage says more than a full disk
+            write_json(path, {"digest": digest, "cpu_seconds": spent()})
+        raise
+    path.unlink(missing_ok=True)
+
+
+def _earlier_seconds(path: Path, digest: str) -> float:
+    try:
+        left = read_json(path)
+        return max(0.0, float(left["cpu_seconds"])) if left["digest"] == digest else 0.0
+    except (HarnessError, KeyError, TypeError, ValueError):
+        return 0.0
 
 
 def end_with_parent() -> None:

@@ -78,6 +78,23 @@ def test_an_error_in_a_process_that_shares_a_job_is_the_jobs():
         crew.start(end).result()
 
 
+def burn(state, seconds):
+    """Compute until this process has used so much processor time; returns what it has used."""
+    while time.process_time() < seconds:
+        sum(range(1000))
+    return time.process_time()
+
+
+def test_cpu_time_counts_the_processes_that_share_a_job_and_no_waiting():
+    before, own = processes.cpu_seconds(), time.process_time()
+    with processes.crew(2, list) as crew:
+        used = sum(future.result() for future in [crew.start(burn, 0.5), crew.start(burn, 0.5)])
+        time.sleep(0.3)
+    spent, own = processes.cpu_seconds() - before, time.process_time() - own
+    assert 0.5 <= used <= spent - own + 0.1  # one worker may do both tasks
+    assert spent - own < used + 0.7  # workers also start and end
+
+
 def cut_off(context, stage, runs, tmp_path, monkeypatch):
     """Train the runs' stack until the checkpoint at its first check is written, and no further."""
 

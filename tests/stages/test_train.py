@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import threading
+import time
 from dataclasses import replace
 
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from harness.base.errors import HarnessError
-from harness.base.files import read_json
+from harness.base.files import read_json, write_json
 from harness.networks import build
 from harness.plan.kinds import KINDS
 from harness.plan.runs import Run, dense_run, find_stage, stacks, stages
@@ -150,6 +151,20 @@ def test_a_stage_cut_off_ends_with_the_same_bits(finished, tmp_path, monkeypatch
         for suffix in ("", ".snapshots"):
             name = dense_run("lenet", replicate).id + suffix
             assert context.store.read(name)["sha256"] == reference.store.read(name)["sha256"]
+
+
+def test_a_stage_records_cpu_time_with_that_of_a_pass_that_was_stopped(tmp_path, monkeypatch):
+    context = tiny_context(tmp_path, change={"steps": 250})
+    cut_off(context, "lenet/c0/dense", monkeypatch)
+    left = context.folders.progress / "lenet.c0.dense.cpu"
+    earlier, began = read_json(left)["cpu_seconds"], time.process_time()
+    run_stage(context.spec, context.folders, "lenet/c0/dense", 1)
+    own = time.process_time() - began
+    assert 0 < earlier < read_json(context.folders.stage("lenet/c0/dense"))["cpu_seconds"] <= earlier + own
+    assert not left.exists()
+    write_json(left, {"digest": "of other settings", "cpu_seconds": 1e6})
+    run_stage(context.spec, context.folders, "lenet/c0/dense", 1)
+    assert read_json(context.folders.stage("lenet/c0/dense"))["cpu_seconds"] < 1e6
 
 
 def test_sigterm_keeps_the_state_and_the_next_run_ends_with_the_same_bits(tmp_path, monkeypatch, capsys):

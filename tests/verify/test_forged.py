@@ -238,7 +238,7 @@ def test_a_row_is_found_that_would_be_shown_as_another_pair(copy):
     assert any(line.startswith("table.parquet: ") and "has no place there" in line for line in differences(copy))
 
 
-@pytest.mark.parametrize("field", ["training_share", "network_core_seconds", "started", "stages"])
+@pytest.mark.parametrize("field", ["training_share", "network_core_seconds", "cpu_seconds", "started", "stages"])
 def test_what_provenance_says_of_all_stages_follows_from_their_records(copy, field):
     found = read_json(copy.folders.provenance)
     changed = {"started": "2000-01-01T00:00:00+00:00", "stages": found["stages"][1:]}.get(field, 0.5)

@@ -290,4 +290,6 @@ def test_the_closing_line_is_that_of_the_provenance(folders):
     write_json(folders.provenance, facts)
     text = finished_line(folders)
     assert re.search(r"\b2 h 05 min of wall clock, 95% of", text)
-    assert "the networks took 10 min to train, added up over jobs" in text
+    assert "the networks took 10 min to train, added up over jobs" in text  # as older versions recorded it
+    write_json(folders.provenance, {**facts, "cpu_seconds": 840.0})
+    assert "in training; the stages took 14 min of CPU time, added up over jobs" in finished_line(folders)
