@@ -150,6 +150,8 @@ def outcome(claims: Sequence[ClaimVerdict], scale: Mapping[str, Any], data: Data
     name = words.clean(scale.get("name")) or "this"
     if not scale.get("judges_claims", True):
         networks, stages = int((data.table["row"] == "network").sum()), len(provenance.get("stages") or {})
+        if data.study:
+            return f"A comparison of methods, which makes no claim: {networks} networks in {stages} stages."
         return f"The pipeline works: {networks} networks in {stages} stages. The {name} scale judges no claim."
     count = summary.counts(claims)
     judged = len(claims) - count["not tested"]

@@ -15,13 +15,17 @@ from harness.report.figures import Data, panels
 Cell = dict[str, Any]
 Key = tuple[str, int, str, int, int]  # experiment, replicate, branch, k, level
 
-#: column of the table, or `cost` -> the title of its table on the page, and whether it compares two data orders
+#: column of the table, or `cost` -> the title of its table on the page, its decimals, whether it compares data orders
 MEASURES = {
-    "test_accuracy": ("Test accuracy of every method, %", False),
-    "start_test_accuracy": ("Test accuracy of the pruned network before it is trained on, %", False),
-    "cost": ("Operations on kept weights in all training that a network needs, × those of the dense network's", False),
-    "distance": ("Distance between the networks of two data orders, L2", True),
-    "instability_test": ("Instability to the data order on test error, percentage points", True),
+    "test_accuracy": ("Test accuracy of every method, %", 1, False),
+    "start_test_accuracy": ("Test accuracy of the pruned network before it is trained on, %", 1, False),
+    "cost": (
+        "Operations on kept weights in all training that a network needs, × those of the dense network's",
+        2,
+        False,
+    ),
+    "distance": ("Distance between the networks of two data orders, L2", 2, True),
+    "instability_test": ("Instability to the data order on test error, percentage points", 2, True),
 }
 
 
@@ -41,7 +45,7 @@ def cells(data: Data, measure: str = "test_accuracy") -> pd.DataFrame:
 
 def _cells(data: Data, measure: str) -> pd.DataFrame:
     by = ["experiment", "branch", "k", "level"]
-    _, of_pairs = MEASURES[measure]
+    *_, of_pairs = MEASURES[measure]
     among = {"row": "pair", "comparison": "data_order"} if of_pairs else {"row": "network", "data_order": 0}
     rows = estimates.select(data.table, **among) if data.study else data.table[:0]
     if measure == "cost":
@@ -91,25 +95,27 @@ def _method(data: Data, row: Mapping[Any, Any], several: bool) -> str:
 
 def content(data: Data) -> list[Cell]:
     """A table of the page for each measure that was taken: a row for each method, with an entry for each density."""
-    return [_content(title, table) for name, (title, _) in MEASURES.items() if len(table := cells(data, name))]
+    tables = {name: cells(data, name) for name in MEASURES}
+    return [_content(*MEASURES[name][:2], table) for name, table in tables.items() if len(table)]
 
 
-def _content(title: str, table: pd.DataFrame) -> Cell:
+def _content(title: str, decimals: int, table: pd.DataFrame) -> Cell:
     levels = sorted({int(level) for level in table["level"]})
     densities = [words.percent(table.loc[table["level"] == level, "density"].max()) for level in levels]
     rows = []
     for method, own in table.groupby("method", sort=False):
         by_level = {int(row["level"]): row for row in own.to_dict("records")}
-        rows.append({"method": method, "cells": [_cell(by_level.get(level)) for level in levels]})
+        rows.append({"method": method, "cells": [_cell(by_level.get(level), decimals) for level in levels]})
     replicates = " or ".join(str(n) for n in sorted({int(n) for n in table["n"]}))
     return {"title": title, "densities": densities, "rows": rows, "replicates": replicates}
 
 
-def _cell(row: Mapping[Any, Any] | None) -> str:
+def _cell(row: Mapping[Any, Any] | None, decimals: int) -> str:
+    """A mean and its interval; without one if they are the same to these decimals."""
     if row is None:
         return formats.NOTHING
-    spread = np.isfinite(row["low"]) and row["low"] != row["high"]
-    return formats.estimate(row["mean"], (row["low"], row["high"]) if spread else None, "")
+    mean, low, high = (f"{row[name]:.{decimals}f}".replace("-", "\N{MINUS SIGN}") for name in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]" if np.isfinite(row["low"]) and low != high else mean
 
 
 def league(data: Data) -> Figure | None:

@@ -110,7 +110,7 @@ def test_two_data_orders_are_compared_where_there_are_two() -> None:
     assert [table["title"] for table in shown][2:] == [
         league.MEASURES[name][0] for name in ("distance", "instability_test")
     ]
-    assert shown[2]["rows"] == [{"method": "SNIP", "cells": ["2"]}]
+    assert shown[2]["rows"] == [{"method": "SNIP", "cells": ["2.00"]}]
     assert shown[3]["rows"][0]["cells"][0].startswith("0.50 [")
 
 
