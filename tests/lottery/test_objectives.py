@@ -246,6 +246,7 @@ def test_deep_rewiring_adds_the_sign_and_noise_to_a_gradient():
     assert abs(np.corrcoef(*slopes)[0, 1]) < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("branch", ["variational", "l0"])
 def test_the_price_brings_the_weights_down_and_only_the_price(branch, monkeypatch):
     """A third of 24 weights: where the objective ends, fewer are certain or open than without the price."""
