@@ -150,7 +150,7 @@ def test_a_misspelt_branch_is_refused_in_one_line_that_names_the_new_one(answers
     assert "\n" not in line
     assert "misspelt.yaml: experiments.lenet.sweeps: at level 2: 'sings' is unknown" in line
     assert "random_prune, random_reinit, regrow, rigl, scratch_b, set, signs, snip, snip_reinit" in line
-    assert "l0, l1_norm, lr_rewind" in line
+    assert "l0_units, l1_norm, lr_rewind" in line
 
 
 def pets() -> dict[str, bytes]:

@@ -33,8 +33,6 @@ def counts(claims: Sequence[ClaimVerdict]) -> dict[str, int]:
 
 def one_line(claims: Sequence[ClaimVerdict]) -> str:
     """`12 supported, 1 contradicted, 3 inconclusive, 17 not tested`, in the words of the scale; sizes, if any."""
-    if not claims:
-        return "no claim is made"
     papers_own = all(claim.papers_own for claim in claims)
     count = Counter(claim.verdict for claim in claims)
     directions = ", ".join(f"{count[verdict]} {shown(verdict, papers_own)}" for verdict in VERDICTS)
