@@ -7,7 +7,7 @@ from harness.base.paths import checkout
 from tests.docs.pages import extended_copy, files_of_guide
 from tests.end_to_end.conftest import Checkout
 
-NEW = 8  # two branches, a criterion, a network, a data set, and two scales
+NEW = 8  # three branches, a criterion, a network, a data set, and two scales
 
 
 def test_each_addition_is_one_short_file():
